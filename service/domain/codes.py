@@ -1,0 +1,81 @@
+"""Every coded concept that this service writes, in one table.
+
+A concept is (value, scheme, meaning) as in PS3.3 Table 8.8-1. The test compares each with pydicom's dictionaries, or
+finds it in a reviewed literal list: validators do not notice a wrong meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRIVATE_SCHEME = "99FIRSTLOOK"
+
+
+@dataclass(frozen=True)
+class Code:
+    """One coded concept: code value, coding scheme designator, code meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+# Findings (qualitative, SNOMED CT and DCM)
+PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
+COVID_19_PNEUMONIA = Code("882784691000119100", "SCT", "Pneumonia caused by SARS-CoV-2")
+NO_FINDING = Code("408573005", "SCT", "Imaging result normal")
+OPACITY = Code("112001", "DCM", "Opacity")
+GROUND_GLASS_OPACITY = Code("112120", "DCM", "Ground glass opacity")
+CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
+
+# How a finding is said (AIR Rev 1.3: absent findings go under their own concept name)
+FINDING = Code("121071", "DCM", "Finding")
+FINDING_ABSENT = Code("373572006", "SCT", "Clinical finding absent")
+FINDING_SITE = Code("363698007", "SCT", "Finding site")
+LATERALITY = Code("272741003", "SCT", "Laterality")
+PROBABILITY = Code("122157", "DCM", "Probability")
+
+# Anatomy and sides
+LUNG = Code("39607008", "SCT", "Lung")
+RIGHT = Code("24028007", "SCT", "Right")
+LEFT = Code("7771000", "SCT", "Left")
+BILATERAL = Code("51440002", "SCT", "Bilateral")
+
+# Segments
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
+MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically abnormal structure")
+
+# Measurements
+VOLUME = Code("118565006", "SCT", "Volume")
+SUM_OF_VOXELS = Code("126030", "DCM", "Sum of segmented voxel method for volume")
+MEAN_ATTENUATION = Code("112181", "DCM", "Mean Attenuation Coefficient")
+PERCENT_INVOLVED = Code("PCTINVOLVED", PRIVATE_SCHEME, "Percent of lung involved")
+SEVERITY_SCORE = Code("SEVERITY25", PRIVATE_SCHEME, "Extent score by five lung zones, range 0 to 25")
+
+# Units (UCUM)
+CUBIC_CENTIMETER = Code("cm3", "UCUM", "cubic centimeter")
+HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+PERCENT = Code("%", "UCUM", "Percent")
+NO_UNITS = Code("1", "UCUM", "no units")
+
+# Processing status (CID 6047) and image quality (CID 7036)
+SUCCEEDED_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
+SUCCEEDED_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
+FAILED_WITHOUT_FINDINGS = Code("111245", "DCM", "No algorithms succeeded; without findings")
+PROCESSING_SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
+DIAGNOSTIC_QUALITY = Code("RID12", "RADLEX", "Diagnostic quality")
+LIMITED_QUALITY = Code("RID13", "RADLEX", "Limited quality")
+NON_DIAGNOSTIC_QUALITY = Code("RID14", "RADLEX", "Non-diagnostic quality")
+QUALITY_ASSESSMENT = Code("111050", "DCM", "Quality Assessment")
+
+# Procedures reported (LOINC)
+CT_CHEST = Code("24627-2", "LN", "CT Chest Report")
+XR_CHEST = Code("36643-5", "LN", "XR Chest 2 Views")
+XR_CHEST_AP = Code("36572-6", "LN", "XR Chest AP")
+
+# Algorithm
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+
+BY_NAME: dict[str, Code] = {name: code for name, code in list(globals().items()) if isinstance(code, Code)}
+"""Every code of this module by its constant's name; a manifest names its findings this way."""

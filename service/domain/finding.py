@@ -1,0 +1,125 @@
+"""What a model says about a study, before it becomes DICOM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.codes import Code
+
+
+class Presence(StrEnum):
+    """Whether a finding is there, by the bundle's threshold."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class BundleIdentity:
+    """Which model spoke. digest: sha256 of model.onnx, hex; device_uid: derived from the digest, new weights new UID."""
+
+    name: str
+    version: str
+    digest: str
+    title: str
+    device_uid: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One qualitative finding. probability and threshold are in 0..1; sop_instance_uid: the image with the highest score.
+
+    urgency: what this finding asks for when present ("urgent", "stat"), or "" when it asks for nothing.
+    """
+
+    name: str
+    code: Code
+    presence: Presence
+    probability: float
+    threshold: float
+    site: Code | None = None
+    laterality: Code | None = None
+    sop_instance_uid: str = ""
+    urgency: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number. segment: label of the segment it was measured on ("left lung"), or "" for the whole study."""
+
+    name: str
+    code: Code
+    value: float
+    unit: Code
+    segment: str = ""
+    site: Code | None = None
+    laterality: Code | None = None
+    method: Code | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of the SEG. number: from 1, its bit in `Assessment.masks`; colour: (r, g, b) 0..255 for display."""
+
+    number: int
+    label: str
+    category: Code
+    property_type: Code
+    colour: tuple[int, int, int]
+    laterality: Code | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """Everything one bundle says about one study.
+
+    masks: (z, y, x) uint8 on the source grid in the order of the selection; segment n is the bit 1 << (n - 1), so
+    segments may overlap (a lung holds its infection). None for radiographs.
+    saliency: by SOP Instance UID, (y, x) float32 in 0..1 on the source pixel grid; empty for CT.
+    """
+
+    bundle: BundleIdentity
+    findings: tuple[Finding, ...]
+    measurements: tuple[Measurement, ...] = ()
+    limitations: tuple[str, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    masks: NDArray[np.uint8] | None = None
+    saliency: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def present(self) -> tuple[Finding, ...]:
+        """The findings over their threshold, most probable first."""
+        over = [f for f in self.findings if f.presence is Presence.PRESENT]
+        return tuple(sorted(over, key=lambda f: -f.probability))
+
+    def mask(self, segment: Segment) -> NDArray[np.bool_]:
+        """Return the (z, y, x) mask of one segment."""
+        if self.masks is None:
+            raise ValueError("this assessment has no masks")
+        return (self.masks & np.uint8(1 << (segment.number - 1))) != 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the worklist and the API show, as JSON types."""
+        return {
+            "bundle": self.bundle.name,
+            "version": self.bundle.version,
+            "digest": self.bundle.digest,
+            "findings": [
+                {
+                    "name": f.name, "presence": str(f.presence), "probability": round(f.probability, 4),
+                    "threshold": f.threshold, "laterality": f.laterality.meaning if f.laterality else "",
+                    "urgency": f.urgency,
+                }
+                for f in self.findings
+            ],
+            "measurements": [
+                {"name": m.name, "value": round(m.value, 3), "unit": m.unit.value, "segment": m.segment}
+                for m in self.measurements
+            ],
+            "limitations": list(self.limitations),
+        }

@@ -1,0 +1,80 @@
+"""The states of a job and of a study, and which may follow which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    """What is to be done."""
+
+    INFER = "infer"
+    DELIVER = "deliver"
+
+
+class JobState(StrEnum):
+    """Where a job stands.
+
+    WAITING may be claimed once `not_before` has passed. LEASED is being done by one worker until its lease ends; then
+    it may be claimed again. DONE is finished. PARKED needs a person: every try failed, or trying again is pointless.
+    CANCELLED was overtaken by a newer revision of the study.
+    """
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    DONE = "done"
+    PARKED = "parked"
+    CANCELLED = "cancelled"
+
+
+MAY_FOLLOW: dict[JobState, frozenset[JobState]] = {
+    JobState.WAITING: frozenset({JobState.LEASED, JobState.CANCELLED}),
+    JobState.LEASED: frozenset(JobState),
+    JobState.PARKED: frozenset({JobState.WAITING, JobState.CANCELLED}),
+    JobState.DONE: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+class StudyState(StrEnum):
+    """What the worklist says of a study's assessment.
+
+    RECEIVING: images still arrive. QUEUED: complete, in the queue. INFERRING: a model is looking at it. ASSESSED: a
+    result exists. NOT_ASSESSED: refused, with a reason code. FAILED: every try failed, with a reason code.
+    """
+
+    RECEIVING = "receiving"
+    QUEUED = "queued"
+    INFERRING = "inferring"
+    ASSESSED = "assessed"
+    NOT_ASSESSED = "not_assessed"
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    """Whether the result is in the PACS: NONE yet to send, PENDING, DELIVERED to every target, PARKED for a person."""
+
+    NONE = "none"
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to try again. After `tries` failures the job is parked.
+
+    The n-th wait is first_wait_s * factor**(n - 1), at most longest_wait_s.
+    """
+
+    tries: int
+    first_wait_s: float
+    factor: float
+    longest_wait_s: float
+
+    def wait_s(self, failures: int) -> float | None:
+        """Return the seconds to wait after the given number of failures (from 1), or None: park it."""
+        if failures >= self.tries:
+            return None
+        return float(min(self.first_wait_s * self.factor ** (failures - 1), self.longest_wait_s))

@@ -1,0 +1,106 @@
+"""What a bundle says of itself: `models/<bundle>/manifest.toml`, read and checked."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.study import Kind
+from service.domain.urgency import Urgency
+
+TASKS = {"ct-segmentation": Kind.CT, "cxr-classification": Kind.CXR}
+
+
+class InvalidManifest(ValueError):
+    """A manifest that cannot be used; the text names the file, the key and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One class a model scores. index: its place in the output tensor; threshold in 0..1; code None: not reported."""
+
+    name: str
+    index: int
+    code: Code | None
+    threshold: float
+    urgency: Urgency | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's manifest.
+
+    steps: names of the preparation steps in `service.prepare`, in order; parameters: their arguments and those of the
+    read-out; sha256: of model.onnx; accepts: limits on the metadata of the input (units in the key's name).
+    """
+
+    folder: Path
+    name: str
+    version: str
+    title: str
+    task: str
+    sha256: str
+    steps: tuple[str, ...]
+    parameters: dict[str, Any]
+    outputs: tuple[Output, ...]
+    accepts: dict[str, Any]
+    limitations: tuple[str, ...]
+    figures: dict[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of study that this bundle reads."""
+        return TASKS[self.task]
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.folder / "model.onnx"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/manifest.toml`.
+
+    Raises: InvalidManifest when the file is absent, not TOML, lacks a key or holds an unknown code, task or urgency.
+    """
+    path = folder / "manifest.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidManifest(f"{path}: cannot be read ({error.strerror})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidManifest(f"{path}: not valid TOML ({error})") from error
+    try:
+        manifest = Manifest(
+            folder=folder, name=raw["name"], version=raw["version"], title=raw["title"], task=raw["task"],
+            sha256=raw["sha256"], steps=tuple(raw["input"]["steps"]), parameters=dict(raw.get("parameters", {})),
+            outputs=tuple(_output(path, row) for row in raw["outputs"]), accepts=dict(raw.get("accepts", {})),
+            limitations=tuple(raw["limitations"]), figures=dict(raw.get("figures", {})),
+        )
+    except KeyError as error:
+        raise InvalidManifest(f"{path}: the key {error} is missing") from error
+    if manifest.task not in TASKS:
+        raise InvalidManifest(f"{path}: task {manifest.task!r} is unknown; accepted: {', '.join(TASKS)}")
+    if manifest.name != folder.name:
+        raise InvalidManifest(f"{path}: name {manifest.name!r} differs from its folder {folder.name!r}")
+    return manifest
+
+
+def _output(path: Path, row: dict[str, Any]) -> Output:
+    code = row.get("code")
+    if code is not None and code not in codes.BY_NAME:
+        raise InvalidManifest(f"{path}: output code {code!r} is not in service/domain/codes.py")
+    urgency = row.get("urgency")
+    if urgency is not None and urgency not in list(Urgency):
+        raise InvalidManifest(f"{path}: urgency {urgency!r} is unknown; accepted: {', '.join(Urgency)}")
+    threshold = float(row.get("threshold", 0.5))
+    if not 0.0 <= threshold <= 1.0:
+        raise InvalidManifest(f"{path}: threshold {threshold} of output {row['name']!r} is outside 0..1")
+    return Output(
+        name=row["name"], index=int(row["index"]), code=codes.BY_NAME[code] if code else None,
+        threshold=threshold, urgency=Urgency(urgency) if urgency else None,
+    )

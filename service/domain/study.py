@@ -1,0 +1,168 @@
+"""What is known of the images of a study before their pixels are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.1"
+DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
+SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+COMPREHENSIVE_3D_SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.34"
+SECONDARY_CAPTURE_STORAGE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+class Kind(StrEnum):
+    """What kind of study a model reads."""
+
+    CT = "ct"
+    CXR = "cxr"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The attributes of one image that choosing, ordering and checking need; names are DICOM keywords.
+
+    Absent values are "" , None or (). Read by `service.receive.header`, kept as JSON beside the instance.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str = ""
+    modality: str = ""
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    patient_age: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    protocol_name: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    temporal_position_identifier: int | None = None
+    image_type: tuple[str, ...] = ()
+    body_part_examined: str = ""
+    view_position: str = ""
+    view_code_meaning: str = ""
+    patient_orientation: tuple[str, ...] = ()
+    patient_position: str = ""
+    presentation_intent_type: str = ""
+    burned_in_annotation: str = ""
+    requested_procedure_priority: str = ""
+    manufacturer: str = ""
+    manufacturer_model_name: str = ""
+    device_serial_number: str = ""
+    convolution_kernel: str = ""
+    photometric_interpretation: str = ""
+    samples_per_pixel: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    number_of_frames: int | None = None
+    bits_allocated: int | None = None
+    bits_stored: int | None = None
+    high_bit: int | None = None
+    pixel_representation: int | None = None
+    rescale_slope: float | None = None
+    rescale_intercept: float | None = None
+    rescale_type: str = ""
+    pixel_spacing: tuple[float, ...] = ()
+    imager_pixel_spacing: tuple[float, ...] = ()
+    slice_thickness: float | None = None
+    image_position_patient: tuple[float, ...] = ()
+    image_orientation_patient: tuple[float, ...] = ()
+    frame_of_reference_uid: str = ""
+    gantry_detector_tilt: float | None = None
+    lossy_image_compression: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types; absent values are left out."""
+        return {k: v for k, v in asdict(self).items() if v not in ("", None, ())}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Header:
+        """Read back what `to_json` made; unknown keys (of a newer release) are ignored."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known})
+
+
+@dataclass(frozen=True)
+class VolumeGeometry:
+    """Where an ordered stack of CT slices lies in the patient (PS3.3 C.7.6.2).
+
+    positions_mm: (z,) distance of each slice along the normal, ascending; spacing_mm: (between slices, row, column).
+    normal: unit vector, cross product of the row and column directions; the stack ascends along it.
+    """
+
+    positions_mm: tuple[float, ...]
+    spacing_mm: tuple[float, float, float]
+    orientation: tuple[float, float, float, float, float, float]
+    normal: tuple[float, float, float]
+    rows: int
+    columns: int
+    frame_of_reference_uid: str
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in cm3 (= ml)."""
+        z, y, x = self.spacing_mm
+        return z * y * x / 1000.0
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A series, or images of one, that were not used, and why."""
+
+    series_instance_uid: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a study a model shall read, and why these.
+
+    kind CT: `headers` are the slices in order of position along `geometry.normal`, one per position.
+    kind CXR: `headers` are all frontal radiographs, in order of series and instance number; geometry is None.
+    """
+
+    kind: Kind
+    headers: tuple[Header, ...]
+    reason: str
+    geometry: VolumeGeometry | None = None
+    set_aside: tuple[SetAside, ...] = ()
+    limitations: tuple[str, ...] = ()
+
+    @property
+    def series_instance_uid(self) -> str:
+        """The series of the first image (for CT, of all)."""
+        return self.headers[0].series_instance_uid
+
+
+@dataclass(frozen=True, eq=False)
+class CtVolume:
+    """A CT series as numbers: hu is (z, y, x) float32 HU in the order of `geometry`, on the source grid."""
+
+    hu: NDArray[np.float32]
+    geometry: VolumeGeometry
+
+
+@dataclass(frozen=True, eq=False)
+class RadiographImage:
+    """A radiograph as it would be shown: grey is (y, x) float32 in 0..1, bright = dense, on the source pixel grid."""
+
+    sop_instance_uid: str
+    grey: NDArray[np.float32]

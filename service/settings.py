@@ -1,0 +1,247 @@
+"""Every setting, once, with its unit and default: a TOML file, then environment variables on top.
+
+An environment variable is FIRSTLOOK_<SECTION>__<FIELD>, for example FIRSTLOOK_RECEIVE__PORT=11112.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from service.domain.urgency import Urgency
+
+PREFIX = "FIRSTLOOK_"
+
+
+class InvalidSettings(ValueError):
+    """Settings that cannot be used. The text names each field, the value found and what is accepted."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Peer(_Section):
+    """A DICOM sender that may call us."""
+
+    ae_title: str = Field(description="Calling AE title, 1 to 16 characters.", pattern=r"^[ -~]{1,16}$")
+    address: str = Field("", description="IP address or network (CIDR) it must call from; empty: any.")
+
+    @field_validator("address")
+    @classmethod
+    def _network(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class Receive(_Section):
+    """The DICOM listener."""
+
+    ae_title: str = Field("FIRSTLOOK", description="Our AE title; a caller must name it.", pattern=r"^[ -~]{1,16}$")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    any_calling_ae: bool = Field(False, description="Accept every calling AE title; false: only those under peers.")
+    peers: tuple[Peer, ...] = Field((), description="Senders that may call, each with ae_title and address.")
+    max_associations: int = Field(64, ge=1, le=1000, description="Associations open at the same time.")
+    max_pdu_bytes: int = Field(1_048_576, ge=4096, le=16_777_216, description="Largest PDU we accept, bytes.")
+    max_object_bytes: int = Field(2_147_483_648, ge=1_048_576, description="Largest object we accept, bytes.")
+    association_timeout_s: float = Field(5.0, gt=0, le=120, description="Time to finish negotiating, seconds.")
+    idle_timeout_s: float = Field(60.0, gt=0, le=3600, description="Time a peer may stay silent, seconds.")
+    min_free_bytes: int = Field(1_073_741_824, ge=0, description="Below this free space objects get 0xA700, bytes.")
+
+
+class Assemble(_Section):
+    """When a study is complete."""
+
+    quiet_cxr_s: float = Field(5.0, ge=0, le=3600, description="Radiographs: quiet time after release, seconds.")
+    quiet_ct_s: float = Field(60.0, ge=0, le=3600, description="CT: quiet time after release, seconds.")
+    longest_wait_s: float = Field(900.0, gt=0, le=86400, description="Complete at the latest after this, seconds.")
+    min_ct_slices: int = Field(10, ge=3, le=1000, description="Fewest slices of a CT volume.")
+    max_slice_gap_mm: float = Field(5.0, gt=0, le=10, description="Widest slice distance accepted, mm.")
+
+
+class Triage(_Section):
+    """Target turnaround of each urgency: received to result, seconds. The queue is ordered by received + target."""
+
+    stat_s: float = Field(120.0, gt=0, description="stat, seconds.")
+    urgent_s: float = Field(600.0, gt=0, description="urgent, seconds.")
+    routine_s: float = Field(3600.0, gt=0, description="routine, seconds.")
+    low_s: float = Field(14400.0, gt=0, description="low, seconds.")
+    emergency_ae_titles: tuple[str, ...] = Field((), description="Calling AE titles whose studies are urgent.")
+
+    def target_s(self, urgency: Urgency) -> float:
+        """Return the target turnaround of an urgency, seconds."""
+        return float(getattr(self, f"{urgency.value}_s"))
+
+
+class Infer(_Section):
+    """Models and the hardware that they run on."""
+
+    models_dir: Path = Field(Path(__file__).parent.parent / "models", description="Folder of the bundles.")
+    device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="auto: CUDA where it works, else CPU; cpu; cuda.")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads a session uses; 0: all cores.")
+    ct_bundle: str = Field("ct-lung-infection", description="Bundle for chest CT; empty: none.")
+    cxr_bundle: str = Field("cxr-pattern", description="Bundle for radiographs; empty: none.")
+
+
+class Work(_Section):
+    """Jobs: leases and tries."""
+
+    lease_s: float = Field(600.0, gt=0, description="A job not finished in this time may be taken again, seconds.")
+    tries: int = Field(5, ge=1, le=100, description="Tries before a job is parked.")
+    first_wait_s: float = Field(2.0, ge=0, description="Wait after the first failure, seconds.")
+    wait_factor: float = Field(3.0, ge=1, le=10, description="Each further wait is this many times longer.")
+    longest_wait_s: float = Field(600.0, gt=0, description="Longest wait between tries, seconds.")
+
+
+class Report(_Section):
+    """The objects that go back."""
+
+    institution_name: str = Field("", description="Institution Name of our objects; empty: left out.")
+    series_description_prefix: str = Field("AI", description="Begins the Series Description of our objects.")
+    series_number: int = Field(900, ge=1, le=2147483000, description="Series Number of the first of our series.")
+    secondary_capture: bool = Field(True, description="Radiographs: also a picture of the saliency (SC).")
+    report_refusals: bool = Field(True, description="A study not assessed gets an SR that says so.")
+
+
+class Target(_Section):
+    """A DICOM peer that results go to."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, in metrics and the worklist.")
+    ae_title: str = Field(description="Its AE title.", pattern=r"^[ -~]{1,16}$")
+    host: str = Field(description="Its address.")
+    port: int = Field(ge=1, le=65535, description="Its port.")
+    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
+    timeout_s: float = Field(30.0, gt=0, le=600, description="Network time-out, seconds.")
+
+
+class Deliver(_Section):
+    """Where results go."""
+
+    targets: tuple[Target, ...] = Field((), description="Peers that receive every result.")
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
+        if len({t.name for t in value}) < len(value):
+            raise ValueError("two targets have the same name; each needs its own")
+        return value
+
+
+class Web(_Section):
+    """The worklist page, the API, health and metrics."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8042, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    access_token: str = Field("", description="Password of the page and API (HTTP Basic, any user; or Bearer). "
+                              "Required when host is not loopback.")
+    patient_names: str = Field("full", pattern="^(full|initials|hidden)$", description="How names are shown.")
+    refresh_s: int = Field(5, ge=1, le=300, description="The page asks for news this often, seconds.")
+
+
+class Store(_Section):
+    """Where images, results and the database are kept."""
+
+    data_dir: Path = Field(Path("firstlook-data"), description="Folder of the spool and the results.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir.")
+
+
+class Settings(_Section):
+    """The whole tree; frozen. Sections are tables of the TOML file."""
+
+    receive: Receive = Field(default_factory=Receive)
+    assemble: Assemble = Field(default_factory=Assemble)
+    triage: Triage = Field(default_factory=Triage)
+    infer: Infer = Field(default_factory=Infer)
+    work: Work = Field(default_factory=Work)
+    report: Report = Field(default_factory=Report)
+    deliver: Deliver = Field(default_factory=Deliver)
+    web: Web = Field(default_factory=Web)
+    store: Store = Field(default_factory=Store)
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Settings:
+        if not _is_loopback(self.web.host) and not self.web.access_token:
+            raise ValueError(
+                f"web.host is {self.web.host!r}, which is not loopback, and web.access_token is empty: patient data "
+                "would be open to the network; set web.access_token, or web.host to 127.0.0.1")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, with the SQLite file in data_dir where none is given."""
+        return self.store.database_url or f"sqlite:///{self.store.data_dir.resolve() / 'firstlook.db'}"
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the TOML file, then the environment on top, and check every field.
+
+    Raises: InvalidSettings naming each field, the value found and what is accepted.
+    """
+    tree = _read_file(path) if path else {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and variable != PREFIX + "SETTINGS":
+            _place(tree, variable, value)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise InvalidSettings("\n".join(_explain(e) for e in error.errors())) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{path}: not valid TOML ({error})") from error
+
+
+def _place(tree: dict[str, Any], variable: str, value: str) -> None:
+    """Put one environment variable into the tree; a value that starts like a TOML array is read as one."""
+    *sections, name = variable.removeprefix(PREFIX).lower().split("__")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    try:
+        tree[name] = tomllib.loads(f"v = {value}")["v"] if value.startswith("[") else value
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(f"{variable}: not a TOML array ({error})") from error
+
+
+def _explain(error: Any) -> str:
+    """Say one validation error as: field, what is wrong or accepted, value found; an unknown key gets a hint."""
+    where = [str(part) for part in error["loc"]]
+    field = ".".join(where) or "settings"
+    if error["type"] == "extra_forbidden":
+        known = _known(where[:-1])
+        close = difflib.get_close_matches(where[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{field}: unknown key; {hint}accepted: {', '.join(known)}"
+    found = "" if not where or error["type"] == "missing" else f" (found {error['input']!r})"
+    return f"{field}: {error['msg'].removeprefix('Value error, ')}{found}"
+
+
+def _known(sections: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for section in sections:
+        if section.isdigit():
+            continue
+        inner = model.model_fields[section].annotation
+        model = next((m for m in (inner, *get_args(inner)) if isinstance(m, type) and issubclass(m, BaseModel)), model)
+    return sorted(model.model_fields)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,132 @@
+"""The tables. Every `*_at` is Unix time in seconds, UTC; UIDs are as in DICOM; JSON columns hold JSON text types only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+
+class Study(SQLModel, table=True):
+    """One study: who, what, how urgent, how far, and what was found. The worklist is a query on this table."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_instance_uid: str = Field(unique=True, max_length=64)
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+    modality: str = ""
+    calling_aet: str = ""
+    kind: str = ""
+    revision: int = 0
+    input_digest: str = ""
+    state: str = Field(index=True)
+    state_reason: str = ""
+    state_detail: str = ""
+    delivery: str = "none"
+    delivery_detail: str = ""
+    ordered_priority: str = ""
+    urgency: str = "routine"
+    urgency_rank: int = 2
+    urgency_reason: str = ""
+    reading_urgency: str = "routine"
+    reading_rank: int = 2
+    flag: str = ""
+    first_received_at: float
+    last_received_at: float
+    completed_at: float | None = None
+    deadline_at: float | None = None
+    started_at: float | None = None
+    assessed_at: float | None = None
+    delivered_at: float | None = None
+    summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+    __table_args__ = (Index("ix_study_reading", "reading_rank", "first_received_at"),)
+
+
+class Instance(SQLModel, table=True):
+    """One received image that is kept. path: relative to the spool; sha256: of the data set as received."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    sop_instance_uid: str = Field(unique=True, max_length=64)
+    series_instance_uid: str = Field(max_length=64)
+    sha256: str = Field(max_length=64)
+    size_bytes: int
+    path: str
+    received_at: float
+    calling_aet: str = ""
+    header: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class Job(SQLModel, table=True):
+    """One thing to do. `key` makes it unique, so a repeated admission cannot queue it twice."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    key: str = Field(unique=True)
+    kind: str
+    study_id: int = Field(foreign_key="study.id", index=True)
+    revision: int
+    target: str = ""
+    urgency: str
+    state: str = "waiting"
+    queued_at: float
+    deadline_at: float
+    not_before_at: float = 0.0
+    failures: int = 0
+    lease_owner: str = ""
+    lease_until_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: str = ""
+    detail: str = ""
+
+    __table_args__ = (
+        Index("ix_job_open", "kind", "deadline_at", "id",
+              sqlite_where=text("state IN ('waiting', 'leased')"), postgresql_where=text("state IN ('waiting', 'leased')")),
+    )
+
+
+class ResultObject(SQLModel, table=True):
+    """One DICOM object that we made. kind: seg, sr, sc; path: relative to the results folder."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    revision: int
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str = Field(unique=True, max_length=64)
+    path: str
+    summary: str = ""
+    created_at: float
+
+    __table_args__ = (UniqueConstraint("study_id", "revision", "sop_instance_uid"),)
+
+
+class Delivery(SQLModel, table=True):
+    """One object at one target: when it was stored there."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    result_object_id: int = Field(foreign_key="resultobject.id", index=True)
+    target: str
+    stored_at: float
+
+    __table_args__ = (UniqueConstraint("result_object_id", "target"),)
+
+
+class Event(SQLModel, table=True):
+    """One line of a study's trace: what happened when. text is free of patient data."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    at: float
+    stage: str
+    text: str
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
