@@ -97,6 +97,7 @@ def radiograph(
         ds.ImageLaterality, ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "U", "LOG", -1
         ds.PresentationLUTShape, ds.LossyImageCompression, ds.BurnedInAnnotation = "IDENTITY", "00", "NO"
         ds.ImagerPixelSpacing = [0.15, 0.15]
+        ds.AnatomicRegionSequence, ds.AcquisitionContextSequence, ds.DetectorType, ds.PositionerType = [], [], "", ""
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
     ds.PatientOrientation = ["L", "F"]
     ds.WindowCenter, ds.WindowWidth = 2048, 4096
