@@ -9,10 +9,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event, text
 from sqlmodel import Session, create_engine
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 7105210
+_READS = "firstlook_reads"
 
 
 class Database:
@@ -21,17 +23,22 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        options: dict[str, Any] = {"connect_args": {"timeout": 30}} if self.is_sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if self.is_sqlite:
+            options = {"connect_args": {"timeout": 30}}
         self.engine: Engine = create_engine(url, **options)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _tune_sqlite)
-            event.listen(self.engine, "begin", _begin_immediate)
+            event.listen(self.engine, "begin", _begin)
+        self._reader = self.engine.execution_options(**{_READS: True})
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; an empty database gets all of it."""
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.engine.begin() as connection:
+            if not self.is_sqlite:  # processes that start together take turns, as on SQLite
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -39,6 +46,12 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Yield a session; commit (durably) when the block ends, roll back when it raises."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Yield a session that only reads: it never waits for a writer, nor a writer for it."""
+        with Session(self._reader, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     def close(self) -> None:
@@ -53,6 +66,7 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _begin_immediate(connection: Any) -> None:
-    """Take the write lock at once: a deferred transaction that turns into a writer can fail without waiting."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    """Take the write lock at once, unless only reading: a transaction that turns into a writer can fail."""
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 
@@ -59,7 +59,7 @@ class Instance(SQLModel, table=True):
     sop_instance_uid: str = Field(unique=True, max_length=64)
     series_instance_uid: str = Field(max_length=64)
     sha256: str = Field(max_length=64)
-    size_bytes: int
+    size_bytes: int = Field(sa_type=BigInteger)
     path: str
     received_at: float
     calling_aet: str = ""

@@ -1,0 +1,135 @@
+"""The revisions make the schema as declared, on SQLite and on PostgreSQL; readers do not stop writers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlmodel import SQLModel, select
+
+from service.store.database import Database
+from service.store.tables import Study
+
+_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def _differences(database: Database) -> list[Any]:
+    with database.engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), SQLModel.metadata))
+
+
+def _study(number: int) -> Study:
+    uid = f"1.2.{number}"
+    return Study(study_instance_uid=uid, state="receiving", first_received_at=1.0, last_received_at=1.0)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'a%20b.db'}")
+    database.migrate()
+    yield database
+    database.close()
+
+
+def test_an_empty_database_gets_every_table_as_declared(database: Database) -> None:
+    made = set(inspect(database.engine).get_table_names())
+    assert made == set(SQLModel.metadata.tables) | {"alembic_version"}
+    assert _differences(database) == []
+
+
+def test_the_index_of_open_jobs_is_partial(database: Database) -> None:
+    with database.engine.connect() as connection:
+        query = text("SELECT sql FROM sqlite_master WHERE name = 'ix_job_open'")
+        made = connection.execute(query).scalar_one()
+    assert made.endswith("WHERE state IN ('waiting', 'leased')")
+
+
+def test_migrating_again_keeps_what_is_there(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(_study(1))
+    database.migrate()
+    with database.reading() as session:
+        assert session.exec(select(Study.study_instance_uid)).all() == ["1.2.1"]
+
+
+def test_two_processes_may_migrate_at_the_same_time(tmp_path: Path) -> None:
+    databases = [Database(f"sqlite:///{tmp_path / 'new.db'}") for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(Database.migrate, databases):
+            pass
+    assert _differences(databases[0]) == []
+    for database in databases:
+        database.close()
+
+
+def test_a_reader_neither_waits_for_a_writer_nor_stops_one(database: Database) -> None:
+    with database.transaction() as writer:
+        writer.add(_study(1))
+        writer.flush()
+        with database.reading() as reader:
+            assert reader.exec(select(Study)).all() == []
+    with database.reading() as reader:
+        assert len(reader.exec(select(Study)).all()) == 1
+        with database.transaction() as writer:
+            writer.add(_study(2))
+        assert len(reader.exec(select(Study)).all()) == 1, "a reader keeps the state it began with"
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """Start a PostgreSQL server of our own on 127.0.0.1 and yield its URL."""
+    if not _POSTGRES or (os.geteuid() == 0 and not shutil.which("runuser")):
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL is not installed, and CI must have it")
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path / "pg"
+    as_user = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        as_user = ["runuser", "-u", "nobody", "--"]
+        for parent in (tmp_path, *tmp_path.parents[:3]):
+            if parent != Path("/tmp"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        folder.mkdir()
+        shutil.chown(folder, "nobody")
+    plain = ("-U", "firstlook", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    _run(as_user, "initdb", "-D", folder, *plain)
+    start = ("-D", folder, "-w", "-t", "60", "-l", folder / "log")
+    _run(as_user, "pg_ctl", *start, "-o", f"-h 127.0.0.1 -p {port} -k {folder}", "start")
+    try:
+        yield f"postgresql+psycopg://firstlook@127.0.0.1:{port}/postgres"
+    finally:
+        _run(as_user, "pg_ctl", "-D", folder, "-m", "immediate", "-w", "stop")
+
+
+def _run(as_user: list[str], program: str, *arguments: str | Path) -> None:
+    command = [*as_user, str(_POSTGRES[-1] / program), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+                          stderr=subprocess.STDOUT, cwd="/", text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{program}: {done.stdout}"
+
+
+@pytest.mark.peer
+def test_postgresql_gets_every_table_as_declared(postgres: str) -> None:
+    database = Database(postgres)
+    database.migrate()
+    database.migrate()
+    assert _differences(database) == []
+    with database.transaction() as session:
+        session.add(_study(1))
+    with database.reading() as session:
+        assert session.exec(select(Study.study_instance_uid)).all() == ["1.2.1"]
+    database.close()
