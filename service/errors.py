@@ -29,6 +29,7 @@ class Reason(StrEnum):
     DERIVED_ONLY = "derived_only"
     TOO_FEW_SLICES = "too_few_slices"
     NOT_AXIAL = "not_axial"
+    MULTIFRAME = "multiframe"
     MISSING_SLICES = "missing_slices"
     CONFLICTING_DUPLICATES = "conflicting_duplicates"
     VARIABLE_GEOMETRY = "variable_geometry"
@@ -66,6 +67,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.DERIVED_ONLY: "The CT holds derived or secondary images only (for example MIP or MPR).",
     Reason.TOO_FEW_SLICES: "The CT series has too few slices for a volume.",
     Reason.NOT_AXIAL: "The CT slices are not axial.",
+    Reason.MULTIFRAME: "Multi-frame (enhanced) images are not read yet; send single-frame images.",
     Reason.MISSING_SLICES: "Slices of the CT volume are missing.",
     Reason.CONFLICTING_DUPLICATES: "Different slices of one CT series lie at the same position.",
     Reason.VARIABLE_GEOMETRY: "The CT slices differ in size, spacing, orientation or frame of reference.",

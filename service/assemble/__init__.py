@@ -1,0 +1,1 @@
+"""When is a study complete, and which of its images shall a model read?"""
