@@ -31,9 +31,10 @@ CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
 # How a finding is said (AIR Rev 1.3: absent findings go under their own concept name)
 FINDING = Code("121071", "DCM", "Finding")
 FINDING_ABSENT = Code("373572006", "SCT", "Clinical finding absent")
-FINDING_SITE = Code("363698007", "SCT", "Finding site")
+FINDING_SITE = Code("363698007", "SCT", "Finding Site")
 LATERALITY = Code("272741003", "SCT", "Laterality")
 PROBABILITY = Code("122157", "DCM", "Probability")
+COMMENT = Code("121106", "DCM", "Comment")
 
 # Anatomy and sides
 LUNG = Code("39607008", "SCT", "Lung")
@@ -42,8 +43,8 @@ LEFT = Code("7771000", "SCT", "Left")
 BILATERAL = Code("51440002", "SCT", "Bilateral")
 
 # Segments
-ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
-MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically abnormal structure")
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 
 # Measurements
 VOLUME = Code("118565006", "SCT", "Volume")
@@ -66,6 +67,7 @@ PROCESSING_SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary"
 DIAGNOSTIC_QUALITY = Code("RID12", "RADLEX", "Diagnostic quality")
 LIMITED_QUALITY = Code("RID13", "RADLEX", "Limited quality")
 NON_DIAGNOSTIC_QUALITY = Code("RID14", "RADLEX", "Non-diagnostic quality")
+REASON_NOT_ASSESSED = Code("NOTASSESSED", PRIVATE_SCHEME, "Reason the study was not assessed")
 QUALITY_ASSESSMENT = Code("111050", "DCM", "Quality Assessment")
 
 # Procedures reported (LOINC)
