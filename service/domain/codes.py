@@ -72,6 +72,7 @@ QUALITY_ASSESSMENT = Code("111050", "DCM", "Quality Assessment")
 
 # Procedures reported (LOINC)
 CT_CHEST = Code("24627-2", "LN", "CT Chest Report")
+XR_CHEST_VIEWS = Code("30745-4", "LN", "XR Chest Views")
 XR_CHEST = Code("36643-5", "LN", "XR Chest 2 Views")
 XR_CHEST_AP = Code("36572-6", "LN", "XR Chest AP")
 
