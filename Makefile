@@ -1,0 +1,54 @@
+# make demo   set everything up and run the main job on real studies (ONCE=1: end when done; PACS=orthanc: a real Orthanc)
+# make test   set everything up and pass the tests
+# make check  what CI checks besides the tests: ruff, mypy, the layers, the docs
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACS ?= builtin
+ONCE ?=
+ARGS ?=
+
+.PHONY: demo test check lock peers clean
+
+demo: $(VENV)/demo.done
+	$(BIN)/firstlook demo --pacs $(PACS) $(if $(ONCE),--once) $(ARGS)
+
+test: $(VENV)/dev.done peers
+	sh tests/run.sh $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.done
+	$(BIN)/ruff check service tests models
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint -s deploy
+	$(BIN)/python -m pytest -q tests/docs
+
+# DCMTK, Orthanc, Chromium and Prometheus: real peers of the tests, installed where apt and root are there.
+peers:
+	sh tests/peers.sh
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "The venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/demo.done: requirements/cpu.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/cpu.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.done: requirements/dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@ $(VENV)/demo.done
+
+# Resolve the dependencies anew (needs uv).
+UV := uv pip compile pyproject.toml -c requirements/constraints.txt --no-header --no-emit-index-url --no-emit-find-links -q
+lock:
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres -o requirements/cpu.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres -o requirements/gpu.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres -o requirements/dev.lock
+	$(UV) --python-version 3.11 --extra cpu --extra train -o requirements/train.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
