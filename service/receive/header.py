@@ -1,0 +1,217 @@
+"""Read the header of an image: strict on identifiers, tolerant of everything else, never a pixel."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import re
+import struct
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
+
+from service.domain.study import Header
+from service.errors import BadInstance, Reason
+from service.receive.elements import Buffer, collect, walk
+
+MAX_TEXT = 1024
+MAX_VALUES = 64
+_UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
+_IDENTIFIERS = ("sop_instance_uid", "sop_class_uid", "study_instance_uid", "series_instance_uid")
+_KEYWORDS = {"sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "patient_id": "PatientID",
+             "issuer_of_patient_id": "IssuerOfPatientID"}
+_NESTED = ("transfer_syntax_uid", "view_code_meaning", "requested_procedure_priority")
+_CONTROL = dict.fromkeys((*range(32), 127), " ")
+_ESCAPE = re.compile(rb"\x1b[\x20-\x2f]+[\x30-\x7e]")
+_BINARY = {"US": "<H", "SS": "<h", "UL": "<L", "SL": "<l", "FL": "<f", "FD": "<d"}
+
+
+def _keyword(name: str) -> str:
+    """Return the DICOM keyword of a field of Header: study_instance_uid -> StudyInstanceUID."""
+    plain = "".join(part.capitalize() for part in name.split("_"))
+    return _KEYWORDS.get(name) or (plain.removesuffix("Uid") + "UID" if plain.endswith("Uid") else plain)
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return int(tag)
+
+
+_TAGS = {f.name: _tag(_keyword(f.name)) for f in fields(Header) if f.name not in _NESTED}
+_TYPES = {f.name: str(f.type) for f in fields(Header)}
+_CHARACTER_SET = _tag("SpecificCharacterSet")
+_PRIORITY, _REQUESTS = _tag("RequestedProcedurePriority"), _tag("RequestAttributesSequence")
+_VIEW_CODES, _MEANING = _tag("ViewCodeSequence"), _tag("CodeMeaning")
+_SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES))
+_WANTED = frozenset(_TAGS.values()) | _SEQUENCES | {_CHARACTER_SET, _PRIORITY, _MEANING}
+
+
+def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
+    """Return what choosing, ordering and checking need of an image.
+
+    dataset: read or built with pydicom, or partial; transfer_syntax_uid: "" takes it from the file meta, if any.
+    An attribute that is absent, or not what its type says, is absent in the header.
+    Raises: BadInstance when SOP Instance, SOP Class, Study or Series Instance UID is not a UID (PS3.5 9.1).
+    """
+    codecs = _codecs(dataset)
+    found: dict[str, Any] = {name: _typed(_values(dataset, tag, codecs), _TYPES[name]) for name, tag in _TAGS.items()}
+    found["view_code_meaning"] = _typed(_nested_values(dataset, _VIEW_CODES, _MEANING, codecs), "str")
+    found["requested_procedure_priority"] = (_typed(_values(dataset, _PRIORITY, codecs), "str")
+                                             or _typed(_nested_values(dataset, _REQUESTS, _PRIORITY, codecs), "str"))
+    meta = getattr(dataset, "file_meta", None)
+    found["transfer_syntax_uid"] = transfer_syntax_uid or str(meta.get("TransferSyntaxUID", "") if meta else "")
+    for name in _IDENTIFIERS:
+        if not is_uid(found[name]):
+            raise BadInstance(Reason.OBJECT_MALFORMED, f"{_keyword(name)} is absent or not a UID")
+    return Header(**{name: value for name, value in found.items() if value is not None})
+
+
+def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) -> Header:
+    """Return the header of an encoded data set that begins at byte `start`; the whole structure is checked on the way.
+
+    Raises: BadInstance when the bytes are no data set in that transfer syntax, or an identifier is not a UID.
+    """
+    if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian) or not is_uid(transfer_syntax_uid):
+        raise BadInstance(Reason.OBJECT_MALFORMED, "the transfer syntax is deflated, big endian or none")
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    return read_header(collect(data, implicit, _WANTED, _SEQUENCES, start), transfer_syntax_uid)
+
+
+def read_file_header(path: Path) -> Header:
+    """Return the header of a DICOM file (PS3.10 7.1); pixels are stepped over, not read.
+
+    Raises: BadInstance as `read_encoded_header` does, or when it is no DICOM file; OSError when it cannot be read.
+    """
+    with path.open("rb") as file:
+        if path.stat().st_size < 132:
+            raise BadInstance(Reason.OBJECT_MALFORMED, "the file is too short for a DICOM file")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            transfer_syntax_uid, start = read_file_meta(data)
+            return read_encoded_header(data, transfer_syntax_uid, start)
+
+
+def read_file_meta(data: Buffer) -> tuple[str, int]:
+    """Return (transfer syntax UID, byte offset of the data set) of a DICOM file in memory.
+
+    Raises: BadInstance when there is no prefix, no group length or no transfer syntax.
+    """
+    if bytes(data[128:132]) != b"DICM":
+        raise BadInstance(Reason.OBJECT_MALFORMED, "the file lacks the DICM prefix")
+    first = next(walk(data, False, 132), None)
+    if first is None or first.tag != 0x00020000 or first.end - first.start != 4:
+        raise BadInstance(Reason.OBJECT_MALFORMED, "the file meta information has no group length")
+    end = first.end + int(struct.unpack_from("<L", data, first.start)[0])
+    if end > len(data):
+        raise BadInstance(Reason.OBJECT_MALFORMED, "the file ends inside its meta information")
+    for element in walk(data, False, first.end, end):
+        if element.tag == 0x00020010:
+            uid = bytes(data[element.start:element.end]).decode("ascii", "replace").rstrip("\0 ")
+            return uid, end
+    raise BadInstance(Reason.OBJECT_MALFORMED, "the file meta information has no transfer syntax")
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether text is a UID: 1 to 64 characters, components of digits parted by single dots (PS3.5 9.1).
+
+    A leading zero in a component is let through: devices write them.
+    """
+    return len(text) <= 64 and text.isascii() and _UID_FORM.fullmatch(text) is not None
+
+
+def _codecs(dataset: Dataset) -> list[str]:
+    """Return the Python codecs of Specific Character Set; an unknown one is left out, none is Latin-1."""
+    terms = _values(dataset, _CHARACTER_SET, ["ascii"])
+    codecs = [python_encoding[term] for term in map(str, terms) if term in python_encoding]
+    return codecs or ["iso8859"]
+
+
+def _nested_values(dataset: Dataset, sequence: int, tag: int, codecs: list[str]) -> list[Any]:
+    if sequence not in dataset:
+        return []
+    items = dataset[sequence].value
+    return _values(items[0], tag, codecs) if isinstance(items, list | MultiValue) and len(items) else []
+
+
+def _values(dataset: Dataset, tag: int, codecs: list[str]) -> list[Any]:
+    """Return the values of an element: text and numbers as they are, [] when absent or not understood."""
+    if tag not in dataset:
+        return []
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        return _decoded(element, codecs)
+    value = element.value if element is not None else None
+    if value is None or isinstance(value, bytes):
+        return []
+    return list(value)[:MAX_VALUES] if isinstance(value, list | MultiValue) else [value]
+
+
+def _decoded(element: RawDataElement, codecs: list[str]) -> list[Any]:
+    vr, value = element.VR or _implicit_vr(element), element.value or b""
+    if vr in _BINARY:
+        form = _BINARY[vr]
+        size = struct.calcsize(form)
+        count = min(len(value) // size, MAX_VALUES)
+        return [struct.unpack_from(form, value, n * size)[0] for n in range(count)]
+    text = _text(value[:MAX_TEXT * 4], codecs).strip("\0 ")
+    return text.split("\\")[:MAX_VALUES] if text else []
+
+
+def _implicit_vr(element: RawDataElement) -> str:
+    try:
+        return str(dictionary_VR(element.tag)).split(" ")[0]
+    except KeyError:
+        return "UN"
+
+
+def _text(value: bytes, codecs: list[str]) -> str:
+    """Decode with the first character set that can; what none can is kept as Latin-1, so nothing is lost.
+
+    The escape sequences of ISO 2022 are left to the Japanese codecs, which need them, and taken out for the others.
+    """
+    for codec in reversed(codecs):
+        try:
+            return (value if codec.startswith("iso2022") else _ESCAPE.sub(b"", value)).decode(codec)
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return value.decode("latin-1")
+
+
+def _clean(value: Any) -> str:
+    """Return text without control characters (a NUL would be refused by PostgreSQL), at most MAX_TEXT long."""
+    return str(value).translate(_CONTROL).strip()[:MAX_TEXT]
+
+
+def _typed(values: list[Any], type_name: str) -> Any:
+    """Bring values to the type of the field: str, int | None, float | None, or a tuple; absent when they do not fit."""
+    if type_name == "str":
+        return _clean("\\".join(str(v) for v in values))
+    if type_name.startswith("tuple[str"):
+        return tuple(_clean(v) for v in values)
+    if type_name.startswith("tuple[float"):
+        numbers = [_number(v) for v in values]
+        return tuple(n for n in numbers if n is not None) if None not in numbers else ()
+    number = _number(values[0]) if len(values) == 1 else None
+    if number is None or type_name.startswith("float"):
+        return number
+    return int(number) if number == int(number) and abs(number) < 2**53 else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

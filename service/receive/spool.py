@@ -1,0 +1,186 @@
+"""Received images on the disk: each whole and durable, or not there; named by us, never by a peer."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
+
+from service.errors import FirstlookError, OutOfSpace, Reason, Unavailable
+
+IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
+IMPLEMENTATION_VERSION_NAME = "FIRSTLOOK"
+_PART, _WHOLE = ".part", ".dcm"
+_QUARANTINE = "quarantine"
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An instance that is on the disk for good. path: relative to the spool; sha256 and size_bytes: of the data set."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class Part:
+    """A file being written. Leaving its `with` block without `commit` removes it."""
+
+    def __init__(self, temporary: Path, final: Path, root: Path, meta: bytes) -> None:
+        self._temporary, self._final, self._root = temporary, final, root
+        self._sha256 = hashlib.sha256()
+        self._size_bytes = 0
+        self._file: BinaryIO = temporary.open("xb", buffering=0)
+        self._put(meta)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes of the data set as received.  Raises: OutOfSpace, Unavailable."""
+        self._sha256.update(data)
+        self._size_bytes += len(data)
+        self._put(data)
+
+    def commit(self) -> Spooled:
+        """Make the file durable under its final name and return it; after this it survives a power cut.
+
+        Raises: OutOfSpace, Unavailable; then nothing is left under the final name.
+        """
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._temporary.rename(self._final)
+            _sync_folder(self._final.parent)
+        except OSError as error:
+            raise _mapped(error) from error
+        return Spooled(self._final.relative_to(self._root).as_posix(), self._sha256.hexdigest(), self._size_bytes)
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) or 0:]
+        except OSError as error:
+            raise _mapped(error) from error
+
+
+class Spool:
+    """A folder of received images. One process receives into it; any number may read. Safe to share between threads.
+
+    root: made if absent; min_free_bytes: below this free space nothing is taken.
+    Layout: <2 hex digits>/<32 hex digits>.dcm, and quarantine/ for what is set aside.
+    """
+
+    def __init__(self, root: Path, min_free_bytes: int = 0) -> None:
+        self.root = root
+        self.min_free_bytes = min_free_bytes
+        for folder in (*(f"{n:02x}" for n in range(256)), _QUARANTINE):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        _sync_folder(root)
+
+    def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Part:
+        """Open a new file and write its preamble (zeros) and file meta information (PS3.10 7.1).
+
+        The UIDs must have been checked; none becomes part of a path.  Raises: OutOfSpace, Unavailable.
+        """
+        self._check_room()
+        name = secrets.token_hex(16)
+        final = self.root / name[:2] / (name + _WHOLE)
+        try:
+            return Part(final.with_suffix(_PART), final, self.root,
+                        _file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid))
+        except OSError as error:
+            raise _mapped(error) from error
+
+    def write(self, data: bytes | memoryview, sop_class_uid: str, sop_instance_uid: str,
+              transfer_syntax_uid: str) -> Spooled:
+        """Write one data set, exactly as received, durably.  Raises: OutOfSpace, Unavailable."""
+        with self.begin(sop_class_uid, sop_instance_uid, transfer_syntax_uid) as part:
+            part.write(data)
+            return part.commit()
+
+    def locate(self, path: str) -> Path:
+        """Return the file of an instance by the path kept in its row."""
+        return self.root / path
+
+    def discard(self, path: str) -> None:
+        """Remove a file of the spool, for example the second copy of an image."""
+        self.locate(path).unlink(missing_ok=True)
+
+    def quarantine(self, path: str) -> str:
+        """Move a file out of the way, durably, and return its new path relative to the spool."""
+        source = self.locate(path)
+        target = self.root / _QUARANTINE / source.name
+        source.rename(target)
+        _sync_folder(target.parent)
+        _sync_folder(source.parent)
+        return target.relative_to(self.root).as_posix()
+
+    def files(self) -> Iterator[str]:
+        """Yield the path of every whole file that is not in quarantine."""
+        for shard in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            for file in sorted(shard.glob("*" + _WHOLE)):
+                yield file.relative_to(self.root).as_posix()
+
+    def remove_leftovers(self) -> int:
+        """Remove what an earlier process had not finished writing, none of which was acknowledged; return how many."""
+        leftovers = list(self.root.glob("[0-9a-f][0-9a-f]/*" + _PART))
+        for file in leftovers:
+            file.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def free_bytes(self) -> int:
+        """Return the free space of the disk, bytes."""
+        return shutil.disk_usage(self.root).free
+
+    def _check_room(self) -> None:
+        free = self.free_bytes()
+        if free < self.min_free_bytes:
+            raise OutOfSpace(Reason.OUT_OF_SPACE, f"{free} bytes free, {self.min_free_bytes} must stay free")
+
+
+def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class_uid), UID(sop_instance_uid)
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    buffer = BytesIO()
+    buffer.write(bytes(128) + b"DICM")
+    write_file_meta_info(buffer, meta)
+    return buffer.getvalue()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _mapped(error: OSError) -> FirstlookError:
+    if error.errno in _NO_ROOM:
+        return OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the spool is full")
+    name = errno.errorcode.get(error.errno or 0, "unknown")
+    return Unavailable(Reason.INTERNAL_ERROR, f"the spool cannot be written ({name})")

@@ -1,0 +1,127 @@
+"""Write down what was received: one transaction an instance, idempotent, safe for several threads and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlmodel import Session, col, select
+
+from service.domain.job import StudyState
+from service.domain.study import Header
+from service.errors import Reason, Unavailable
+from service.store.database import Database
+from service.store.tables import Event, Instance, Study
+
+_TRIES = 5
+_COPIED = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex",
+           "accession_number", "study_date", "study_time", "study_description")
+
+
+class Outcome(StrEnum):
+    """What became of a received instance.
+
+    STORED: new. DUPLICATE: the same UID and the same bytes were here; nothing changed. CHANGED_DUPLICATE: the same UID
+    with other bytes; the first stays, the second belongs into quarantine.
+    """
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    CHANGED_DUPLICATE = "changed_duplicate"
+
+
+class Intake:
+    """The rows of received instances and of the trace. clock: seconds since 1970, UTC."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def record(self, header: Header, sha256: str, size_bytes: int, path: str, calling_aet: str) -> Outcome:
+        """Write the row of one instance, and of its study when it is the first; committed when this returns.
+
+        sha256: of the data set as received; path: relative to the spool. A study that was already complete goes back
+        to `receiving`; a duplicate changes nothing, so that a second copy of a study makes no second result.
+        Raises: Unavailable when the database cannot be reached; then the row may or may not be there.
+        """
+        for _ in range(_TRIES):
+            try:
+                with self._database.transaction() as session:
+                    return self._record(session, header, sha256, size_bytes, path, calling_aet)
+            except IntegrityError:
+                continue  # another thread or process was first with this instance or study: read what it wrote
+            except SQLAlchemyError as error:
+                raise _unavailable(error) from error
+        raise Unavailable(Reason.INTERNAL_ERROR, "others kept writing the same row")
+
+    def trace(self, study_instance_uid: str, stage: str, text: str, data: dict[str, Any] | None = None) -> bool:
+        """Add one line to the trace of a study; False when there is no such study.
+
+        text: free of patient data; data: JSON types.  Raises: Unavailable.
+        """
+        try:
+            with self._database.transaction() as session:
+                study = session.exec(select(Study).where(Study.study_instance_uid == study_instance_uid)).first()
+                if study is None or study.id is None:
+                    return False
+                session.add(Event(study_id=study.id, at=self._clock(), stage=stage, text=text, data=data or {}))
+                return True
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def known_paths(self) -> set[str]:
+        """Return the path, relative to the spool, of every instance that has a row."""
+        with self._database.reading() as session:
+            return set(session.exec(select(Instance.path)))
+
+    def _record(self, session: Session, header: Header, sha256: str, size_bytes: int, path: str,
+                calling_aet: str) -> Outcome:
+        known = session.exec(select(Instance).where(Instance.sop_instance_uid == header.sop_instance_uid)).first()
+        if known is not None:
+            if known.sha256 == sha256:
+                return Outcome.DUPLICATE
+            session.add(self._changed(known, header, calling_aet))
+            return Outcome.CHANGED_DUPLICATE
+        study = self._study(session, header, calling_aet)
+        assert study.id is not None
+        session.add(Instance(
+            study_id=study.id, sop_instance_uid=header.sop_instance_uid, series_instance_uid=header.series_instance_uid,
+            sha256=sha256, size_bytes=size_bytes, path=path, received_at=self._clock(), calling_aet=calling_aet,
+            header=header.to_json()))
+        return Outcome.STORED
+
+    def _study(self, session: Session, header: Header, calling_aet: str) -> Study:
+        """Return the study's row, locked and touched; made from this header when it is the first image."""
+        wanted = select(Study).where(col(Study.study_instance_uid) == header.study_instance_uid).with_for_update()
+        study = session.exec(wanted).first()
+        now = self._clock()
+        if study is None:
+            study = Study(
+                study_instance_uid=header.study_instance_uid, modality=header.modality, calling_aet=calling_aet,
+                state=StudyState.RECEIVING, ordered_priority=header.requested_procedure_priority,
+                first_received_at=now, last_received_at=now, **{name: getattr(header, name) for name in _COPIED})
+        else:
+            study.modality = _joined(study.modality, header.modality)
+            study.ordered_priority = study.ordered_priority or header.requested_procedure_priority
+            study.state, study.state_reason, study.state_detail = StudyState.RECEIVING, "", ""
+            study.last_received_at = max(now, study.last_received_at)
+        session.add(study)
+        session.flush()
+        return study
+
+    def _changed(self, known: Instance, header: Header, calling_aet: str) -> Event:
+        return Event(
+            study_id=known.study_id, at=self._clock(), stage="receive", text=Reason.CHANGED_DUPLICATE.sentence,
+            data={"reason": Reason.CHANGED_DUPLICATE, "sop_instance_uid": header.sop_instance_uid,
+                  "calling_aet": calling_aet})
+
+
+def _joined(modalities: str, modality: str) -> str:
+    """Return "CT" and "CR" as "CR/CT", each once, in order of the alphabet."""
+    return "/".join(sorted({*modalities.split("/"), modality} - {""}))
+
+
+def _unavailable(error: SQLAlchemyError) -> Unavailable:
+    return Unavailable(Reason.INTERNAL_ERROR, f"the database did not take the row ({type(error).__name__})")
