@@ -1,0 +1,99 @@
+"""Stored CT values to Hounsfield units, slice by slice, refused where they cannot be HU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.study import CtVolume, Header, VolumeGeometry
+from service.errors import Defect, Reason, UnusableStudy
+from service.prepare.padding import padded
+from service.prepare.pixels import decode, read
+
+AIR_HU = -1024.0
+"""Value of padding; nothing is less dense than air, so lower values (-2000 outside the scan circle) become it."""
+
+HIGHEST_TISSUE_HU = 4000.0
+"""Metal may exceed it, but not in much of an image."""
+
+_ACCEPTED_RESCALE_TYPES = ("", "HU", "US")
+_DECODERS = 2
+
+
+def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None) -> NDArray[np.float32]:
+    """Convert stored CT values to Hounsfield units.
+
+    stored: any shape, as decoded; returns the same shape, float32, HU, not below AIR_HU.
+    Raises: UnusableStudy(INVALID_RESCALE) when slope or intercept is absent or not finite, or slope is 0.
+    See PS3.3 C.11.1 (Modality LUT).
+    """
+    if slope is None or not math.isfinite(slope) or slope == 0:
+        raise _invalid("RescaleSlope", slope, "a number other than 0")
+    if intercept is None or not math.isfinite(intercept):
+        raise _invalid("RescaleIntercept", intercept, "a number")
+    hu = stored.astype(np.float32)
+    hu *= np.float32(slope)
+    hu += np.float32(intercept)
+    return np.maximum(hu, np.float32(AIR_HU), out=hu)
+
+
+def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: VolumeGeometry) -> CtVolume:
+    """Read and decode the slices of a series into one volume in HU; two threads decode.
+
+    paths, headers: one for each slice, in the order of `geometry`. Slope and intercept are those of each slice; padding
+    becomes air.
+    Raises: UnusableStudy with INVALID_RESCALE (also when the values cannot be HU), VARIABLE_GEOMETRY (a slice of
+    another size), INVALID_PIXEL_DESCRIPTION or UNREADABLE_PIXELS; OSError when a file cannot be opened.
+    """
+    hu = np.empty((len(headers), geometry.rows, geometry.columns), np.float32)
+
+    def load(index: int) -> None:
+        hu[index] = _slice_hu(paths[index], headers[index], geometry)
+
+    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
+        work = [pool.submit(load, index) for index in range(len(headers))]
+        try:
+            for done in work:
+                done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _check_plausible(hu)
+    return CtVolume(hu, geometry)
+
+
+def _slice_hu(path: Path, header: Header, geometry: VolumeGeometry) -> NDArray[np.float32]:
+    if header.rescale_type.upper() not in _ACCEPTED_RESCALE_TYPES:
+        raise _invalid("RescaleType", header.rescale_type[:16], "HU")
+    dataset = read(path)
+    if dataset.get("SOPInstanceUID") != header.sop_instance_uid:
+        raise Defect(Reason.INTERNAL_ERROR, "a file in the spool holds another instance than its record says")
+    stored = decode(dataset)
+    if stored.shape != (geometry.rows, geometry.columns):
+        raise UnusableStudy(Reason.VARIABLE_GEOMETRY,
+                            f"a slice has the shape {stored.shape}, expected {(geometry.rows, geometry.columns)}")
+    hu = to_hu(stored, header.rescale_slope, header.rescale_intercept)
+    outside = padded(stored, dataset)
+    if outside is not None:
+        hu[outside] = AIR_HU
+    return hu
+
+
+def _check_plausible(hu: NDArray[np.float32]) -> None:
+    """Refuse values that cannot be HU of a chest: no air or lung at all, or much denser than bone."""
+    sample = hu[:, ::4, ::4]
+    if float(sample.min()) > -300.0:
+        raise UnusableStudy(Reason.INVALID_RESCALE, f"lowest value {sample.min():.0f}; a chest in HU holds air (-1000)")
+    if float(np.mean(sample > HIGHEST_TISSUE_HU)) > 0.05:
+        raise UnusableStudy(Reason.INVALID_RESCALE, f"more than 5 % of the values exceed {HIGHEST_TISSUE_HU:.0f}")
+
+
+def _invalid(keyword: str, value: object, accepted: str) -> UnusableStudy:
+    found = "absent" if value is None else value
+    return UnusableStudy(Reason.INVALID_RESCALE, f"{keyword} is {found}; accepted: {accepted}")
