@@ -1,0 +1,178 @@
+"""The CT training data: cases with lesions, slices with lungs only, splits by case, and augmentation.
+
+Lesion slices are already in the look that `service.prepare.ct` produces; lung slices are in HU and go through
+those very steps, with the window and the equalisation varied. Opacities are painted into, and lesions transplanted
+onto, the infection-free lung slices: otherwise the network could learn "this scanner, no infection".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.prepare import ct
+from service.prepare.arguments import run_steps
+
+FOLDS = 4
+Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
+class CtSet:
+    """Slices of one split: lesion slices by case, (n, 256, 256) uint8, and lung slices, (n, 256, 256) float32 HU.
+
+    labels: 0 elsewhere, 1 lung, 2 infection.
+    """
+
+    lesion_grey: dict[str, NDArray[np.uint8]]
+    lesion_labels: dict[str, NDArray[np.uint8]]
+    lung_hu: NDArray[np.float32]
+    lung_labels: NDArray[np.uint8]
+
+
+def load(data: Path, fold: int, held_out: bool) -> CtSet:
+    """Read one split: every fourth case of each source, and every fourth lung slice, from `fold` on is held out."""
+    folders = [sorted((data / "ct_lesions").glob(f"{source}-*")) for source in ("coronacases", "radiopaedia")]
+    chosen = [f for source in folders for place, f in enumerate(source) if (place % FOLDS == fold) == held_out]
+    grey, labels = {}, {}
+    for folder in chosen:
+        paths = sorted(folder.glob("*-ct.jpg"))
+        grey[folder.name] = np.stack([read_grey(p) for p in paths])
+        labels[folder.name] = np.stack([read_grey(Path(str(p).replace("-ct.jpg", "-mask.png"))) for p in paths])
+    paths = sorted((data / "ct_lungs").glob("*-hu.png"))
+    paths = [p for place, p in enumerate(paths) if (place % FOLDS == fold) == held_out]
+    hu = np.stack([cv2.imread(str(p), cv2.IMREAD_UNCHANGED).astype(np.float32) - 1024.0 for p in paths])
+    lungs = np.stack([read_grey(Path(str(p).replace("-hu.png", "-mask.png"))) > 0 for p in paths])
+    return CtSet(grey, labels, hu, lungs.astype(np.uint8))
+
+
+def read_grey(path: Path) -> NDArray[np.uint8]:
+    """Read an image as it is stored: (y, x) uint8 grey values, or the indices of an indexed PNG."""
+    if path.suffix == ".png":
+        from PIL import Image
+
+        return np.asarray(Image.open(path)).astype(np.uint8)
+    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+
+
+class CtSampler:
+    """Draws augmented slices: cases evenly by the square root of their size, `lung_share` of them from the lung set."""
+
+    def __init__(self, data: CtSet, parameters: dict[str, Any], lung_share: float, seed: int) -> None:
+        self.data, self.parameters, self.lung_share = data, parameters, lung_share
+        self.random = np.random.default_rng(seed)
+        self.cases = sorted(data.lesion_grey)
+        weights = np.sqrt([len(data.lesion_grey[c]) for c in self.cases])
+        self.weights = weights / weights.sum()
+
+    def batch(self, size: int) -> Pair:
+        """Return (size, 1, s, s) float32 in 0..1 and (size, s, s) uint8 labels."""
+        pairs = [self._lung() if self.random.random() < self.lung_share else self._lesion() for _ in range(size)]
+        pairs = [augment(grey, labels, self.random) for grey, labels in pairs]
+        return np.stack([p[0] for p in pairs])[:, None], np.stack([p[1] for p in pairs])
+
+    def _lesion(self) -> Pair:
+        case = self.random.choice(self.cases, p=self.weights)
+        place = self.random.integers(len(self.data.lesion_grey[case]))
+        grey = self.data.lesion_grey[case][place].astype(np.float32) / np.float32(255.0)
+        return grey, self.data.lesion_labels[case][place]
+
+    def _lung(self) -> Pair:
+        random = self.random
+        place = random.integers(len(self.data.lung_hu))
+        hu, labels = self.data.lung_hu[place], self.data.lung_labels[place].copy()
+        if (labels > 0).sum() > 500 and random.random() < 0.3:
+            hu, labels = paint_opacities(hu, labels, random)
+        if random.random() < 0.3:
+            hu = hu + random.normal(0, random.uniform(5, 60), hu.shape).astype(np.float32)
+        if random.random() < 0.5:
+            hu = cv2.GaussianBlur(hu, (0, 0), random.uniform(0.4, 1.0))
+        varied = dict(
+            self.parameters, window_hu=[random.uniform(-1100, -950), np.exp(random.uniform(5.3, 8.0))],
+            clahe_clip_limit=random.uniform(4.0, 9.0),
+        )
+        grey = run_steps(hu, tuple(ct.STEPS), ct.STEPS, varied)
+        if (labels == 2).sum() == 0 and random.random() < 0.25:
+            grey, labels = transplant(grey, labels, *self._lesion(), random)
+        return grey, labels
+
+
+def paint_opacities(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> Pair:
+    """Raise smooth random patches of the lung towards -700..0 HU and label what was clearly raised as infection.
+
+    hu: (y, x) float32, HU; labels: 0, 1 lung. Returns both, changed.
+    """
+    noise = cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(4, 18))
+    lung = labels > 0
+    edge = np.quantile(noise[lung], random.uniform(0.7, 0.97))
+    softness = noise[lung].std() * random.uniform(0.05, 0.4)
+    texture = cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(0.6, 2.0))
+    strength = np.clip((noise - edge) / softness, 0, 1) * lung * np.clip(1 + 0.4 * texture / texture.std(), 0.2, 1)
+    strength = strength * random.uniform(0.5, 0.95)
+    target = np.maximum(hu, random.uniform(-700, 0))
+    painted = hu + strength * (target - hu)
+    raised = cv2.GaussianBlur(painted - hu, (0, 0), 1.5) > 80
+    labels[lung & raised] = 2
+    return painted.astype(np.float32), labels
+
+
+def transplant(
+    grey: NDArray[np.float32], labels: NDArray[np.uint8], donor: NDArray[np.float32],
+    donor_labels: NDArray[np.uint8], random: np.random.Generator,
+) -> Pair:
+    """Blend the lesions of a donor slice into the lungs of another slice, brightness matched to its lung.
+
+    All (y, x); grey in 0..1. Returns the changed slice and labels.
+    """
+    donor, donor_labels = warp(donor, donor_labels, random, turn_deg=40, scale=(0.7, 1.4), shift_px=30)
+    alpha = cv2.GaussianBlur((donor_labels == 2).astype(np.float32), (0, 0), random.uniform(0.7, 2.0))
+    alpha = alpha * (labels > 0)
+    if (alpha > 0.5).sum() < 20 or not (donor_labels == 1).any():
+        return grey, labels
+    offset = np.median(grey[labels > 0]) - np.median(donor[donor_labels == 1])
+    mixed = grey + alpha * (np.maximum(donor + offset, grey) - grey)
+    labels[alpha > 0.5] = 2
+    return np.clip(mixed, 0, 1).astype(np.float32), labels
+
+
+def warp(
+    grey: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator,
+    turn_deg: float, scale: tuple[float, float], shift_px: float,
+) -> Pair:
+    """Turn, scale (each axis a little differently), shift and mirror a slice and its labels alike; outside is 0."""
+    side = grey.shape[0]
+    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), random.uniform(-turn_deg, turn_deg), 1.0)
+    factors = random.uniform(*scale) * random.uniform(0.92, 1.08, 2) * random.choice([-1.0, 1.0], 2)
+    matrix[:, :2] *= factors
+    centre = matrix[:, :2] @ np.full(2, side / 2)
+    matrix[:, 2] = side / 2 - centre + random.uniform(-shift_px, shift_px, 2)
+    warped = cv2.warpAffine(grey, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=float(grey.min()))
+    return warped, cv2.warpAffine(labels, matrix, (side, side), flags=cv2.INTER_NEAREST)
+
+
+def augment(grey: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> Pair:
+    """Vary place, grey curve, sharpness, noise and field of view of one slice, as scanners and set-ups do."""
+    if random.random() < 0.85:
+        grey, labels = warp(grey, labels, random, turn_deg=12, scale=(0.8, 1.3), shift_px=14)
+    if random.random() < 0.2:
+        radius = random.uniform(0.45, 0.52) * grey.shape[0]
+        y, x = np.ogrid[:grey.shape[0], :grey.shape[1]]
+        outside = np.hypot(y - grey.shape[0] / 2, x - grey.shape[1] / 2) > radius
+        grey = np.where(outside, np.float32(random.uniform(0, 0.06)), grey)
+        labels = np.where(outside, np.uint8(0), labels)
+    if random.random() < 0.25:
+        varied = {"clahe_clip_limit": random.uniform(0.5, 3.0), "clahe_tiles": int(random.choice([4, 8]))}
+        grey = ct.equalise(grey, varied)
+    grey = np.clip(grey, 0, 1) ** np.float32(np.exp(random.normal(0, 0.25)))
+    grey = grey * np.float32(random.uniform(0.8, 1.2)) + np.float32(random.uniform(-0.08, 0.08))
+    if random.random() < 0.4:
+        sharp = cv2.GaussianBlur(grey, (0, 0), random.uniform(0.5, 1.2))
+        grey = sharp if random.random() < 0.6 else grey + 0.7 * (grey - sharp)
+    if random.random() < 0.4:
+        grey = grey + random.normal(0, random.uniform(0.01, 0.06), grey.shape).astype(np.float32)
+    return np.clip(grey, 0, 1).astype(np.float32), labels
