@@ -1,0 +1,100 @@
+"""From an assessment to the objects for the PACS: SEG and SR for a CT, SR and SC for radiographs, SR for a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from service.domain.finding import Assessment
+from service.domain.study import Kind, Selection
+from service.errors import Reason, UnusableStudy
+from service.report.capture import capture
+from service.report.content import key_slices
+from service.report.document import Context, Made, Style, anonymous
+from service.report.identity import equipment_of
+from service.report.segmentation import drawn, grid, segmentation
+from service.report.structured import refusal, report
+
+__all__ = ["Made", "Style", "build", "build_refusal"]
+
+Pictures = Mapping[str, NDArray[np.float32]]
+
+
+def build(
+    selection: Selection, sources: Sequence[Dataset], assessment: Assessment, style: Style, input_digest: str,
+    revision: int, previous: Sequence[Dataset], now: datetime, pictures: Pictures | None = None,
+) -> list[Made]:
+    """Build every object that goes back for one assessed study; evidence first, the SR last.
+
+    sources: data sets of `selection.headers`, in that order, without pixels; masks lie on their grid. input_digest: of
+    the selected images, so that the same input and bundle give the same UIDs, whatever the revision. previous: earlier
+    SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
+    0..1, bright = dense, the grid of the saliency; radiographs without one get no SC.
+    Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit.
+    """
+    if len(sources) != len(selection.headers) or len({str(s.StudyInstanceUID) for s in sources}) != 1:
+        raise UnusableStudy(Reason.INTERNAL_ERROR, "the sources are not the selected images of one study")
+    bundle = assessment.bundle
+    context = Context(
+        source=sources[0], style=style, equipment=equipment_of(bundle, style.software_version),
+        key=(input_digest, bundle.digest), now=now, modality="CT" if selection.kind is Kind.CT else "CXR",
+        urgent=any(f.urgency for f in assessment.present),
+    )
+    if selection.kind is Kind.CT:
+        return _ct(context, selection, sources, assessment, previous)
+    return _radiographs(context, selection, sources, assessment, previous, pictures or {})
+
+
+def build_refusal(
+    source: Dataset, evidence: Sequence[Dataset], reason: Reason, detail: str, style: Style, input_digest: str,
+    previous: Sequence[Dataset], now: datetime,
+) -> list[Made]:
+    """Build the SR that says that a study was not assessed and why, so that silence never looks like "normal".
+
+    source: any image of the study, for patient and study; evidence: the images that were looked at (at least one);
+    detail: a sentence without patient data.
+    """
+    modality = "CT" if source.get("Modality") == "CT" else "CXR" if source.get("Modality") in ("CR", "DX") else "study"
+    context = Context(
+        source=source, style=style, equipment=equipment_of(None, style.software_version),
+        key=(input_digest, "refusal", str(reason)), now=now, modality=modality, urgent=False,
+    )
+    return [refusal(context, list(evidence) or [source], reason, detail, previous)]
+
+
+def _ct(
+    context: Context, selection: Selection, sources: Sequence[Dataset], assessment: Assessment,
+    previous: Sequence[Dataset],
+) -> list[Made]:
+    if selection.geometry is None:
+        raise UnusableStudy(Reason.INVALID_GEOMETRY, "a CT without geometry cannot be reported")
+    found = drawn(assessment)
+    if found is None:
+        return [report(context, sources, selection, assessment, None, [], [], previous)]
+    seg = segmentation(context, sources, selection.geometry, found)
+    library = grid([sources[z] for z in key_slices(found)], selection.geometry)
+    return [seg, report(context, sources, selection, assessment, found, [seg.dataset], library, previous)]
+
+
+def _radiographs(
+    context: Context, selection: Selection, sources: Sequence[Dataset], assessment: Assessment,
+    previous: Sequence[Dataset], pictures: Pictures,
+) -> list[Made]:
+    shown = [s for s in sources if s.SOPInstanceUID in assessment.saliency and s.SOPInstanceUID in pictures]
+    captures = [
+        capture(context, s, assessment, pictures[str(s.SOPInstanceUID)], number) for number, s in enumerate(shown, 1)
+    ] if context.style.secondary_capture else []
+    library = [_library_entry(s) for s in sources]
+    others = [c.dataset for c in captures]
+    return [*captures, report(context, sources, selection, assessment, None, others, library, previous)]
+
+
+def _library_entry(source: Dataset) -> Dataset:
+    """Return a stand-in of a radiograph for the image library; without modality, for spacing is often not known."""
+    made = anonymous(source)
+    made.Modality, made.Rows, made.Columns = "", source.Rows, source.Columns
+    return made

@@ -1,0 +1,150 @@
+"""The measurement groups of the structured report: TID 1411 for segments, TID 1501 for findings and the study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    FindingSite,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    SourceImageForMeasurementGroup,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr import Measurement as NumericMeasurement
+from highdicom.sr import MeasurementsAndQualitativeEvaluations as Group
+from pydicom.dataset import Dataset
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.finding import Assessment, Finding, Measurement, Presence, Segment
+from service.domain.study import SEGMENTATION_STORAGE
+from service.errors import Defect, Reason
+from service.report.coded import concept
+from service.report.document import Context
+from service.report.identity import MANUFACTURER
+from service.report.segmentation import Drawn
+
+
+def algorithm(context: Context) -> AlgorithmIdentification:
+    """Return TID 4019 without the family, which readers would list as a result."""
+    return AlgorithmIdentification(
+        name=context.equipment.model_name, version=context.equipment.software_version, manufacturer=MANUFACTURER)
+
+
+def study_group(
+    context: Context, status: Code, measurements: Iterable[Measurement], comments: Sequence[tuple[Code, str]]
+) -> Group:
+    """Return the group about the whole study (TID 1501): processing status, measurements, comments in words."""
+    group = Group(
+        tracking_identifier=_tracking(context, "study"), algorithm_id=algorithm(context),
+        measurements=[numeric(m, with_site=True) for m in measurements],
+        qualitative_evaluations=[QualitativeEvaluation(concept(codes.PROCESSING_SUMMARY), concept(status))],
+    )
+    for name, text in comments:
+        _say(group, name, text)
+    return group
+
+
+def finding_group(context: Context, finding: Finding, image: Dataset | None) -> Group:
+    """Return the group of one finding (TID 1501): present or absent, site, probability and threshold.
+
+    image: the one with the highest score. An absent finding stands under "Clinical finding absent" instead of
+    "Finding" (AIR Rev 1.3), for viewers print whatever stands under "Finding".
+    """
+    site = FindingSite(concept(finding.site), concept(finding.laterality) if finding.laterality else None) \
+        if finding.site else None
+    probability = Measurement(finding.name, codes.PROBABILITY, finding.probability * 100, codes.PERCENT)
+    group = Group(
+        tracking_identifier=_tracking(context, finding.name, finding.sop_instance_uid, "finding"),
+        finding_type=concept(finding.code), finding_sites=[site] if site else None, algorithm_id=algorithm(context), measurements=[numeric(probability)],
+        source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)]
+        if image is not None else None,
+    )
+    if finding.presence is Presence.ABSENT:
+        _rename_finding(group)
+    _say(group, codes.COMMENT,
+         f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
+         "output, not a calibrated probability of disease.")
+    if finding.urgency and finding.presence is Presence.PRESENT:
+        _say(group, codes.COMMENT, f"Suggested priority of reading: {finding.urgency}.")
+    return group
+
+
+def segment_group(
+    context: Context, segment: Segment, measurements: Iterable[Measurement], assessment: Assessment, seg_uid: str
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """Return the group of one segment of the SEG (TID 1411) with what was measured on it."""
+    denied = {f.code for f in assessment.findings if f.presence is Presence.ABSENT}
+    side = concept(segment.laterality) if segment.laterality else None
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(context, segment.label),
+        referenced_segment=ReferencedSegment(
+            SEGMENTATION_STORAGE, seg_uid, segment.number,
+            source_series=SourceSeriesForSegmentation(str(context.source.SeriesInstanceUID)),
+        ),
+        finding_category=concept(segment.category),
+        finding_type=None if segment.property_type in denied else concept(segment.property_type),
+        finding_sites=[FindingSite(concept(codes.LUNG), side)], algorithm_id=algorithm(context),
+        measurements=[numeric(m) for m in measurements],
+    )
+
+
+def empty_segment_group(context: Context, label: str, measurements: Iterable[Measurement]) -> Group:
+    """Return the group of a segment that is empty and therefore not in the SEG (TID 1501)."""
+    group = Group(
+        tracking_identifier=_tracking(context, label), algorithm_id=algorithm(context),
+        measurements=[numeric(m, with_site=True) for m in measurements],
+    )
+    _say(group, codes.COMMENT, f"No voxel was marked as {label}.")
+    return group
+
+
+def numeric(measurement: Measurement, with_site: bool = False) -> NumericMeasurement:
+    """Return one number with its unit and method (TID 300), rounded to eight digits.
+
+    with_site: also its finding site; a group of its own already has one. Raises: Defect for NaN or infinity.
+    """
+    if not math.isfinite(measurement.value):
+        raise Defect(Reason.INTERNAL_ERROR, f"the measurement {measurement.name!r} is not a finite number")
+    site = None
+    if with_site and measurement.site:
+        side = concept(measurement.laterality) if measurement.laterality else None
+        site = [FindingSite(concept(measurement.site), side)]
+    return NumericMeasurement(
+        name=concept(measurement.code), value=float(f"{measurement.value:.8g}"), unit=concept(measurement.unit),
+        method=concept(measurement.method) if measurement.method else None, finding_sites=site,
+    )
+
+
+def key_slices(found: Drawn) -> list[int]:
+    """Return up to three slices to look at: the largest area of the abnormal segments in each third of their extent.
+
+    Without an abnormal segment: in each third of the extent of all segments.
+    """
+    abnormal = [n for n, s in enumerate(found.segments) if s.category == codes.MORPHOLOGICALLY_ABNORMAL]
+    area = found.areas[abnormal or slice(None)].sum(axis=0)
+    where = [z for z, voxels in enumerate(area) if voxels]
+    third = math.ceil(len(where) / 3)
+    return [max(where[k:k + third], key=lambda z: int(area[z])) for k in range(0, len(where), third)]
+
+
+def _tracking(context: Context, label: str, *of: str) -> TrackingIdentifier:
+    return TrackingIdentifier(uid=context.uid("tracking", label, *of), identifier=label)
+
+
+def _say(group: Group, name: Code, text: str) -> None:
+    """Add a sentence to a group, as a qualitative evaluation in words (TID 1501)."""
+    group[0].ContentSequence.append(
+        TextContentItem(name=concept(name), value=text, relationship_type="CONTAINS"))
+
+
+def _rename_finding(group: Group) -> None:
+    for item in group[0].ContentSequence:
+        if item.name.value == codes.FINDING.value and item.name.scheme_designator == codes.FINDING.scheme:
+            item.ConceptNameCodeSequence = [concept(codes.FINDING_ABSENT)]

@@ -1,0 +1,128 @@
+"""The structured report: Comprehensive 3D SR, TID 1500, preliminary and unverified."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from highdicom.sr import (
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+)
+from highdicom.sr import MeasurementsAndQualitativeEvaluations as Group
+from highdicom.sr.coding import CodedConcept
+from pydicom.dataset import Dataset
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.finding import Assessment, Finding
+from service.domain.study import Selection
+from service.errors import Reason
+from service.report.coded import concept
+from service.report.content import empty_segment_group, finding_group, segment_group, study_group
+from service.report.document import Context, Made, anonymous, finish
+from service.report.identity import DISCLAIMER, MANUFACTURER
+from service.report.segmentation import Drawn
+
+
+def report(
+    context: Context, sources: Sequence[Dataset], selection: Selection, assessment: Assessment,
+    found: Drawn | None, others: Sequence[Dataset], library: Sequence[Dataset], previous: Sequence[Dataset],
+) -> Made:
+    """Build the report of an assessment.
+
+    others: our SEG and SC, which become evidence; library: stand-ins of the images shown in the image library;
+    previous: earlier reports of the study, which this one replaces (PredecessorDocumentsSequence).
+    """
+    status = codes.SUCCEEDED_WITH_FINDINGS if assessment.present else codes.SUCCEEDED_WITHOUT_FINDINGS
+    comments = _comments(context, selection, assessment)
+    labels = {s.label for s in assessment.segments}
+    groups = [study_group(context, status, [m for m in assessment.measurements if m.segment not in labels], comments)]
+    groups += [finding_group(context, f, _image(sources, f)) for f in assessment.findings]
+    groups += _segment_groups(context, assessment, found, others)
+    made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
+    finish(made, context, "report", [text for _, text in comments])
+    return Made("sr", made, f"{len(assessment.present)} of {len(assessment.findings)} findings present")
+
+
+def refusal(
+    context: Context, evidence: Sequence[Dataset], reason: Reason, detail: str, previous: Sequence[Dataset]
+) -> Made:
+    """Build the report that says that the study was not assessed, and why; it holds no finding, present or absent."""
+    comments = [
+        (codes.COMMENT, "This study was NOT ASSESSED by the software. This does not mean that it is normal."),
+        (codes.REASON_NOT_ASSESSED, str(reason)), (codes.COMMENT, reason.sentence),
+        *([(codes.COMMENT, detail)] if detail else []), (codes.COMMENT, DISCLAIMER),
+    ]
+    group = study_group(context, codes.FAILED_WITHOUT_FINDINGS, [], comments)
+    made = _document(context, evidence, [group], procedure(context, [context.source]), [], previous)
+    finish(made, context, "NOT ASSESSED", [detail])
+    return Made("sr", made, f"not assessed: {reason}")
+
+
+def procedure(context: Context, sources: Sequence[Dataset]) -> Code:
+    """Return the imaging procedure reported (121058): of the images, not of the algorithm."""
+    if context.modality == "CT":
+        return codes.CT_CHEST
+    views = {str(s.get("ViewPosition") or "") for s in sources}
+    return codes.XR_CHEST_AP if views == {"AP"} else codes.XR_CHEST_VIEWS
+
+
+def _segment_groups(
+    context: Context, assessment: Assessment, found: Drawn | None, others: Sequence[Dataset]
+) -> list[Group]:
+    by_label = {s.label: s for s in found.segments} if found else {}
+    groups = []
+    for label in [s.label for s in assessment.segments]:
+        measured = [m for m in assessment.measurements if m.segment == label]
+        if label in by_label:
+            uid = str(others[0].SOPInstanceUID)
+            groups.append(segment_group(context, by_label[label], measured, assessment, uid))
+        else:
+            groups.append(empty_segment_group(context, label, measured))
+    return groups
+
+
+def _document(
+    context: Context, evidence: Sequence[Dataset], groups: Sequence[Group], reported: Code,
+    library: Sequence[Dataset], previous: Sequence[Dataset],
+) -> Comprehensive3DSR:
+    equipment = context.equipment
+    observer = ObserverContext(
+        observer_type=concept(Code("121007", "DCM", "Device")),
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=equipment.device_uid, name=equipment.title[:64] or equipment.model_name, manufacturer_name=MANUFACTURER,
+            model_name=equipment.model_name, serial_number=equipment.serial_number),
+    )
+    content = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=observer),
+        procedure_reported=concept(reported), imaging_measurements=groups, referenced_images=library or None,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            CodedConcept("en-US", "RFC5646", "English (United States)")),
+    )
+    own_uid = context.uid("instance", "sr")
+    earlier = [p for p in previous if str(p.SOPInstanceUID) != own_uid]
+    made = Comprehensive3DSR(
+        evidence=[anonymous(e) for e in evidence], content=content[0], manufacturer=MANUFACTURER,
+        is_complete=True, is_final=False, is_verified=False, previous_versions=earlier or None, **context.series("sr"),
+    )
+    made.ContentQualification = "RESEARCH"
+    return made
+
+
+def _comments(context: Context, selection: Selection, assessment: Assessment) -> list[tuple[Code, str]]:
+    texts = [DISCLAIMER, f"Images chosen: {selection.reason}"]
+    if selection.set_aside:
+        aside = Counter(s.reason for s in selection.set_aside)
+        texts.append("Not used: " + ", ".join(f"{n} x {why}" for why, n in sorted(aside.items())))
+    texts += [f"Limitation: {text}" for text in dict.fromkeys((*selection.limitations, *assessment.limitations))]
+    texts.append(f"Model {assessment.bundle.title}, sha256 {assessment.bundle.digest}")
+    return [(codes.COMMENT, text) for text in texts]
+
+
+def _image(sources: Sequence[Dataset], finding: Finding) -> Dataset | None:
+    return next((s for s in sources if s.SOPInstanceUID == finding.sop_instance_uid), None)
