@@ -1,0 +1,1 @@
+"""How urgent is a study, and whose turn is it?"""

@@ -1,0 +1,1 @@
+"""The line a study runs along: `admit` when it is complete, `run` for each job."""

@@ -1,0 +1,154 @@
+"""What becomes of a study: a result, or a refusal with its reason; both go back into the PACS."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from sqlmodel import Session, select
+
+from service import logs
+from service.domain.finding import Assessment
+from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.domain.urgency import Urgency
+from service.errors import Reason
+from service.pipeline.line import Line
+from service.report.build import Made, build_refusal
+from service.store.studies import add_event, images_of, latest_before
+from service.store.tables import Job, ResultObject, Study
+
+_log = logs.get("outcome")
+
+
+def now_of(line: Line) -> datetime:
+    """Return the clock's time as a date in UTC."""
+    return datetime.fromtimestamp(line.clock(), UTC)
+
+
+def previous_reports(line: Line, study: Study) -> list[Dataset]:
+    """Return the SR of the revision before, for its successor to name."""
+    with line.database.reading() as session:
+        rows = latest_before(session, study.id or 0, study.revision, "sr")
+    return [dcmread(line.results_dir / r.path) for r in rows]
+
+
+def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Sequence[Made]) -> bool:
+    """Write the result files, then in one transaction the result, the flag, and the jobs that deliver it.
+
+    Returns False, and writes no row, when another worker holds the job by now.
+    """
+    paths = [_write(line.results_dir, m) for m in made]
+    now = line.clock()
+    with line.database.transaction() as session:
+        if not line.queue.holds(session, job):
+            return False
+        row = session.get_one(Study, study.id)
+        if row.revision == job.revision:
+            _show(row, assessment, now)
+            session.add(row)
+        _add_objects(line, session, row, job.revision, made, paths)
+        line.queue.end(session, job, JobState.DONE)
+        add_event(session, row.id or 0, now, "reported", _sentence(assessment, made))
+    for finding in assessment.findings:
+        line.metrics.findings.labels(assessment.bundle.name, finding.name, str(finding.presence)).inc()
+    line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind).observe(max(0.0, now - row.last_received_at))
+    _log.info("reported", extra={"study": row.study_instance_uid, "revision": job.revision, "objects": len(made)})
+    return True
+
+
+def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | None = None,
+           state: StudyState = StudyState.NOT_ASSESSED) -> None:
+    """End a study without a result: the worklist and an SR in the PACS say why. Silence is never "normal"."""
+    made = _refusal(line, study, reason, detail) if line.report_refusals else []
+    paths = [_write(line.results_dir, m) for m in made]
+    now = line.clock()
+    with line.database.transaction() as session:
+        row = session.get_one(Study, study.id)
+        row.state, row.state_reason, row.state_detail = state.value, reason.value, detail
+        row.flag, row.summary = "", {}
+        session.add(row)
+        _add_objects(line, session, row, study.revision, made, paths)
+        if job is not None and line.queue.holds(session, job):
+            line.queue.end(session, job, JobState.DONE, reason.value, detail)
+        add_event(session, row.id or 0, now, state.value, f"{reason.value}: {reason.sentence} {detail}".strip())
+    line.metrics.refusals.labels(reason.value).inc()
+    _log.info(state.value, extra={"study": study.study_instance_uid, "reason": reason.value})
+
+
+def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made]:
+    with line.database.reading() as session:
+        images = images_of(session, study.id or 0)
+    if not images or reason is Reason.PATIENT_MISMATCH:  # whose report would it be?
+        return []
+    sources = [dcmread(line.spool_dir / i.path, stop_before_pixels=True, force=True) for i in images[:_EVIDENCE]]
+    return build_refusal(
+        source=sources[0], evidence=sources, reason=reason, detail=detail, style=line.style,
+        input_digest=study.input_digest, previous=previous_reports(line, study), now=now_of(line))
+
+
+_EVIDENCE = 50  # images named as evidence in an SR that only says "not assessed"
+
+
+def _show(row: Study, assessment: Assessment, now: float) -> None:
+    """Put the result onto the worklist; AI may raise the place in the reading list, never lower it."""
+    row.state, row.state_reason, row.state_detail = StudyState.ASSESSED.value, "", ""
+    row.assessed_at, row.summary = now, assessment.summary()
+    calling = [f for f in assessment.present if f.urgency]
+    row.flag = "; ".join(f"{f.name} {f.probability:.0%}" for f in calling)
+    reading = Urgency(row.urgency)
+    for finding in calling:
+        reading = reading.raised_to(Urgency(finding.urgency))
+    row.reading_urgency, row.reading_rank = reading.value, reading.rank
+
+
+def _add_objects(line: Line, session: Session, study: Study, revision: int, made: Sequence[Made],
+                 paths: Sequence[Path]) -> None:
+    """Add the rows of the objects and one delivery job for each target; what is there already stays."""
+    now = line.clock()
+    for one, path in zip(made, paths, strict=True):
+        if session.exec(select(ResultObject).where(ResultObject.sop_instance_uid == one.sop_instance_uid)).first():
+            continue
+        session.add(ResultObject(
+            study_id=study.id or 0, revision=revision, kind=one.kind, sop_class_uid=one.sop_class_uid,
+            sop_instance_uid=one.sop_instance_uid, path=str(path.relative_to(line.results_dir)), summary=one.summary,
+            created_at=now))
+    if not made or not line.targets:
+        return
+    study.delivery, study.delivery_detail = DeliveryState.PENDING.value, ""
+    session.add(study)
+    for name in line.targets:
+        line.queue.insert(session, Job(
+            key=f"deliver:{study.study_instance_uid}:{revision}:{name}", kind=JobKind.DELIVER.value,
+            study_id=study.id or 0, revision=revision, target=name, urgency=study.reading_urgency, queued_at=now,
+            deadline_at=study.deadline_at or now))
+
+
+def _write(root: Path, made: Made) -> Path:
+    """Write one object durably under a name of ours: file synced, renamed, folder synced."""
+    name = hashlib.sha256(made.sop_instance_uid.encode("ascii")).hexdigest()
+    folder = root / name[:2]
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / f"{name}.dcm", folder / f"{name}.part"
+    with part.open("wb") as file:
+        made.dataset.save_as(file, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def _sentence(assessment: Assessment, made: Sequence[Made]) -> str:
+    present = [f"{f.name} {f.probability:.0%}" for f in assessment.present]
+    found = ", ".join(present) if present else "no finding over its threshold"
+    bundle = assessment.bundle
+    return f"{found}; {bundle.name} {bundle.version}; {', '.join(m.kind.upper() for m in made)} made"

@@ -1,0 +1,132 @@
+"""One job: look at a study, or deliver its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service import logs
+from service.assemble.choose import choose
+from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.errors import FirstlookError, Rejected, UnusableStudy
+from service.pipeline.line import Line
+from service.pipeline.look import look
+from service.pipeline.outcome import now_of, previous_reports, record, refuse
+from service.report.build import build
+from service.store.studies import add_event, images_of, input_digest, settle_delivery, undelivered
+from service.store.tables import Delivery, Job, Study
+
+_log = logs.get("run")
+
+
+def run(line: Line, job: Job) -> None:
+    """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
+    if job.kind == JobKind.INFER.value:
+        _infer(line, job)
+    else:
+        _deliver(line, job)
+
+
+def _infer(line: Line, job: Job) -> None:
+    with line.database.reading() as session:
+        study = session.get_one(Study, job.study_id)
+        images = images_of(session, job.study_id)
+    if study.revision != job.revision or input_digest(images) != study.input_digest:
+        _overtaken(line, job)
+        return
+    _begin(line, job)
+    try:
+        selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
+        looked = look(line, selection, images)
+        with timed(line, "report", selection.kind.value):
+            made = build(
+                selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
+                input_digest=study.input_digest, revision=study.revision, previous=previous_reports(line, study),
+                now=now_of(line), pictures=looked.pictures)
+    except UnusableStudy as error:
+        line.metrics.jobs.labels(job.kind, "refused").inc()
+        refuse(line, study, error.reason, error.detail, job)
+        return
+    if record(line, job, study, looked.assessment, made):
+        line.metrics.jobs.labels(job.kind, "done").inc()
+
+
+def _overtaken(line: Line, job: Job) -> None:
+    """More images came since this job was queued: a job of the next revision will look at all of them."""
+    with line.database.transaction() as session:
+        if line.queue.holds(session, job):
+            line.queue.end(session, job, JobState.CANCELLED, detail="images came late; a newer revision follows")
+
+
+def _begin(line: Line, job: Job) -> None:
+    now = line.clock()
+    line.metrics.queue_wait_seconds.labels(job.urgency).observe(max(0.0, now - job.queued_at))
+    with line.database.transaction() as session:
+        row = session.get_one(Study, job.study_id)
+        if row.revision == job.revision and row.state != StudyState.RECEIVING.value:
+            row.state, row.started_at = StudyState.INFERRING.value, now
+            session.add(row)
+        add_event(session, job.study_id, now, "inferring", f"waited {now - job.queued_at:.1f} s in the queue")
+
+
+def _deliver(line: Line, job: Job) -> None:
+    with line.database.reading() as session:
+        rows = undelivered(session, job.study_id, job.revision, job.target)
+    target = line.targets.get(job.target)
+    if target is not None and rows:
+        with timed(line, "deliver", "all"):
+            target.send([line.results_dir / r.path for r in rows])
+    now = line.clock()
+    with line.database.transaction() as session:
+        if not line.queue.holds(session, job):
+            return
+        line.queue.end(session, job, JobState.DONE, detail="" if target else "the target is no longer configured")
+        if target is None:
+            return
+        for row in rows:
+            session.add(Delivery(result_object_id=row.id or 0, target=job.target, stored_at=now))
+            line.metrics.deliveries.labels(job.target, "stored").inc()
+        session.flush()
+        study = session.get_one(Study, job.study_id)
+        if study.revision == job.revision:
+            settle_delivery(session, study, list(line.targets), now)
+        kinds = ", ".join(r.kind.upper() for r in rows) or "nothing new"
+        add_event(session, job.study_id, now, "stored", f"{kinds} stored in {job.target}")
+    line.metrics.jobs.labels(job.kind, "done").inc()
+
+
+def fail(line: Line, job: Job, error: FirstlookError) -> None:
+    """Write down a failure: try later, or park the job and say so on the worklist."""
+    final = isinstance(error, Rejected)
+    now = line.clock()
+    with line.database.transaction() as session:
+        if not line.queue.holds(session, job):
+            return
+        if final:
+            line.queue.end(session, job, JobState.PARKED, error.reason.value, error.detail)
+        wait_s = None if final else line.queue.fail(session, job, error.reason, error.detail)
+        what = "parked" if wait_s is None else f"tried again in {wait_s:.0f} s"
+        add_event(session, job.study_id, now, "failed", f"{job.kind} {job.target}: {error.reason.value} "
+                  f"{error.detail}; {what}".replace(" :", ":"))
+        study = session.get_one(Study, job.study_id)
+        if job.kind == JobKind.DELIVER.value and study.revision == job.revision:
+            study.delivery = DeliveryState.PARKED.value if wait_s is None else DeliveryState.PENDING.value
+            study.delivery_detail = f"{error.reason.value}: {error.detail}"
+            session.add(study)
+    line.metrics.jobs.labels(job.kind, "parked" if wait_s is None else "retried").inc()
+    if job.target:
+        line.metrics.deliveries.labels(job.target, "refused" if final else "failed").inc()
+    if wait_s is None and job.kind == JobKind.INFER.value:
+        refuse(line, study, error.reason, error.detail, state=StudyState.FAILED)
+    _log.warning("job failed", extra={"job": job.id, "kind": job.kind, "reason": error.reason.value, "next": what})
+
+
+@contextmanager
+def timed(line: Line, stage: str, kind: str) -> Iterator[None]:
+    """Measure a stage of the work for the metrics."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        line.metrics.stage_seconds.labels(stage, kind).observe(time.perf_counter() - began)

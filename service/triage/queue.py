@@ -1,0 +1,152 @@
+"""The queue: a table of jobs, earliest deadline first, with leases and retries. Nothing is kept in memory only."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, or_, update
+from sqlmodel import Session, col, select
+
+from service.domain.job import MAY_FOLLOW, JobKind, JobState, RetryPolicy
+from service.errors import Reason
+from service.store.database import Database
+from service.store.tables import Job
+
+OPEN = (JobState.WAITING.value, JobState.LEASED.value)
+
+
+def this_owner() -> str:
+    """Return the name that a lease of this process carries: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands in the queue: 1 is next; `behind` names the urgency of the job before it."""
+
+    position: int
+    waiting: int
+
+
+class Queue:
+    """Jobs in the database. Every method that takes a session runs inside the caller's transaction."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], retry: RetryPolicy, lease_s: float,
+                 owner: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._retry = retry
+        self._lease_s = lease_s
+        self._owner = owner
+
+    def insert(self, session: Session, job: Job) -> bool:
+        """Queue a job; return False when a job with this key is there already."""
+        if session.exec(select(Job.id).where(Job.key == job.key)).first() is not None:
+            return False
+        session.add(job)
+        session.flush()
+        return True
+
+    def claim(self, kind: JobKind, target: str = "") -> Job | None:
+        """Lease the job with the earliest deadline and return it, or None when none is due.
+
+        A leased job whose lease has ended counts as due: its worker died. Two workers never get the same job.
+        """
+        now = self._clock()
+        due = or_(
+            and_(col(Job.state) == JobState.WAITING.value, col(Job.not_before_at) <= now),
+            and_(col(Job.state) == JobState.LEASED.value, col(Job.lease_until_at) <= now),
+        )
+        oldest = (
+            select(Job).where(Job.kind == kind.value, Job.target == target, due, col(Job.state).in_(OPEN))
+            .order_by(col(Job.deadline_at), col(Job.id)).limit(1).with_for_update(skip_locked=True)
+        )
+        if not self._anything_due(kind, target, due):
+            return None
+        with self._database.transaction() as session:
+            job = session.exec(oldest).first()
+            if job is None:
+                return None
+            job.state, job.lease_owner = JobState.LEASED.value, self._owner
+            job.lease_until_at, job.started_at = now + self._lease_s, now
+            session.add(job)
+        return job
+
+    def _anything_due(self, kind: JobKind, target: str, due: Any) -> bool:
+        """Look without a write lock, so that an idle worker never holds up a writer."""
+        with self._database.reading() as session:
+            return session.exec(
+                select(Job.id).where(Job.kind == kind.value, Job.target == target, due, col(Job.state).in_(OPEN)).limit(1)
+            ).first() is not None
+
+    def holds(self, session: Session, job: Job) -> bool:
+        """Tell whether this process still has the lease; a result of a lost lease must not be written."""
+        found = session.get(Job, job.id)
+        return found is not None and found.state == JobState.LEASED.value and found.lease_owner == self._owner
+
+    def end(self, session: Session, job: Job, state: JobState, reason: str = "", detail: str = "") -> None:
+        """Move a leased job to DONE, CANCELLED or PARKED."""
+        found = session.get_one(Job, job.id)
+        if state not in MAY_FOLLOW[JobState(found.state)]:
+            raise ValueError(f"a {found.state} job cannot become {state}")
+        found.state, found.reason, found.detail = state.value, reason, detail
+        found.ended_at, found.lease_owner = self._clock(), ""
+        session.add(found)
+
+    def fail(self, session: Session, job: Job, reason: Reason, detail: str) -> float | None:
+        """Count a failure: put the job back for later and return the wait in seconds, or park it and return None."""
+        found = session.get_one(Job, job.id)
+        found.failures += 1
+        found.reason, found.detail = str(reason), detail
+        wait_s = self._retry.wait_s(found.failures)
+        found.lease_owner = ""
+        if wait_s is None:
+            found.state, found.ended_at = JobState.PARKED.value, self._clock()
+        else:
+            found.state, found.not_before_at = JobState.WAITING.value, self._clock() + wait_s
+        session.add(found)
+        return wait_s
+
+    def cancel_older(self, session: Session, study_id: int, revision: int) -> None:
+        """Cancel inference of earlier revisions of a study that has not begun: a newer one replaces it."""
+        session.exec(
+            update(Job).where(
+                col(Job.study_id) == study_id, col(Job.kind) == JobKind.INFER.value, col(Job.revision) < revision,
+                col(Job.state) == JobState.WAITING.value,
+            ).values(state=JobState.CANCELLED.value, ended_at=self._clock(), detail="a newer revision replaces it")
+        )
+
+    def place(self, session: Session, job: Job) -> Place:
+        """Return the place of a waiting job of its kind in the order of deadlines."""
+        waiting = select(func.count()).select_from(Job).where(Job.kind == job.kind, Job.state == JobState.WAITING.value)
+        before = waiting.where(
+            or_(col(Job.deadline_at) < job.deadline_at,
+                and_(col(Job.deadline_at) == job.deadline_at, col(Job.id) < job.id)))
+        return Place(session.exec(before).one() + 1, session.exec(waiting).one())
+
+    def release_dead_leases(self) -> int:
+        """Give back the leases of processes of this host that no longer live; return how many."""
+        host, own_pid = self._owner.rsplit(":", 1)
+        freed = 0
+        with self._database.transaction() as session:
+            for job in session.exec(select(Job).where(Job.state == JobState.LEASED.value)).all():
+                owner_host, _, pid = job.lease_owner.rpartition(":")
+                if owner_host == host and (pid == own_pid or not _lives(pid)):
+                    job.state, job.lease_owner = JobState.WAITING.value, ""
+                    session.add(job)
+                    freed += 1
+        return freed
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

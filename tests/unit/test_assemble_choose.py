@@ -1,0 +1,127 @@
+"""Which images are chosen, and which studies are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from service.assemble.choose import choose
+from service.assemble.complete import QuietTimes, why_complete
+from service.assemble.geometry import GeometryRules
+from service.domain.study import (
+    CR_IMAGE_STORAGE,
+    DX_FOR_PRESENTATION,
+    ENHANCED_CT_IMAGE_STORAGE,
+    Header,
+    Kind,
+    Selection,
+)
+from service.errors import Reason, UnusableStudy
+from tests.unit.test_assemble_geometry import slices
+
+RULES = GeometryRules(min_slices=5, max_slice_gap_mm=5.0)
+
+
+def pick(*headers: Header) -> Selection:
+    return choose(headers, RULES, lambda one, other: True)
+
+
+def refusal(*headers: Header) -> Reason:
+    with pytest.raises(UnusableStudy) as caught:
+        pick(*headers)
+    return caught.value.reason
+
+
+def frontal(**changes: object) -> Header:
+    base = Header(
+        sop_instance_uid="1.5.1", sop_class_uid=DX_FOR_PRESENTATION, study_instance_uid="1.2", series_instance_uid="1.5",
+        modality="DX", view_position="PA", body_part_examined="CHEST", patient_age="050Y", series_number=1,
+        instance_number=1)
+    return replace(base, **changes)
+
+
+def test_thin_series_is_preferred_to_thick_and_the_rest_is_set_aside_with_reasons() -> None:
+    thick = slices(spacing_mm=5.0, series_instance_uid="1.3.1")
+    thin = slices(spacing_mm=1.5, count=20, series_instance_uid="1.3.2")
+    scout = [replace(h, series_instance_uid="1.3.3", image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")) for h in slices(2)]
+    chosen = pick(*thick, *thin, *scout)
+    assert chosen.kind is Kind.CT and chosen.series_instance_uid == "1.3.2"
+    assert {(a.series_instance_uid, a.reason) for a in chosen.set_aside} == {
+        ("1.3.1", "not_preferred"), ("1.3.3", "localizer_only")}
+    assert "thin slices" in chosen.reason
+
+
+def test_of_two_equal_series_the_longer_coverage_wins() -> None:
+    short, long = slices(10, series_instance_uid="1.3.1"), slices(14, series_instance_uid="1.3.2")
+    assert pick(*short, *long).series_instance_uid == "1.3.2"
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, Reason.LOCALIZER_ONLY),
+    ({"image_type": ("DERIVED", "SECONDARY", "MPR")}, Reason.DERIVED_ONLY),
+    ({"sop_class_uid": ENHANCED_CT_IMAGE_STORAGE}, Reason.MULTIFRAME),
+    ({"rescale_slope": 0.0}, Reason.INVALID_RESCALE),
+    ({"rescale_intercept": None}, Reason.INVALID_RESCALE),
+])
+def test_ct_without_a_usable_series_says_why(changes: dict[str, object], reason: Reason) -> None:
+    assert refusal(*slices(**changes)) is reason
+
+
+def test_the_most_telling_reason_is_given_when_several_series_fail() -> None:
+    gapped = slices(series_instance_uid="1.3.2")
+    del gapped[3:6]
+    scout = slices(3, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    assert refusal(*scout, *gapped) is Reason.MISSING_SLICES
+
+
+def test_repeated_acquisition_is_split_and_the_largest_part_used() -> None:
+    first = slices(12, acquisition_number=1)
+    second = [replace(h, sop_instance_uid=h.sop_instance_uid + ".9", acquisition_number=2) for h in slices(10)]
+    chosen = pick(*first, *second)
+    assert len(chosen.headers) == 12 and "2 acquisitions" in chosen.limitations[0]
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"view_position": "LL"}, Reason.LATERAL_VIEW),
+    ({"view_position": "LATERAL"}, Reason.LATERAL_VIEW),
+    ({"view_position": "", "view_code_meaning": "Left lateral"}, Reason.LATERAL_VIEW),
+    ({"view_position": "", "series_description": "Chest LAT"}, Reason.LATERAL_VIEW),
+    ({"presentation_intent_type": "FOR PROCESSING"}, Reason.FOR_PROCESSING),
+    ({"body_part_examined": "HAND", "view_position": "AP"}, Reason.NOT_CHEST),
+    ({"number_of_frames": 30}, Reason.MULTIFRAME),
+])
+def test_radiograph_that_no_model_may_read_is_refused(changes: dict[str, object], reason: Reason) -> None:
+    assert refusal(frontal(**changes)) is reason
+
+
+def test_frontal_is_read_and_its_lateral_set_aside() -> None:
+    lateral = frontal(sop_instance_uid="1.5.2", view_position="LL", instance_number=2)
+    chosen = pick(lateral, frontal(), frontal(sop_instance_uid="1.5.0", sop_class_uid=CR_IMAGE_STORAGE, series_number=0))
+    assert [h.sop_instance_uid for h in chosen.headers] == ["1.5.0", "1.5.1"]
+    assert [a.reason for a in chosen.set_aside] == [Reason.LATERAL_VIEW]
+
+
+def test_unstated_view_youth_and_lossy_pixels_are_limitations() -> None:
+    notes = pick(frontal(view_position="", patient_age="009M", lossy_image_compression="01")).limitations
+    assert len(notes) == 3 and "not stated" in notes[0] and "under 18" in notes[1] and "lossy" in notes[2]
+    by_birth_date = frontal(patient_age="", patient_birth_date="20200101", study_date="20260101")
+    assert "under 18" in pick(by_birth_date).limitations[0]
+
+
+def test_study_with_two_patients_is_held() -> None:
+    assert refusal(frontal(patient_id="A"), frontal(patient_id="B", sop_instance_uid="1.5.2")) is Reason.PATIENT_MISMATCH
+
+
+def test_study_without_images_that_can_be_read_says_so() -> None:
+    assert refusal(frontal(sop_class_uid="1.2.840.10008.5.1.4.1.1.4")) is Reason.NO_SUPPORTED_IMAGES
+
+
+def test_study_is_complete_after_release_and_quiet_time_or_after_the_longest_wait() -> None:
+    quiet = QuietTimes(cxr_s=5, ct_s=60, longest_wait_s=900)
+    assert why_complete("CR", 0, 10, True, 100, quiet) is None
+    assert why_complete("CR", 0, 10, False, 14, quiet) is None
+    assert why_complete("CR", 0, 10, False, 15, quiet) == "association released and no image for 5 s"
+    assert why_complete("CR\\CT", 0, 10, False, 69, quiet) is None
+    assert why_complete("CT", 0, 10, False, 70, quiet) is not None
+    assert "longest wait" in (why_complete("CT", 0, 899, True, 900, quiet) or "")

@@ -1,0 +1,179 @@
+"""Urgency on arrival, and whose turn it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from service.domain.job import JobKind, JobState, RetryPolicy, StudyState
+from service.domain.urgency import Urgency
+from service.errors import Reason
+from service.store.database import Database
+from service.store.tables import Job, Study
+from service.triage.queue import Queue, this_owner
+from service.triage.rules import RULES, Facts, Rule, decide, emergency_sender
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
+def test_each_rule_fires_on_its_example_and_rests_on_the_other(rule: Rule) -> None:
+    assert rule.matches(rule.fires)
+    assert not rule.matches(rule.rests)
+
+
+def test_emergency_sender_is_urgent_and_only_that_sender() -> None:
+    rule = emergency_sender(["ER_CT", "ICU.DX"])
+    assert rule is not None and rule.matches(Facts(calling_aet="ICU.DX")) and not rule.matches(Facts(calling_aet="ICUXDX"))
+    assert emergency_sender([]) is None
+    assert decide(Facts(calling_aet="ER_CT"), ["ER_CT"]).urgency is Urgency.URGENT
+
+
+def test_the_most_urgent_rule_wins_and_nothing_falls_below_what_was_ordered() -> None:
+    assert decide(Facts(ordered_priority="LOW", text="trauma")).urgency is Urgency.STAT
+    assert decide(Facts(ordered_priority="ROUTINE", text="screening")).urgency is Urgency.ROUTINE
+    assert decide(Facts(ordered_priority="STAT", text="follow-up")) .reason == "ordered STAT"
+    assert decide(Facts(text="screening")).urgency is Urgency.LOW
+    assert decide(Facts()).urgency is Urgency.ROUTINE
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'queue.db'}")
+    made.migrate()
+    with made.transaction() as session:
+        session.add(Study(id=1, study_instance_uid="1.2", state=StudyState.QUEUED.value, first_received_at=0,
+                          last_received_at=0))
+    yield made
+    made.close()
+
+
+def queue_of(database: Database, clock: Clock, owner: str = "here:1", tries: int = 3) -> Queue:
+    return Queue(database, clock, RetryPolicy(tries, 10, 3, 60), lease_s=100, owner=owner)
+
+
+def put(database: Database, queue: Queue, key: str, deadline_at: float, revision: int = 1) -> Job:
+    job = Job(key=key, kind=JobKind.INFER.value, study_id=1, revision=revision, urgency="routine", queued_at=0,
+              deadline_at=deadline_at)
+    with database.transaction() as session:
+        queue.insert(session, job)
+    return job
+
+
+def test_earliest_deadline_is_claimed_first_whatever_came_first(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    for key, deadline_at in (("routine", 4600.0), ("stat", 1120.0), ("old low", 1100.0)):
+        put(database, queue, key, deadline_at)
+    claimed = [queue.claim(JobKind.INFER) for _ in range(4)]
+    assert [j.key if j else None for j in claimed] == ["old low", "stat", "routine", None]
+
+
+def test_a_key_is_queued_once(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    put(database, queue, "same", 1)
+    put(database, queue, "same", 2)
+    with database.reading() as session:
+        assert len(session.exec(select(Job)).all()) == 1
+
+
+def test_place_counts_the_jobs_with_earlier_deadlines(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    put(database, queue, "a", 10)
+    later = put(database, queue, "b", 30)
+    put(database, queue, "c", 20)
+    with database.reading() as session:
+        assert (queue.place(session, later).position, queue.place(session, later).waiting) == (3, 3)
+
+
+def test_failures_wait_longer_each_time_and_then_park(database: Database) -> None:
+    clock = Clock()
+    queue = queue_of(database, clock)
+    put(database, queue, "a", 10)
+    for expected in (10.0, 30.0, None):
+        job = queue.claim(JobKind.INFER)
+        assert job is not None
+        with database.transaction() as session:
+            assert queue.fail(session, job, Reason.ENGINE_FAILED, "why") == expected
+        assert queue.claim(JobKind.INFER) is None
+        clock.now += expected or 1000
+    assert queue.claim(JobKind.INFER) is None
+    with database.reading() as session:
+        job = session.exec(select(Job)).one()
+        assert (job.state, job.reason, job.failures) == (JobState.PARKED.value, "engine_failed", 3)
+
+
+def test_a_lease_that_ended_is_taken_by_another_and_the_first_loses_its_hold(database: Database) -> None:
+    clock = Clock()
+    first, second = queue_of(database, clock, "here:1"), queue_of(database, clock, "there:2")
+    put(database, first, "a", 10)
+    job = first.claim(JobKind.INFER)
+    assert job is not None and second.claim(JobKind.INFER) is None
+    clock.now += 101
+    assert second.claim(JobKind.INFER) is not None
+    with database.reading() as session:
+        assert not first.holds(session, job) and second.holds(session, job)
+
+
+def test_leases_of_a_dead_process_of_this_host_are_given_back_at_start(database: Database) -> None:
+    host = this_owner().rpartition(":")[0]
+    dead, elsewhere = queue_of(database, Clock(), f"{host}:999999999"), queue_of(database, Clock(), "elsewhere:7")
+    for key in ("a", "b"):
+        put(database, dead, key, 10)
+    assert dead.claim(JobKind.INFER) and elsewhere.claim(JobKind.INFER)
+    assert queue_of(database, Clock(), this_owner()).release_dead_leases() == 1
+
+
+def test_older_revisions_that_wait_are_cancelled(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    put(database, queue, "r1", 10, revision=1)
+    put(database, queue, "r2", 20, revision=2)
+    with database.transaction() as session:
+        queue.cancel_older(session, 1, 2)
+    claimed = queue.claim(JobKind.INFER)
+    assert claimed is not None and claimed.key == "r2" and queue.claim(JobKind.INFER) is None
+
+
+def test_a_finished_job_cannot_move_again(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    put(database, queue, "a", 10)
+    job = queue.claim(JobKind.INFER)
+    assert job is not None
+    with database.transaction() as session:
+        queue.end(session, job, JobState.DONE)
+    with pytest.raises(ValueError, match="done job cannot become"), database.transaction() as session:
+        queue.end(session, job, JobState.PARKED)
+
+
+def test_two_threads_never_claim_the_same_job(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    for number in range(40):
+        put(database, queue, str(number), number)
+    claimed: list[str] = []
+
+    def take() -> None:
+        while (job := queue.claim(JobKind.INFER)) is not None:
+            claimed.append(job.key)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(claimed, key=int) == [str(n) for n in range(40)]
+
+
+def test_ai_raises_but_never_lowers() -> None:
+    assert Urgency.ROUTINE.raised_to(Urgency.URGENT) is Urgency.URGENT
+    assert Urgency.STAT.raised_to(Urgency.URGENT) is Urgency.STAT
