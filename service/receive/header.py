@@ -6,6 +6,8 @@ import math
 import mmap
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -95,12 +97,18 @@ def read_file_header(path: Path) -> Header:
 
     Raises: BadInstance as `read_encoded_header` does, or when it is no DICOM file; OSError when it cannot be read.
     """
+    with open_file(path) as data:
+        return read_encoded_header(data, *read_file_meta(data))
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[mmap.mmap]:
+    """Yield the bytes of a DICOM file, mapped, not read.  Raises: BadInstance when it is too short for one; OSError."""
     with path.open("rb") as file:
         if path.stat().st_size < 132:
             raise BadInstance(Reason.OBJECT_MALFORMED, "the file is too short for a DICOM file")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            transfer_syntax_uid, start = read_file_meta(data)
-            return read_encoded_header(data, transfer_syntax_uid, start)
+            yield data
 
 
 def read_file_meta(data: Buffer) -> tuple[str, int]:

@@ -1,0 +1,91 @@
+"""Which associations are open, which studies they have touched, and whether one is in the middle of a store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Open:
+    """One open association: counts by study and outcome; busy while a store is being answered."""
+
+    calling_aet: str
+    studies: dict[str, Counter[str]] = field(default_factory=dict)
+    busy: bool = False
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What one association brought: for each Study Instance UID, how many instances by outcome."""
+
+    calling_aet: str
+    studies: dict[str, dict[str, int]]
+
+
+class Ledger:
+    """The open associations. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, _Open] = {}
+        self._changed = threading.Condition()
+
+    def open(self, association: Hashable, calling_aet: str) -> None:
+        """Enter an association that was accepted."""
+        with self._changed:
+            self._open[association] = _Open(calling_aet)
+
+    def close(self, association: Hashable) -> Closed | None:
+        """Strike out an association; None when it was never accepted."""
+        with self._changed:
+            entry = self._open.pop(association, None)
+            self._changed.notify_all()
+        if entry is None:
+            return None
+        return Closed(entry.calling_aet, {uid: dict(counts) for uid, counts in entry.studies.items()})
+
+    def touch(self, association: Hashable, study_instance_uid: str) -> None:
+        """Note that an association is bringing images of a study, before the first is written down."""
+        with self._changed:
+            if association in self._open:
+                self._open[association].studies.setdefault(study_instance_uid, Counter())
+
+    def count(self, association: Hashable, study_instance_uid: str, outcome: str) -> None:
+        """Count one instance of a study by what became of it."""
+        with self._changed:
+            if association in self._open:
+                self._open[association].studies.setdefault(study_instance_uid, Counter())[outcome] += 1
+
+    def begin_store(self, association: Hashable) -> None:
+        """Note that a store is under way on an association."""
+        self._set_busy(association, True)
+
+    def end_store(self, association: Hashable) -> None:
+        """Note that the answer to a store was handed to the network."""
+        self._set_busy(association, False)
+
+    def open_studies(self) -> frozenset[str]:
+        """Return the Study Instance UIDs that open associations have touched."""
+        with self._changed:
+            return frozenset(uid for entry in self._open.values() for uid in entry.studies)
+
+    def wait_until_idle(self, association: Hashable, timeout_s: float) -> bool:
+        """Wait until no store is under way on an association; False when the time is up first."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: association not in self._open or not self._open[association].busy, timeout_s)
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Wait until every association is closed; False when the time is up first."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._open, max(0.0, deadline - time.monotonic()))
+
+    def _set_busy(self, association: Hashable, busy: bool) -> None:
+        with self._changed:
+            if association in self._open:
+                self._open[association].busy = busy
+                self._changed.notify_all()

@@ -1,0 +1,169 @@
+"""The DICOM listener: who may call, what is taken, and an answer of Success only for what can no longer be lost."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+
+from service import logs
+from service.errors import FirstlookError, OutOfSpace, Reason
+from service.metrics import Metrics
+from service.receive.ledger import Closed, Ledger
+from service.receive.policy import Policy, Refusal
+from service.receive.recovery import recover
+from service.receive.spool import Spool
+from service.receive.storing import Announced, Storing
+from service.receive.transport import BoundedBuffer, Server
+from service.store.intake import Intake
+
+SUCCESS = 0x0000
+_log = logs.get("receive.listener")
+
+
+class Listener:
+    """Accepts associations and stores images. `start` may be called once.
+
+    spool: where images are kept; it takes `policy.min_free_bytes` from its own setting. intake: the rows.
+    is_own: tells from a SOP Instance UID whether this service made the object.
+    """
+
+    def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics,
+                 is_own: Callable[[str], bool]) -> None:
+        self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
+        self._ledger = Ledger()
+        self._storing = Storing(policy.max_object_bytes, spool, intake, is_own)
+        self._stopping = threading.Event()
+        self._server: Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port listened on; with `policy.port` 0, the one the system chose."""
+        if self._server is None:
+            raise RuntimeError("the listener is not started")
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Bring spool and rows together, then listen.
+
+        Raises: OSError when the port is taken or the spool unreadable; Unavailable when the database is away.
+        """
+        recover(self._spool, self._intake)
+        handlers: list[tuple[Any, Callable[[Any], Any]]] = [
+            (evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted),
+            (evt.EVT_REJECTED, self._on_rejected), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
+        self._server = Server(self._policy, handlers, ended=self._on_ended, answered=self._ledger.end_store)
+        self._server.start()
+        _log.info("listening", extra={"host": self._policy.host, "port": self.port, "ae_title": self._policy.ae_title})
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """Close the port and end every association, none in the middle of a store; False when time ran out first."""
+        if self._server is None:
+            return True
+        self._stopping.set()
+        server, self._server = self._server, None
+        server.stop_accepting()
+        deadline = time.monotonic() + timeout_s
+        for association in server.active_associations:
+            self._ledger.wait_until_idle(association, max(0.0, deadline - time.monotonic()))
+            association.abort()
+        ended = self._ledger.wait_until_empty(max(0.0, deadline - time.monotonic()))
+        _log.info("stopped listening", extra={"every_association_ended": ended})
+        return ended
+
+    def open_studies(self) -> frozenset[str]:
+        """Return the Study Instance UIDs of which an association that is still open has brought images."""
+        return self._ledger.open_studies()
+
+    def _on_requested(self, event: Any) -> None:
+        """Reject an association that the policy does not admit, before anything is negotiated."""
+        asked, address = event.assoc.requestor.primitive, event.assoc.requestor.address
+        refusal = self._policy.refusal(asked.called_ae_title, asked.calling_ae_title, address)
+        if self._stopping.is_set():
+            refusal = Refusal.STOPPING
+        if refusal is None:
+            return
+        _log.warning("association rejected", extra={"because": refusal.value, "address": address})
+        event.assoc.acse.send_reject(*refusal.answer)
+        self._on_rejected(event)
+        event.assoc.kill()
+
+    def _on_rejected(self, event: Any) -> None:
+        self._metrics.associations.labels("rejected").inc()
+
+    def _on_accepted(self, event: Any) -> None:
+        self._ledger.open(event.assoc, event.assoc.requestor.ae_title)
+        self._metrics.associations.labels("accepted").inc()
+        self._metrics.associations_open.inc()
+
+    def _on_echo(self, event: Any) -> int:
+        return SUCCESS
+
+    def _on_store(self, event: Any) -> int:
+        """Answer one C-STORE; whatever goes wrong is logged, even what nobody foresaw."""
+        began, finished = time.monotonic(), False
+        self._ledger.begin_store(event.assoc)
+        try:
+            status = self._store(event)
+            finished = True
+            return status
+        finally:
+            self._metrics.store_seconds.observe(time.monotonic() - began)
+            if not finished:
+                _log.error("a store failed for a reason unforeseen", exc_info=sys.exc_info())
+
+    def _store(self, event: Any) -> int:
+        if self._stopping.is_set():
+            return OutOfSpace.dimse_status
+        request = event.request
+        announced = Announced(
+            sop_class_uid=str(request.AffectedSOPClassUID), sop_instance_uid=str(request.AffectedSOPInstanceUID),
+            abstract_syntax=str(event.context.abstract_syntax), transfer_syntax_uid=str(event.context.transfer_syntax),
+            calling_aet=event.assoc.requestor.ae_title)
+        try:
+            kept = self._storing.store(announced, _data_set(request.DataSet),
+                                       lambda study: self._ledger.touch(event.assoc, study))
+        except FirstlookError as error:
+            self._refused(error, announced)
+            return error.dimse_status
+        self._metrics.instances.labels(kept.modality, kept.label).inc()
+        if kept.size_bytes:
+            self._metrics.received_bytes.inc(kept.size_bytes)
+        self._ledger.count(event.assoc, kept.study_instance_uid, kept.label)
+        return SUCCESS
+
+    def _refused(self, error: FirstlookError, announced: Announced) -> None:
+        self._metrics.instances.labels("unknown", "refused").inc()
+        _log.warning("object refused", extra={
+            "reason": error.reason, "detail": error.detail, "status": f"{error.dimse_status:04X}",
+            "sop_class_uid": announced.abstract_syntax})
+
+    def _on_ended(self, association: Association) -> None:
+        """Write one line on the trace of every study that an association touched."""
+        closed = self._ledger.close(association)
+        if closed is None:
+            return
+        self._metrics.associations_open.dec()
+        if not association.is_released:
+            self._metrics.associations.labels("aborted").inc()
+        ending = "association released" if association.is_released else "association aborted"
+        for study_instance_uid, counts in closed.studies.items():
+            self._trace(closed, study_instance_uid, counts, ending)
+
+    def _trace(self, closed: Closed, study_instance_uid: str, counts: dict[str, int], ending: str) -> None:
+        text = f"{counts.get('stored', 0)} images received, {counts.get('duplicate', 0)} duplicates; {ending}"
+        if counts.get("quarantined"):
+            text += f"; {counts['quarantined']} set aside: {Reason.CHANGED_DUPLICATE.sentence}"
+        try:
+            self._intake.trace(study_instance_uid, "receive", text, {"calling_aet": closed.calling_aet, **counts})
+        except FirstlookError as error:
+            _log.error("the trace could not be written", extra={"reason": error.reason, "detail": error.detail})
+
+
+def _data_set(buffer: BoundedBuffer | None) -> BoundedBuffer:
+    return buffer if buffer is not None else BoundedBuffer(0)

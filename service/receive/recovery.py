@@ -1,0 +1,74 @@
+"""Bring rows and files together at start: nothing that was acknowledged is lost, nothing half written stays."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import logs
+from service.errors import BadInstance
+from service.receive.header import open_file, read_encoded_header, read_file_meta
+from service.receive.spool import Spool
+from service.store.intake import Intake, Outcome
+
+_log = logs.get("receive.recovery")
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was found at start: parts removed, rows made from files, files set aside, rows whose file is missing."""
+
+    leftovers: int
+    rows: int
+    quarantined: int
+    missing: int
+
+
+def recover(spool: Spool, intake: Intake) -> Recovered:
+    """Remove unfinished files, give every file without a row its row, and report rows without a file.
+
+    Raises: Unavailable when the database cannot be reached; OSError when the spool cannot be read.
+    """
+    leftovers = spool.remove_leftovers()
+    known = intake.known_paths()
+    rows = quarantined = 0
+    found = set()
+    for path in spool.files():
+        found.add(path)
+        if path in known:
+            continue
+        outcome = _adopt(spool, intake, path)
+        rows += outcome is Outcome.STORED
+        quarantined += outcome in (None, Outcome.CHANGED_DUPLICATE)
+    missing = sorted(known - found)
+    for path in missing:
+        _log.error("the file of a received image is missing", extra={"path": path})
+    summary = Recovered(leftovers, rows, quarantined, len(missing))
+    _log.info("spool checked", extra={"files": len(found), "leftovers": leftovers, "rows_made": rows,
+                                      "quarantined": quarantined, "missing": len(missing)})
+    return summary
+
+
+def _adopt(spool: Spool, intake: Intake, path: str) -> Outcome | None:
+    """Make the row of one file, as if it had just arrived; None when it is unreadable and went to quarantine."""
+    try:
+        outcome = _record(spool.locate(path), intake, path)
+    except BadInstance as error:
+        _log.error("a file of the spool is unreadable", extra={"path": path, "reason": error.reason})
+        spool.quarantine(path)
+        return None
+    if outcome is Outcome.CHANGED_DUPLICATE:
+        spool.quarantine(path)
+    if outcome is Outcome.DUPLICATE:
+        spool.discard(path)
+    return outcome
+
+
+def _record(file: Path, intake: Intake, path: str) -> Outcome:
+    with open_file(file) as data:
+        transfer_syntax_uid, start = read_file_meta(data)
+        header = read_encoded_header(data, transfer_syntax_uid, start)
+        with memoryview(data) as whole, whole[start:] as data_set:
+            sha256, size_bytes = hashlib.sha256(data_set).hexdigest(), len(data_set)
+    return intake.record(header, sha256, size_bytes, path, calling_aet="")

@@ -1,0 +1,184 @@
+"""pynetdicom's upper layer with bounds: a peer can make it neither wait for ever nor hold more than was agreed.
+
+What pynetdicom 3.0.4 leaves open and is closed here: the length of a PDU is believed as sent; a PDU that stops half way
+is waited for without end; an object or command set grows without limit; the end of an association is not always told.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from io import BytesIO
+from socketserver import BaseServer
+from typing import Any, cast
+
+from pynetdicom import evt
+from pynetdicom._handlers import (
+    standard_dimse_recv_handler,
+    standard_dimse_sent_handler,
+    standard_pdu_recv_handler,
+    standard_pdu_sent_handler,
+)
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from service import logs
+from service.receive.policy import Policy, contexts
+
+_NEGOTIATION_BYTES = 262_144
+_COMMAND_BYTES = 65_536
+_CHATTER = (
+    (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler), (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
+    (evt.EVT_PDU_RECV, standard_pdu_recv_handler), (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
+)
+_log = logs.get("receive.transport")
+
+
+class BoundedBuffer(BytesIO):
+    """Bytes in memory up to a limit; what comes after is counted and dropped."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._limit_bytes = limit_bytes
+        self.offered_bytes = 0
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether more was offered than the limit."""
+        return self.offered_bytes > self._limit_bytes
+
+    def write(self, data: Any) -> int:
+        """Keep the data while within the limit; on passing it, let go of all that was kept."""
+        self.offered_bytes += len(data)
+        if not self.overflowed:
+            return super().write(data)
+        self.seek(0)
+        self.truncate()
+        return len(data)
+
+
+class BoundedMessages(DIMSEServiceProvider):  # type: ignore[misc]
+    """Takes messages apart and puts them together, each within its limit; tells when an answer is handed over."""
+
+    message: Any
+
+    def __init__(self, association: Association, max_object_bytes: int,
+                 answered: Callable[[Association], None]) -> None:
+        super().__init__(association)
+        self._max_object_bytes = max_object_bytes
+        self._answered = answered
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Add the fragments of one P-DATA to the message under way."""
+        if self.message is None:
+            self.message = DIMSEMessage()
+            self.message.encoded_command_set = BoundedBuffer(_COMMAND_BYTES)
+            self.message.data_set = BoundedBuffer(self._max_object_bytes)
+        super().receive_primitive(primitive)
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Hand a message to the network, then say so."""
+        super().send_msg(primitive, context_id)
+        self._answered(self.assoc)
+
+
+class BoundedSocket(AssociationSocket):  # type: ignore[misc]
+    """The connection of one association: a PDU must be of the agreed length and arrive in time."""
+
+    def __init__(self, association: Association, connection: socket.socket, policy: Policy) -> None:
+        super().__init__(association, client_socket=connection)
+        self._policy = policy
+        connection.settimeout(policy.association_timeout_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read that many bytes; fewer when the peer closes, too many are asked for, or the time is up."""
+        established = self.assoc.is_established
+        limit = self._policy.max_pdu_bytes if established else _NEGOTIATION_BYTES
+        if nr_bytes > max(limit, _NEGOTIATION_BYTES):
+            _log.warning("PDU longer than agreed; the connection is closed", extra={"pdu_bytes": nr_bytes})
+            return bytearray()
+        deadline = time.monotonic() + (
+            self._policy.idle_timeout_s if established else self._policy.association_timeout_s)
+        received = bytearray(nr_bytes)
+        view, count = memoryview(received), 0
+        while count < nr_bytes:
+            got = self._receive_some(view[count:], deadline)
+            if not got:
+                break
+            count += got
+        view.release()
+        del received[count:]
+        return received
+
+    def _receive_some(self, view: memoryview, deadline: float) -> int:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or self.socket is None:
+            return 0
+        self.socket.settimeout(left_s)
+        return int(self.socket.recv_into(view))
+
+
+class _Connection(RequestHandler):  # type: ignore[misc]
+    """One connection: makes the association, waits for its end in a thread of its own, and tells of it in any case."""
+
+    server: Server
+
+    def handle(self) -> None:
+        association = self._create_association()
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
+        association.start()
+        association.join()
+        self.server.ended(association)
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        policy = self.server.policy
+        association.dul.socket = None
+        association.dul.event_queue.get_nowait()  # "connected", said by the socket that is replaced
+        association.set_socket(BoundedSocket(association, cast(socket.socket, self.request), policy))
+        association.dimse = BoundedMessages(association, policy.max_object_bytes, self.server.answered)
+        for event, handler in _CHATTER:
+            association.unbind(event, handler)
+        return association
+
+
+class Server(ThreadedAssociationServer):  # type: ignore[misc]
+    """Accepts connections, each in a thread. `ended` is called once for every association, whatever ended it."""
+
+    daemon_threads = True
+
+    def __init__(self, policy: Policy, handlers: list[tuple[Any, Callable[[Any], Any]]],
+                 ended: Callable[[Association], None], answered: Callable[[Association], None]) -> None:
+        self.policy, self.ended, self.answered = policy, ended, answered
+        entity = ApplicationEntity(policy.ae_title)
+        entity.maximum_pdu_size = policy.max_pdu_bytes
+        entity.maximum_associations = policy.max_associations
+        entity.acse_timeout = policy.association_timeout_s
+        entity.network_timeout = policy.idle_timeout_s
+        entity.dimse_timeout = policy.idle_timeout_s
+        super().__init__(entity, (policy.host, policy.port), policy.ae_title, contexts(), evt_handlers=handlers,
+                         request_handler=_Connection)
+        entity._servers.append(self)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True,
+                                        name="listener")
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._thread.start()
+
+    def stop_accepting(self) -> None:
+        """Close the port; associations that are open go on."""
+        BaseServer.shutdown(self)
+        self.server_close()
+        self._thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong while a connection was set up."""
+        _log.error("connection could not be set up", exc_info=True)
