@@ -1,0 +1,226 @@
+"""The web server: worklist, study page, API, health and metrics. It only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from sqlmodel import Session
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from service import logs
+from service.errors import Reason
+from service.metrics import Metrics
+from service.store import worklist
+from service.store.database import Database
+from service.store.tables import ResultObject
+from service.web import guard
+from service.web.detail import as_json, detail, page_as_json
+from service.web.page import RESEARCH_USE, STATIC, Pages
+from service.web.pictures import NoPicture, capture_png
+from service.web.rows import row, tally
+
+METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+_log = logs.get("web")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class WebStyle:
+    """How the pages look and who may see them.
+
+    access_token: "" for none; patient_names: full, initials or hidden; refresh_s: the page asks for news this often;
+    limit: most rows of the worklist; window_s: studies with no new image for longer are left out, seconds.
+    """
+
+    access_token: str = ""
+    patient_names: str = "full"
+    refresh_s: int = 5
+    title: str = "firstlook"
+    version: str = ""
+    limit: int = 300
+    window_s: float = 172800.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must be well for the service to take work. detail: free of patient data."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+Montage = Callable[[Path, Mapping[str, str]], bytes]
+"""Makes a PNG of a SEG file; the mapping gives the spool path of each source image by SOP Instance UID."""
+
+
+def create_app(
+    database: Database, metrics: Metrics, clock: Callable[[], float], style: WebStyle,
+    ready: Callable[[], Sequence[Check]], results_dir: Path, picture: Montage | None = None,
+) -> FastAPI:
+    """Return the web application.
+
+    clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
+    picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown.
+    """
+    app = FastAPI(title=style.title, version=style.version, docs_url=None, redoc_url=None,
+                  openapi_url="/api/openapi.json", description=RESEARCH_USE)
+    app.add_middleware(guard.Guard, access_token=style.access_token)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    _add_health(app, metrics, ready)
+    reader = _Reader(database, clock, style)
+    pages = Pages(style.title, style.version, style.refresh_s)
+    _add_worklist(app, reader, pages)
+    _add_study(app, reader, pages, frozenset({"sc", "seg"} if picture else {"sc"}))
+    _add_objects(app, reader, results_dir, picture)
+    _add_errors(app, pages)
+    return app
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads what the pages show, each time in one short transaction."""
+
+    database: Database
+    clock: Callable[[], float]
+    style: WebStyle
+
+    def reading_list(self) -> dict[str, Any]:
+        """Return rows, entries and the figures above them."""
+        now = self.clock()
+        with self.database.reading() as session:
+            entries = worklist.reading_list(session, self.style.limit, now, self.style.window_s)
+            counts = worklist.counts_by_state(session, now - self.style.window_s)
+        rows = [row(entry, now, self.style.patient_names) for entry in entries]
+        return {"now": now, "entries": entries, "rows": rows, "counts": counts, "tally": tally(counts, rows),
+                "hidden": sum(counts.values()) - len(rows), "window_h": round(self.style.window_s / 3600)}
+
+    def study(self, study_instance_uid: str) -> worklist.StudyPage:
+        """Return one study; 404 when there is none."""
+        with self.database.reading() as session:
+            return self._found(worklist.study_page(session, study_instance_uid), "study")
+
+    def result(self, uid: str, sop: str) -> tuple[ResultObject, dict[str, str]]:
+        """Return one result object and the paths of the study's images; 404 when there is none."""
+        with self.database.reading() as session:
+            found = self._found(worklist.result_object(session, uid, sop), "result object")
+            return found, self._sources(session, found)
+
+    def _sources(self, session: Session, found: ResultObject) -> dict[str, str]:
+        return worklist.image_paths(session, found.study_id) if found.kind == "seg" else {}
+
+    @staticmethod
+    def _found(value: _T | None, what: str) -> _T:
+        if value is None:
+            raise HTTPException(404, f"There is no such {what} here.")
+        return value
+
+
+def _add_health(app: FastAPI, metrics: Metrics, ready: Callable[[], Sequence[Check]]) -> None:
+    @app.get("/health/live")
+    def live() -> dict[str, bool]:
+        """Tell that the process answers."""
+        return {"live": True}
+
+    @app.get("/health/ready")
+    def is_ready() -> JSONResponse:
+        """Tell whether every part is well: 200, or 503 with what is not."""
+        checks = ready()
+        well = all(check.ok for check in checks)
+        return JSONResponse({"ready": well, "checks": [asdict(check) for check in checks]}, 200 if well else 503)
+
+    @app.get("/metrics")
+    def exposition() -> Response:
+        """Return the metrics for Prometheus."""
+        return Response(metrics.exposition(), media_type=METRICS_TYPE)
+
+
+def _add_worklist(app: FastAPI, reader: _Reader, pages: Pages) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def worklist_page(request: Request) -> HTMLResponse:
+        return pages.answer(request, "worklist.html", **reader.reading_list())
+
+    @app.get("/rows", response_class=HTMLResponse, include_in_schema=False)
+    def worklist_rows(request: Request) -> HTMLResponse:
+        return pages.answer(request, "rows.html", **reader.reading_list())
+
+    @app.get("/api/worklist")
+    def worklist_json() -> dict[str, Any]:
+        """Return the reading list: what to read next first."""
+        read = reader.reading_list()
+        studies = [as_json(entry, reader.style.patient_names) for entry in read["entries"]]
+        return {"notice": RESEARCH_USE, "at": read["now"], "counts": read["counts"], "studies": studies}
+
+
+def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[str]) -> None:
+    @app.get("/studies/{uid}", response_class=HTMLResponse, include_in_schema=False)
+    def study_page(request: Request, uid: str) -> HTMLResponse:
+        now = reader.clock()
+        shown = detail(reader.study(uid), now, reader.style.patient_names, pictures)
+        return pages.answer(request, "study.html", now=now, study=shown)
+
+    @app.get("/api/studies/{uid}")
+    def study_json(uid: str) -> dict[str, Any]:
+        """Return one study with its findings, objects, jobs and trace."""
+        page = page_as_json(reader.study(uid), reader.clock(), reader.style.patient_names)
+        return {"notice": RESEARCH_USE, **page}
+
+
+def _add_objects(app: FastAPI, reader: _Reader, results_dir: Path, picture: Montage | None) -> None:
+    makers: dict[str, Montage] = {"sc": lambda result, _sources: capture_png(result)}
+    if picture:
+        makers["seg"] = picture
+
+    @app.get("/studies/{uid}/objects/{sop}.png", include_in_schema=False)
+    def object_picture(uid: str, sop: str) -> Response:
+        found, sources = reader.result(uid, sop)
+        if found.kind not in makers:
+            raise HTTPException(404, "There is no picture of this object.")
+        try:
+            png = makers[found.kind](_file(results_dir, found), sources)
+        except NoPicture as error:
+            raise HTTPException(404, f"There is no picture of this object: {error}.") from error
+        return Response(png, media_type="image/png")
+
+    @app.get("/studies/{uid}/objects/{sop}.dcm")
+    def object_file(uid: str, sop: str) -> FileResponse:
+        """Return one result object as a DICOM file (PS3.10)."""
+        found, _ = reader.result(uid, sop)
+        name = f"{found.kind}-{found.sop_instance_uid}.dcm"
+        return FileResponse(_file(results_dir, found), media_type="application/dicom", filename=name)
+
+
+def _file(results_dir: Path, found: ResultObject) -> Path:
+    """Return the file of a result object; 404 when it is gone or its path leaves the folder of the results."""
+    path = (results_dir / found.path).resolve()
+    if not path.is_relative_to(results_dir.resolve()) or not path.is_file():
+        raise HTTPException(404, "The file of this object is gone.")
+    return path
+
+
+def _add_errors(app: FastAPI, pages: Pages) -> None:
+    def told(request: Request, error: Exception) -> Response:
+        """Answer an HTTP error as a page, or as JSON below /api/."""
+        status, text = 500, Reason.INTERNAL_ERROR.sentence
+        if isinstance(error, AnyHTTPException):
+            status, text = error.status_code, str(error.detail)
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": text}, status, headers=guard.HEADERS)
+        return pages.answer(request, "error.html", status=status, headers=guard.HEADERS, text=text, code=status)
+
+    def failed(request: Request, error: Exception) -> Response:
+        """Answer a defect of ours without any of its text."""
+        _log.error("request failed", extra={"path": request.scope["route"].path if "route" in request.scope else ""},
+                   exc_info=error)
+        return told(request, error)
+
+    app.add_exception_handler(AnyHTTPException, told)
+    app.add_exception_handler(Exception, failed)
+
+

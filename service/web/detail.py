@@ -1,0 +1,175 @@
+"""The study page, ready to be written: findings, measurements, objects and trace as words; and both pages as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.job import JobKind, JobState
+from service.store.tables import Job, ResultObject, Study
+from service.store.worklist import Entry, StudyPage
+from service.web import words
+from service.web.rows import Mark, Row, marks, row
+
+_KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)"}
+_IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
+_TIMES = ("first_received_at", "last_received_at", "completed_at", "deadline_at", "started_at", "assessed_at",
+          "delivered_at")
+_SHOWN = ("study_instance_uid", "accession_number", "study_date", "study_time", "study_description", "modality",
+          "calling_aet", "kind", "revision", "state", "state_reason", "state_detail", "delivery", "delivery_detail",
+          "ordered_priority", "urgency", "urgency_reason", "reading_urgency", "flag")
+
+
+@dataclass(frozen=True)
+class Object:
+    """One result object. stored: where it is already, in words; picture: whether a PNG of it can be shown."""
+
+    uid: str
+    title: str
+    kind: str
+    revision: int
+    current: bool
+    summary: str
+    made: str
+    stored: str
+    picture: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the trace. since: time after the first image; facts: what the event carries, as "name value"."""
+
+    at: str
+    since: str
+    stage: str
+    text: str
+    facts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement as written."""
+
+    name: str
+    value: str
+    unit: str
+    segment: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Everything the study page shows; `row` is the study's line of the worklist."""
+
+    row: Row
+    facts: tuple[tuple[str, str], ...]
+    bundle: str
+    digest: str
+    findings: tuple[Mark, ...]
+    measurements: tuple[Measured, ...]
+    limitations: tuple[str, ...]
+    objects: tuple[Object, ...]
+    jobs: tuple[tuple[str, str, str], ...]
+    trace: tuple[Step, ...]
+
+
+def detail(page: StudyPage, now: float, patient_names: str, pictures: frozenset[str]) -> Detail:
+    """Say one study in words. pictures: kinds of objects of which a PNG can be made."""
+    study, summary = page.study, page.study.summary
+    return Detail(
+        row=row(Entry(study, page.place, max(0.0, now - study.first_received_at)), now, patient_names),
+        facts=_facts(page, now),
+        bundle=f"{summary['bundle']} {summary['version']}" if "bundle" in summary else "",
+        digest=str(summary.get("digest", "")),
+        findings=marks(summary),
+        measurements=tuple(
+            Measured(words.humanised(m["name"]), f"{m['value']:g}", _unit(m["unit"]), words.humanised(m["segment"]))
+            for m in summary.get("measurements", ())),
+        limitations=tuple(summary.get("limitations", ())),
+        objects=tuple(_object(page, result, now, pictures) for result in page.results),
+        jobs=tuple(_job(job) for job in page.jobs),
+        trace=tuple(
+            Step(words.clock_time(e.at, now), f"+{words.duration(e.at - study.first_received_at)}",
+                 words.humanised(e.stage), e.text, tuple(f"{k} {v}" for k, v in e.data.items()))
+            for e in page.events),
+    )
+
+
+def as_json(entry: Entry, patient_names: str) -> dict[str, Any]:
+    """Return one study for the API; what `patient_names` hides on the page is absent here too. Times: Unix, seconds."""
+    study = entry.study
+    said = {name: getattr(study, name) for name in (*_SHOWN, *_TIMES)}
+    if patient_names == "full":
+        said |= {name: getattr(study, name) for name in _IDENTITY}
+    why = words.sentence(study.state_reason)
+    return said | {"place_in_queue": entry.place, "waited_s": round(entry.waited_s, 1), "state_sentence": why,
+                   "order_reason": words.why_here(study), "result": study.summary or None}
+
+
+def page_as_json(page: StudyPage, now: float, patient_names: str) -> dict[str, Any]:
+    """Return the study page for the API."""
+    study = as_json(Entry(page.study, page.place, max(0.0, now - page.study.first_received_at)), patient_names)
+    stored: dict[int | None, dict[str, float]] = {result.id: {} for result in page.results}
+    for sent in page.deliveries:
+        stored[sent.result_object_id][sent.target] = sent.stored_at
+    return study | {
+        "images": page.images,
+        "objects": [
+            {"kind": r.kind, "sop_class_uid": r.sop_class_uid, "sop_instance_uid": r.sop_instance_uid,
+             "revision": r.revision, "summary": r.summary, "created_at": r.created_at, "stored_at": stored[r.id]}
+            for r in page.results],
+        "jobs": [
+            {"kind": j.kind, "target": j.target, "revision": j.revision, "state": j.state, "failures": j.failures,
+             "reason": j.reason, "detail": j.detail, "queued_at": j.queued_at, "ended_at": j.ended_at}
+            for j in page.jobs],
+        "trace": [{"at": e.at, "stage": e.stage, "text": e.text, "data": e.data} for e in page.events],
+    }
+
+
+def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
+    study = page.study
+    images = sum(page.images.values())
+    facts = (
+        ("Study Instance UID", study.study_instance_uid),
+        ("Accession number", study.accession_number),
+        ("Study date", words.dicom_date(study.study_date)),
+        ("Images", f"{images} in {len(page.images)} series" if images else ""),
+        ("Sent by", study.calling_aet),
+        ("Received", f"{_moment(study.first_received_at, now)} to {_moment(study.last_received_at, now)}"),
+        ("Ordered priority", study.ordered_priority),
+        ("Urgency on arrival", _arrival(study)),
+        ("AI result due", _moment(study.deadline_at, now)),
+        ("Assessed", _moment(study.assessed_at, now)),
+        ("Stored in the PACS", _moment(study.delivered_at, now)),
+        ("Revision", str(study.revision) if study.revision else ""),
+    )
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _arrival(study: Study) -> str:
+    return f"{study.urgency} ({study.urgency_reason})" if study.urgency_reason else study.urgency
+
+
+def _moment(at: float | None, now: float) -> str:
+    return words.clock_time(at, now)
+
+
+def _object(page: StudyPage, result: ResultObject, now: float, pictures: frozenset[str]) -> Object:
+    at = [f"{d.target} at {_moment(d.stored_at, now)}" for d in page.deliveries if d.result_object_id == result.id]
+    return Object(
+        uid=result.sop_instance_uid, title=_KINDS.get(result.kind, result.kind.upper()), kind=result.kind,
+        revision=result.revision, current=result.revision == page.study.revision, summary=result.summary,
+        made=_moment(result.created_at, now), stored=", ".join(at) or "not sent yet",
+        picture=result.kind in pictures,
+    )
+
+
+def _job(job: Job) -> tuple[str, str, str]:
+    title = "Deliver to " + job.target if job.kind == JobKind.DELIVER else "Run the model"
+    parked = " (needs a person)" if job.state == JobState.PARKED else ""
+    tries = f"{job.failures} failed {'try' if job.failures == 1 else 'tries'}" if job.failures else ""
+    why = words.sentence(job.reason) if job.reason else ""
+    return title, f"{job.state}{parked}", ": ".join(t for t in (why.rstrip("."), job.detail) if t) or tries
+
+
+def _unit(code: str) -> str:
+    return {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}.get(code, code)

@@ -1,0 +1,123 @@
+"""Pictures of result objects for the study page: PNG of a secondary capture, key slices of a segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import iter_pixels, pixel_array
+
+_LONGEST_PX = 1600
+_TILE_PX = 448
+_TILES = 6
+_LUNG_WINDOW_HU = (-1350.0, 150.0)
+
+Picture = NDArray[np.uint8]
+
+
+class NoPicture(LookupError):
+    """No picture can be made of this object, or its images are gone."""
+
+
+def capture_png(result: Path) -> bytes:
+    """Return a secondary capture (PS3.3 A.8) as PNG, at most 1600 pixels long.
+
+    Raises: NoPicture when the file is gone or has no picture.
+    """
+    try:
+        pixels = pixel_array(result)
+    except (OSError, InvalidDicomError, AttributeError) as error:
+        raise NoPicture("the object holds no readable picture") from error
+    if pixels.ndim == 3:
+        pixels = pixels[..., ::-1]
+    scale = min(1.0, _LONGEST_PX / max(pixels.shape[:2]))
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    return _png(np.ascontiguousarray(small, np.uint8))
+
+
+def montage(spool_dir: Path, result: Path, sources: Mapping[str, str]) -> bytes:
+    """Return key slices of a binary segmentation (PS3.3 A.51) as PNG: the CT in a lung window, contours in colour.
+
+    result: the SEG file; sources: path of each source image, relative to spool_dir, by SOP Instance UID.
+    Raises: NoPicture when the segmentation is empty or an image is gone.
+    """
+    try:
+        seg = pydicom.dcmread(result, stop_before_pixels=True)
+        slices = _key_slices(seg, result)
+        tiles = [_tile(seg, result, spool_dir / sources[uid], frames) for uid, frames in slices]
+    except (OSError, KeyError, InvalidDicomError, AttributeError) as error:
+        raise NoPicture("the segmentation or an image of it cannot be read") from error
+    if not tiles:
+        raise NoPicture("the segmentation is empty")
+    columns = min(3, len(tiles))
+    blank = np.zeros_like(tiles[0])
+    tiles += [blank] * (-len(tiles) % columns)
+    lines = [np.hstack(tiles[at:at + columns]) for at in range(0, len(tiles), columns)]
+    return _png(np.vstack(lines))
+
+
+def _key_slices(seg: Any, result: Path) -> list[tuple[str, list[int]]]:
+    """Choose slices spread over the last segment (the finding); return (source UID, its frames), head to foot order."""
+    numbers = [_segment_number(group) for group in seg.PerFrameFunctionalGroupsSequence]
+    areas = [int(np.count_nonzero(frame)) for frame in iter_pixels(result)]
+    finding = max((n for n, area in zip(numbers, areas, strict=True) if area), default=None)
+    by_source: dict[str, list[int]] = {}
+    for frame, group in enumerate(seg.PerFrameFunctionalGroupsSequence):
+        if areas[frame]:
+            by_source.setdefault(_source_uid(group), []).append(frame)
+    held = [(uid, sum(areas[f] for f in frames if numbers[f] == finding), frames) for uid, frames in by_source.items()]
+    candidates = [(uid, area, frames) for uid, area, frames in held if area]
+    chosen = []
+    for part in np.array_split(np.arange(len(candidates)), min(_TILES, len(candidates)) or 1):
+        if part.size:
+            uid, _, frames = max((candidates[k] for k in part), key=lambda one: one[1])
+            chosen.append((uid, frames))
+    return chosen
+
+
+def _tile(seg: Any, result: Path, source: Path, frames: list[int]) -> Picture:
+    image = pydicom.dcmread(source)
+    hu = image.pixel_array.astype(np.float32) * float(image.RescaleSlope) + float(image.RescaleIntercept)
+    low, high = _LUNG_WINDOW_HU
+    grey = (255 * np.clip((hu - low) / (high - low), 0, 1)).astype(np.uint8)
+    size = (_TILE_PX, _TILE_PX)
+    tile = cv2.cvtColor(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
+    for frame in frames:
+        group = seg.PerFrameFunctionalGroupsSequence[frame]
+        segment = next(s for s in seg.SegmentSequence if s.SegmentNumber == _segment_number(group))
+        mask = cv2.resize(pixel_array(result, index=frame), size, interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(tile, outlines, -1, _colour(segment), 1, cv2.LINE_AA)
+    return np.asarray(tile, np.uint8)
+
+
+def _colour(segment: Any) -> tuple[int, int, int]:
+    """Return (blue, green, red) of RecommendedDisplayCIELabValue (PS3.3 C.10.7.1.1); yellow where there is none."""
+    lab = segment.get("RecommendedDisplayCIELabValue")
+    if lab is None:
+        return (0, 220, 255)
+    light, a, b = (float(v) / 65535 for v in lab)
+    pixel = np.array([[[light * 100, a * 255 - 128, b * 255 - 128]]], np.float32)
+    blue, green, red = (round(255 * float(v)) for v in cv2.cvtColor(pixel, cv2.COLOR_Lab2BGR)[0, 0])
+    return (blue, green, red)
+
+
+def _segment_number(group: Any) -> int:
+    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _source_uid(group: Any) -> str:
+    return str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+
+
+def _png(picture: Picture) -> bytes:
+    made, data = cv2.imencode(".png", picture)
+    if not made:
+        raise NoPicture("the picture cannot be encoded")
+    return bytes(data)

@@ -1,0 +1,130 @@
+"""One line of the worklist, ready to be written: a study as words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.job import StudyState
+from service.domain.urgency import Urgency
+from service.store.tables import Study
+from service.store.worklist import Entry
+from service.web import words
+from service.web.words import Said
+
+_NOT_YET = (StudyState.RECEIVING, StudyState.QUEUED, StudyState.INFERRING)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One finding of the AI: probability and threshold in 0..1 as written ("0.87"); share: probability in per cent."""
+
+    name: str
+    side: str
+    probability: str
+    threshold: str
+    share: int
+    present: bool
+    urgency: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One study of the worklist. marks: the findings over their threshold, most probable first."""
+
+    uid: str
+    urgency: str
+    why: str
+    raised: bool
+    marks: tuple[Mark, ...]
+    ai: Said
+    extent: str
+    name: str
+    about: str
+    modality: str
+    description: str
+    accession: str
+    study_date: str
+    waited: str
+    received: str
+    state: Said
+    delivery: Said
+
+
+def row(entry: Entry, now: float, patient_names: str) -> Row:
+    """Say one entry of the reading list in words.
+
+    now: Unix time, seconds; patient_names: full, initials or hidden.
+    """
+    study = entry.study
+    return Row(
+        uid=study.study_instance_uid,
+        urgency=study.reading_urgency,
+        why=words.why_here(study),
+        raised=study.reading_rank < study.urgency_rank,
+        marks=tuple(mark for mark in marks(study.summary) if mark.present),
+        ai=ai_words(study),
+        extent=extent(study.summary),
+        name=words.person(study.patient_name, patient_names),
+        about=words.about_patient(study, patient_names),
+        modality=study.modality or study.kind.upper(),
+        description=study.study_description or "No description",
+        accession=study.accession_number,
+        study_date=words.dicom_date(study.study_date),
+        waited=words.duration(entry.waited_s),
+        received=words.clock_time(study.first_received_at, now),
+        state=words.state(study, entry.place, now),
+        delivery=words.delivery(study, now),
+    )
+
+
+def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
+    """Return every finding of a summary (`Assessment.summary`), those present first, then by probability."""
+    made = []
+    for found in summary.get("findings", ()):
+        probability = float(found["probability"])
+        made.append(Mark(
+            name=words.humanised(found["name"]), side=found.get("laterality", "").lower(),
+            probability=f"{probability:.2f}", threshold=f"{float(found['threshold']):.2f}",
+            share=round(100 * probability), present=found["presence"] == "present", urgency=found.get("urgency", ""),
+        ))
+    return tuple(sorted(made, key=lambda mark: (not mark.present, -float(mark.probability))))
+
+
+def ai_words(study: Study) -> Said:
+    """Say what the AI answered. Never "normal": where nothing is over its threshold it says "No flag"."""
+    found = marks(study.summary)
+    earlier = "of the earlier images" if found and study.state != StudyState.ASSESSED else ""
+    if any(mark.present for mark in found):
+        return Said("", earlier)
+    if found:
+        top = found[0]
+        return Said("No flag", earlier or f"highest: {top.name} {top.probability} (threshold {top.threshold})")
+    if study.state in _NOT_YET:
+        return Said("No result yet", tone="dim")
+    if study.state == StudyState.ASSESSED:
+        return Said("No flag")
+    return Said("No AI result", "read without AI", "dim")
+
+
+def extent(summary: dict[str, Any]) -> str:
+    """Return the first measurement in per cent of a summary ("Percent of lung involved 12.4 %"), or ""."""
+    for measured in summary.get("measurements", ()):
+        if measured["unit"] == "%":
+            return f"{words.humanised(measured['name'])} {measured['value']:.1f} %"
+    return ""
+
+
+def tally(counts: dict[StudyState, int], rows: list[Row]) -> list[Said]:
+    """Return the figures at the head of the worklist; the studies that need a person are always named."""
+    refused, failed = counts[StudyState.NOT_ASSESSED], counts[StudyState.FAILED]
+    flagged = sum(1 for one in rows if one.urgency in (Urgency.STAT, Urgency.URGENT))
+    queued = counts[StudyState.QUEUED] + counts[StudyState.INFERRING]
+    return [
+        Said(str(flagged), "stat or urgent", "warn" if flagged else "plain"),
+        Said(str(queued), "in the queue"),
+        Said(str(counts[StudyState.RECEIVING]), "receiving"),
+        Said(str(counts[StudyState.ASSESSED]), "assessed"),
+        Said(str(refused), "not assessed", "warn" if refused else "plain"),
+        Said(str(failed), "failed", "bad" if failed else "plain"),
+    ]

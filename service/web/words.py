@@ -1,0 +1,141 @@
+"""What a page says, in words: names, ages, waits, states and reasons. Pure; knows no HTML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from service.domain.job import DeliveryState, StudyState
+from service.errors import Reason
+from service.store.tables import Study
+
+_ACRONYMS = {"covid": "COVID", "ct": "CT", "ggo": "GGO", "hu": "HU", "ai": "AI", "sars": "SARS"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """A short text, a longer one under it, and a tone: plain, dim, good, busy, warn or bad."""
+
+    text: str
+    more: str = ""
+    tone: str = "plain"
+
+
+def humanised(name: str) -> str:
+    """Turn a name of the code ("covid_pneumonia") into words ("COVID pneumonia")."""
+    words = [_ACRONYMS.get(word, word) for word in name.replace("_", " ").replace("-", " ").split()]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def sentence(code: str) -> str:
+    """Return the sentence of a reason code; any other text is returned as it is."""
+    return Reason(code).sentence if code in list(Reason) else code
+
+
+def duration(seconds: float) -> str:
+    """Say a time span with two units at most: "40 s", "12 min", "3 h 05 min", "2 d 4 h"."""
+    whole = max(0, math.floor(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    if hours < 24:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def clock_time(at: float | None, now: float) -> str:
+    """Say a moment in the server's time zone: the time of day, with the date before it when not within 12 hours."""
+    if at is None:
+        return ""
+    moment = datetime.fromtimestamp(at, UTC).astimezone()
+    return moment.strftime("%H:%M:%S" if abs(now - at) < 43200 else "%Y-%m-%d %H:%M")
+
+
+def dicom_date(text: str) -> str:
+    """Write a DICOM date (DA, PS3.5 6.2) as 2026-01-31; what is no date is left out."""
+    day = _day(text)
+    return day.isoformat() if day else ""
+
+
+def person(name: str, how: str) -> str:
+    """Write a DICOM person name (PN, PS3.5 6.2.1) for the page.
+
+    how: "full" gives "DOE, Jane", "initials" gives "D. J.", "hidden" gives nothing of it. The alphabetic group is
+    taken; where it is empty, the ideographic one.
+    """
+    if how == "hidden":
+        return "Name hidden"
+    group = next((g for g in name.split("=") if g.strip(" ^")), "")
+    family, given, middle, *_ = ([part.strip() for part in group.split("^")] + [""] * 3)
+    if how == "initials":
+        return " ".join(f"{part[0].upper()}." for part in (family, given) if part) or "No name"
+    rest = " ".join(part for part in (given, middle) if part)
+    return ", ".join(part for part in (family.upper(), rest) if part) or "No name"
+
+
+def about_patient(study: Study, how: str) -> str:
+    """Say the patient's ID, sex and age as far as `how` (full, initials, hidden) lets them be shown."""
+    facts = [study.patient_id] if how == "full" else []
+    if how != "hidden":
+        facts += [study.patient_sex, _age(study.patient_birth_date, study.study_date)]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def why_here(study: Study) -> str:
+    """Say why a study has its place in the reading list."""
+    if study.reading_rank < study.urgency_rank:
+        return f"raised by AI: {humanised(study.flag).lower() if study.flag else 'finding'}"
+    return study.urgency_reason or "as ordered"
+
+
+def state(study: Study, place: int | None, now: float) -> Said:
+    """Say how far the assessment is, with the reason where there is none."""
+    reason = sentence(study.state_reason) if study.state_reason else ""
+    late = study.deadline_at is not None and now > study.deadline_at
+    overdue = f"late by {duration(now - study.deadline_at)}" if late and study.deadline_at else ""
+    said = {
+        StudyState.RECEIVING: Said("Receiving images", f"last {duration(now - study.last_received_at)} ago", "busy"),
+        StudyState.QUEUED: Said(f"Queued, place {place}" if place else "Queued", overdue, "warn" if late else "busy"),
+        StudyState.INFERRING: Said("Model is running", overdue, "warn" if late else "busy"),
+        StudyState.ASSESSED: Said("Assessed", f"at {clock_time(study.assessed_at, now)}" if study.assessed_at else ""),
+        StudyState.NOT_ASSESSED: Said("Not assessed", reason, "warn"),
+        StudyState.FAILED: Said("Failed", reason, "bad"),
+    }
+    return said[StudyState(study.state)]
+
+
+def delivery(study: Study, now: float) -> Said:
+    """Say whether the result is in the PACS."""
+    why = sentence(study.delivery_detail) if study.delivery_detail else ""
+    at = clock_time(study.delivered_at, now)
+    said = {
+        DeliveryState.NONE: Said("Nothing to send" if _ended(study) else "", why),
+        DeliveryState.PENDING: Said("Being sent", why, "busy"),
+        DeliveryState.DELIVERED: Said("In the PACS", f"at {at}" if at else "", "good"),
+        DeliveryState.PARKED: Said("Not in the PACS", why, "bad"),
+    }
+    return said[DeliveryState(study.delivery)]
+
+
+def _ended(study: Study) -> bool:
+    return study.state in (StudyState.ASSESSED, StudyState.NOT_ASSESSED, StudyState.FAILED)
+
+
+def _age(birth: str, then: str) -> str:
+    born, day = _day(birth), _day(then)
+    if born is None or day is None or day < born:
+        return ""
+    years = day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+    return f"{years} y" if years >= 2 else f"{(day - born).days // 30} mo"
+
+
+def _day(text: str) -> date | None:
+    try:
+        return datetime.strptime(text.strip(), "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
