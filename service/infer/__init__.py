@@ -1,0 +1,1 @@
+"""Bundles, the sessions that run them, and what their tensors mean: findings, masks and measurements."""

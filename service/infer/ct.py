@@ -1,0 +1,179 @@
+"""Chest CT: lungs, infection, and how much of which lung."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.finding import Assessment, Finding, Presence
+from service.domain.manifest import InvalidManifest, Manifest
+from service.domain.study import CtVolume
+from service.errors import EngineUnavailable, Reason, UnusableStudy
+from service.infer.catalogue import identity
+from service.infer.engine import Engine
+from service.infer.extent import (
+    INFECTION_BIT,
+    LEFT_BIT,
+    RIGHT_BIT,
+    SEGMENTS,
+    Tally,
+    infected_fraction,
+    laterality,
+    measurements,
+    tally,
+)
+from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of, without_holes, without_specks
+from service.infer.presentation import Presentation
+
+_LUNG, _INFECTION = 1, 2
+_BATCH = 8
+_CUT_AREA_MM2 = 300.0
+_ZONES = "severity score by five zones of equal height (right lung 3, left lung 2), not by lobes"
+
+Tensor = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CtTransform:
+    """Preparation and its inverse, handed in so that this package does not import the preparing one.
+
+    to_tensor: (n, y, x) float32 HU to (n, 1, h, w); restore: (n, 3, h, w) probabilities, rows, columns to (n, 3, rows,
+    columns) on the grid that to_tensor was given.
+    """
+
+    to_tensor: Callable[[NDArray[np.float32]], Tensor]
+    restore: Callable[[Tensor, int, int], Tensor]
+
+
+def assess_ct(
+    volume: CtVolume, engine: Engine, manifest: Manifest, transform: CtTransform, limitations: Sequence[str] = (),
+    sop_instance_uids: Sequence[str] = (),
+) -> Assessment:
+    """Segment lungs and infection in every slice, and measure.
+
+    The model's input `slices` is (n, 1, h, w), turned as a radiologist sees them; its output `probabilities` is
+    (n, 3, h, w): background, lung, infection. Lung is lung or infection; both lungs and every further piece of at least
+    10 ml are kept, infection only inside them. Sides come from patient coordinates.
+    sop_instance_uids: of the slices in order; the finding names the one with the largest infected area.
+    Masks are on the source grid: bits 1 right lung, 2 left lung, 4 infection.
+    Raises: UnusableStudy(NO_LUNG_FOUND); EngineUnavailable; InvalidManifest for a missing parameter of the read-out.
+    """
+    presentation = Presentation.of(volume.geometry)
+    hu = presentation.turn(volume.hu)
+    labels = _label(hu, engine, manifest, transform)
+    masks = _masks(labels, hu, volume, manifest)
+    found = tally(masks, hu, volume.geometry.positions_mm, volume.geometry.spacing_mm, presentation.ascends)
+    own = _limitations(found, volume)
+    complete = not any(text.startswith("incomplete coverage") for text in own)
+    return Assessment(
+        bundle=identity(manifest), findings=_findings(found, manifest, sop_instance_uids),
+        measurements=measurements(found, complete), limitations=(*limitations, *own, *([_ZONES] if complete else [])),
+        segments=SEGMENTS, masks=np.ascontiguousarray(presentation.turn_back(masks)),
+    )
+
+
+def _label(hu: NDArray[np.float32], engine: Engine, manifest: Manifest, transform: CtTransform) -> Labels:
+    """Run the network over all slices; returns the most probable class of each voxel, (z, y, x) uint8."""
+    labels = np.empty(hu.shape, np.uint8)
+    for first in range(0, len(hu), _BATCH):
+        slices = np.ascontiguousarray(hu[first:first + _BATCH])
+        tensor = engine.run(manifest.name, {"slices": transform.to_tensor(slices)}).get("probabilities")
+        if tensor is None or tensor.ndim != 4 or tensor.shape[:2] != (len(slices), 3):
+            raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
+        for k, classes in enumerate(tensor):
+            background, lung, infection = transform.restore(classes[np.newaxis], *hu.shape[1:])[0]
+            sick = infection > np.maximum(background, lung)
+            labels[first + k] = np.where(sick, _INFECTION, (lung > background).astype(np.uint8))
+    return labels
+
+
+def _masks(labels: Labels, hu: NDArray[np.float32], volume: CtVolume, manifest: Manifest) -> Labels:
+    """Clean the classes up to bits of SEGMENTS, (z, y, x) uint8, as turned."""
+    spacing = volume.geometry.spacing_mm
+    rules = LungRules()
+    sides = sides_of(labels > 0, hu, spacing, rules)
+    if not sides.any():
+        raise UnusableStudy(Reason.NO_LUNG_FOUND, f"less than {rules.min_lungs_ml:.0f} ml of lung in "
+                                                  f"{len(labels)} slices")
+    max_hole_px = rules.max_hole_mm2 / (spacing[1] * spacing[2])
+    masks = np.zeros(labels.shape, np.uint8)
+    for k in np.flatnonzero(sides.any(axis=(1, 2))):
+        right = without_holes(sides[k] == RIGHT, max_hole_px)
+        left = without_holes(sides[k] == LEFT, max_hole_px) & ~right
+        masks[k] = right * np.uint8(RIGHT_BIT) | left * np.uint8(LEFT_BIT)
+    sick = (labels == _INFECTION) & (masks > 0)
+    min_ml = _parameter(manifest.parameters, "min_infection_ml", 0.0)
+    sick = without_specks(sick, min_ml / volume.geometry.voxel_volume_ml)
+    masks |= sick * np.uint8(INFECTION_BIT)
+    return masks
+
+
+def _findings(found: Tally, manifest: Manifest, sop_instance_uids: Sequence[str]) -> tuple[Finding, ...]:
+    probability = study_probability(infected_fraction(found), manifest.parameters)
+    area = found.area_voxels(bits=INFECTION_BIT)
+    worst = sop_instance_uids[int(area.argmax())] if sop_instance_uids and area.any() else ""
+    findings = []
+    for output in manifest.outputs:
+        if output.code is None:
+            continue
+        present = probability >= output.threshold
+        side: Code | None = laterality(found, _parameter(manifest.parameters, "min_infection_ml", 0.0))
+        findings.append(Finding(
+            name=output.name, code=output.code, presence=Presence.PRESENT if present else Presence.ABSENT,
+            probability=probability, threshold=output.threshold, site=codes.LUNG, laterality=side if present else None,
+            sop_instance_uid=worst, urgency=output.urgency.value if output.urgency else "",
+        ))
+    return tuple(findings)
+
+
+def study_probability(fraction: float, parameters: Mapping[str, Any]) -> float:
+    """Return the probability, 0..1, that a study shows infection, from the infected fraction of the lungs.
+
+    The manifest's `study_probability` table gives a logistic curve: intercept + slope * feature, where the feature is
+    "infected_fraction" itself or "log_infected_fraction", the natural logarithm of fraction + epsilon.
+    Raises: InvalidManifest when the table or a key is missing or the feature is unknown.
+    """
+    curve = parameters.get("study_probability")
+    if not isinstance(curve, Mapping):
+        raise InvalidManifest("parameters: the table study_probability is missing")
+    feature = curve.get("feature", "infected_fraction")
+    if feature == "infected_fraction":
+        value = fraction
+    elif feature == "log_infected_fraction":
+        value = math.log(fraction + _parameter(curve, "epsilon"))
+    else:
+        raise InvalidManifest(f"study_probability.feature {feature!r} is unknown; accepted: infected_fraction, "
+                              "log_infected_fraction")
+    logit = _parameter(curve, "intercept") + _parameter(curve, "slope") * value
+    return 1.0 / (1.0 + math.exp(-min(max(logit, -60.0), 60.0)))
+
+
+def _limitations(found: Tally, volume: CtVolume) -> list[str]:
+    """Say what the images do not show: lungs cut at the first or last slice, or a lung that was not found."""
+    texts = []
+    area_mm2 = (found.area_voxels(bits=RIGHT_BIT) + found.area_voxels(bits=LEFT_BIT)) * (
+        volume.geometry.spacing_mm[1] * volume.geometry.spacing_mm[2])
+    ends = (found.height_mm.argmax(), "top"), (found.height_mm.argmin(), "bottom")
+    cut = [name for index, name in ends if area_mm2[index] > _CUT_AREA_MM2]
+    if cut:
+        texts.append(f"incomplete coverage: the lungs are cut at the {' and '.join(cut)} of the scan; volumes and "
+                     "percentages are of the part shown, no severity score")
+    for bit, segment in ((RIGHT_BIT, SEGMENTS[0]), (LEFT_BIT, SEGMENTS[1])):
+        if found.ml(bits=bit) == 0:
+            texts.append(f"no {segment.label} was found")
+    return texts
+
+
+def _parameter(parameters: Mapping[str, Any], key: str, absent: float | None = None) -> float:
+    value = parameters.get(key, absent)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidManifest(f"parameter {key} must be a number, got {value!r}")
+    return float(value)

@@ -1,0 +1,164 @@
+"""What is measured on the masks of a CT: volumes, percentages, attenuation and the extent score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.finding import Measurement, Segment
+
+RIGHT_LUNG = Segment(1, "right lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (70, 130, 220), codes.RIGHT)
+LEFT_LUNG = Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (60, 180, 150), codes.LEFT)
+INFECTION = Segment(3, "infection", codes.MORPHOLOGICALLY_ABNORMAL, codes.OPACITY, (230, 80, 40))
+SEGMENTS = (RIGHT_LUNG, LEFT_LUNG, INFECTION)
+
+RIGHT_BIT, LEFT_BIT, INFECTION_BIT = (1 << (s.number - 1) for s in SEGMENTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Voxels and sums by slice and by combination of bits: all that the measurements need of the masks.
+
+    counts, sums_hu: (z, 8); voxel_ml: (z,) volume of a voxel of each slice; height_mm: (z,) toward the head.
+    """
+
+    counts: NDArray[np.int64]
+    sums_hu: NDArray[np.float64]
+    voxel_ml: NDArray[np.float64]
+    height_mm: NDArray[np.float64]
+
+    def ml(self, *, bits: int, zone: NDArray[np.bool_] | None = None) -> float:
+        """Return the volume, in ml, of the voxels that carry all of `bits`, in the slices of `zone` or in all."""
+        by_slice = self.counts[:, _carrying(bits)].sum(axis=1) * self.voxel_ml
+        return float(by_slice.sum() if zone is None else by_slice[zone].sum())
+
+    def mean_hu(self, *, bits: int) -> float | None:
+        """Return the mean attenuation of the voxels that carry all of `bits`; None when there are none."""
+        columns = _carrying(bits)
+        count = int(self.counts[:, columns].sum())
+        return float(self.sums_hu[:, columns].sum() / count) if count else None
+
+    def area_voxels(self, *, bits: int) -> NDArray[np.int64]:
+        """Return (z,) how many voxels of each slice carry all of `bits`."""
+        area: NDArray[np.int64] = self.counts[:, _carrying(bits)].sum(axis=1)
+        return area
+
+
+def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], positions_mm: Sequence[float], spacing_mm: Sequence[float],
+          ascends: bool) -> Tally:
+    """Count masks and attenuation slice by slice.
+
+    masks: (z, y, x) bits of SEGMENTS; hu: the same shape. The thickness of a slice is the mean distance to its two
+    neighbours, so that one missing slice does not lose its volume.
+    """
+    counts = np.zeros((len(masks), 8), np.int64)
+    sums = np.zeros((len(masks), 8))
+    for k, (bits, values) in enumerate(zip(masks, hu, strict=True)):
+        if bits.any():
+            flat = bits.ravel()
+            counts[k] = np.bincount(flat, minlength=8)
+            sums[k] = np.bincount(flat, weights=values.ravel(), minlength=8)
+    positions = np.asarray(positions_mm, np.float64)
+    thickness = np.gradient(positions) if len(positions) > 1 else np.array([spacing_mm[0]])
+    voxel_ml = np.abs(thickness) * spacing_mm[1] * spacing_mm[2] / 1000.0
+    return Tally(counts, sums, voxel_ml, positions if ascends else -positions)
+
+
+def measurements(found: Tally, complete: bool) -> tuple[Measurement, ...]:
+    """Return every measurement that can be made; the extent score only when the lungs are complete."""
+    lungs = ((RIGHT_LUNG, RIGHT_BIT), (LEFT_LUNG, LEFT_BIT))
+    rows: list[Measurement] = []
+    for segment, bit in lungs:
+        rows += _of_lung(found, segment, bit)
+    total, infected = (sum(found.ml(bits=bit | extra) for _, bit in lungs) for extra in (0, INFECTION_BIT))
+    rows.append(Measurement("lung volume", codes.VOLUME, total, codes.CUBIC_CENTIMETER, site=codes.LUNG,
+                            laterality=codes.BILATERAL, method=codes.SUM_OF_VOXELS))
+    rows.append(Measurement("infection volume", codes.VOLUME, infected, codes.CUBIC_CENTIMETER, INFECTION.label,
+                            site=codes.LUNG, method=codes.SUM_OF_VOXELS))
+    mean = found.mean_hu(bits=INFECTION_BIT)
+    if mean is not None:
+        rows.append(Measurement("infection mean attenuation", codes.MEAN_ATTENUATION, mean, codes.HOUNSFIELD_UNIT,
+                                INFECTION.label, site=codes.LUNG))
+    rows.append(_percent("lung involved", infected, total, "", codes.BILATERAL))
+    if complete:
+        rows.append(Measurement("severity score", codes.SEVERITY_SCORE, float(severity(found)), codes.NO_UNITS,
+                                site=codes.LUNG))
+    return tuple(rows)
+
+
+def infected_fraction(found: Tally) -> float:
+    """Return the infected part of both lungs, 0..1."""
+    total = found.ml(bits=RIGHT_BIT) + found.ml(bits=LEFT_BIT)
+    return found.ml(bits=INFECTION_BIT) / total if total else 0.0
+
+
+def laterality(found: Tally, min_ml: float) -> Code | None:
+    """Return the side, or sides, on which infection lies; a side counts from `min_ml` and 5 % of the infection."""
+    least = max(min_ml, 0.05 * found.ml(bits=INFECTION_BIT))
+    right, left = (0 < found.ml(bits=bit | INFECTION_BIT) >= least for bit in (RIGHT_BIT, LEFT_BIT))
+    if right and left:
+        return codes.BILATERAL
+    return codes.RIGHT if right else codes.LEFT if left else None
+
+
+def severity(found: Tally) -> int:
+    """Return the extent score, 0 to 25: the sum over five zones of 0 to 5 each.
+
+    The zones are cut by height, not by lobes, for fissures are not segmented: the right lung in three and the left in
+    two zones of equal height. A zone without infection scores 0, below 5 % 1, to 25 % 2, below 50 % 3, to 75 % 4,
+    above 5.
+    """
+    score = 0
+    for bit, parts in ((RIGHT_BIT, 3), (LEFT_BIT, 2)):
+        for zone in _zones(found, bit, parts):
+            whole = found.ml(bits=bit, zone=zone)
+            if whole:
+                score += zone_score(100.0 * found.ml(bits=bit | INFECTION_BIT, zone=zone) / whole)
+    return score
+
+
+def zone_score(percent: float) -> int:
+    """Return 0 to 5 for the involved percentage of one zone."""
+    if percent <= 0:
+        return 0
+    return 1 + (percent >= 5) + (percent > 25) + (percent >= 50) + (percent > 75)
+
+
+def _zones(found: Tally, bit: int, parts: int) -> list[NDArray[np.bool_]]:
+    """Cut a lung into slabs of equal height, by the centres of its slices."""
+    with_lung = found.height_mm[found.area_voxels(bits=bit) > 0]
+    if not len(with_lung):
+        return []
+    low, high = float(with_lung.min()), float(with_lung.max())
+    place = (found.height_mm - low) / max(high - low, 1e-6) * parts
+    part = np.clip(np.floor(place), 0, parts - 1)
+    inside = (found.height_mm >= low) & (found.height_mm <= high)
+    return [(part == number) & inside for number in range(parts)]
+
+
+def _of_lung(found: Tally, segment: Segment, bit: int) -> list[Measurement]:
+    """Measure one lung: volume, involved percentage and mean attenuation, infection included."""
+    label, side = segment.label, segment.laterality
+    whole = found.ml(bits=bit)
+    rows = [Measurement(f"{label} volume", codes.VOLUME, whole, codes.CUBIC_CENTIMETER, label, site=codes.LUNG,
+                        laterality=side, method=codes.SUM_OF_VOXELS)]
+    mean = found.mean_hu(bits=bit)
+    if mean is not None:
+        rows.append(_percent(f"{label} involved", found.ml(bits=bit | INFECTION_BIT), whole, label, side))
+        rows.append(Measurement(f"{label} mean attenuation", codes.MEAN_ATTENUATION, mean, codes.HOUNSFIELD_UNIT, label,
+                                site=codes.LUNG, laterality=side))
+    return rows
+
+
+def _percent(name: str, part: float, whole: float, label: str, side: Code | None) -> Measurement:
+    return Measurement(name, codes.PERCENT_INVOLVED, 100.0 * part / whole, codes.PERCENT, label, site=codes.LUNG,
+                       laterality=side)
+
+
+def _carrying(bits: int) -> NDArray[np.intp]:
+    return np.array([b for b in range(8) if b & bits == bits])

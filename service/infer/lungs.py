@@ -1,0 +1,171 @@
+"""From "lung somewhere" to right lung and left lung: components, sides, and lungs that touch.
+
+Everything here sees slices as `Presentation` turns them: columns run toward the patient's left, so the right lung has
+the smaller column. The search runs on a coarse grid of about 256 pixels; its result is carried to the fine one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+RIGHT, LEFT = 1, 2
+
+Mask = NDArray[np.bool_]
+Sides = NDArray[np.uint8]
+_SQUARE = np.ones((3, 3), np.uint8)
+_BODY_HU = -300.0
+
+
+@dataclass(frozen=True)
+class LungRules:
+    """What counts as lung.
+
+    min_lungs_ml: less than this in all is no lung; min_component_ml: smaller pieces (bowel gas, noise) are dropped;
+    touching_share: a piece with at least this share of itself on either side of the body's middle is two lungs that
+    touch; longest_bridge_mm: half the width of the widest bridge between them; max_hole_mm2: enclosed gaps up to this
+    area in a slice (vessels, small nodules) belong to the lung.
+    """
+
+    min_lungs_ml: float = 100.0
+    min_component_ml: float = 10.0
+    touching_share: float = 0.2
+    longest_bridge_mm: float = 20.0
+    max_hole_mm2: float = 200.0
+
+
+def sides_of(lung: Mask, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], rules: LungRules) -> Sides:
+    """Tell the lungs apart.
+
+    lung: (z, y, x); hu: the same shape, for the middle of the body. Returns (z, y, x) uint8: 0 none, 1 RIGHT, 2 LEFT;
+    all 0 when no lung was found.
+    """
+    step = max(1, round(min(lung.shape[1:]) / 256))
+    coarse = lung[:, ::step, ::step]
+    voxel_ml = float(np.prod(spacing_mm)) * step * step / 1000.0
+    pieces, sizes = _pieces(coarse, rules.min_component_ml / voxel_ml)
+    if sizes.sum() * voxel_ml < rules.min_lungs_ml:
+        return np.zeros(lung.shape, np.uint8)
+    middle = _middle_column(hu[:, ::step, ::step])
+    coarse_sides = np.zeros(coarse.shape, np.uint8)
+    radius_px = max(1, round(rules.longest_bridge_mm / (spacing_mm[2] * step)))
+    for place, number in _by_size(pieces, sizes):
+        piece = pieces[place] == number
+        offset = middle - place[2].start
+        share = float(np.mean(np.nonzero(piece)[2] < offset))
+        if min(share, 1 - share) >= rules.touching_share:
+            sides = _split(piece, offset, radius_px)
+        else:
+            sides = piece * np.uint8(RIGHT if share > 0.5 else LEFT)
+        coarse_sides[place] |= sides
+    return _carried(coarse_sides, lung, step)
+
+
+def without_holes(mask: Mask, max_hole_px: float) -> Mask:
+    """Fill the gaps of a slice that the mask encloses, up to an area; (y, x) in and out."""
+    gaps = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(gaps, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
+    small[0] = small[labels[0, 0]] = False  # 0: the mask itself; the corner: outside
+    if count <= 2 or not small.any():
+        return mask
+    filled: Mask = mask | small[labels[1:-1, 1:-1]]
+    return filled
+
+
+def without_specks(mask: Mask, min_voxels: float) -> Mask:
+    """Remove the 3D components of fewer voxels; (z, y, x) in and out."""
+    if not mask.any():
+        return mask
+    place = ndimage.find_objects(mask.astype(np.uint8))[0]
+    labels, _ = ndimage.label(mask[place])
+    kept = np.bincount(labels.ravel()) >= min_voxels
+    kept[0] = False
+    result = np.zeros_like(mask)
+    result[place] = kept[labels]
+    return result
+
+
+def _pieces(mask: Mask, min_voxels: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the labelled components and their sizes by label; those too small have label and size 0."""
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    small = sizes < min_voxels
+    small[0] = True
+    labels[small[labels]] = 0
+    sizes[small] = 0
+    return labels, sizes
+
+
+def _by_size(pieces: NDArray[np.int32], sizes: NDArray[np.int64]) -> list[tuple[Any, int]]:
+    """Return (bounding box, label) of each component, the largest first."""
+    boxes = ndimage.find_objects(pieces)
+    order = sorted((n for n in range(1, len(sizes)) if sizes[n]), key=lambda n: -int(sizes[n]))
+    return [(boxes[number - 1], number) for number in order]
+
+
+def _middle_column(hu: NDArray[np.float32]) -> float:
+    """Return the column of the body's middle: the mean over everything that is not air or lung."""
+    columns = (hu > _BODY_HU).sum(axis=(0, 1))
+    if not columns.any():
+        return len(columns) / 2
+    return float(np.average(np.arange(len(columns)), weights=columns))
+
+
+def _split(piece: Mask, middle: float, radius_px: int) -> Sides:
+    """Part two lungs that touch: erode in each slice until two cores come apart, then grow these back over the piece.
+
+    Without two cores the plane through `middle` divides.
+    """
+    core = piece.astype(np.uint8)
+    for radius in range(1, radius_px + 1):
+        core = _each(core, lambda s: cv2.erode(s, _SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        sides = _two_cores(core.astype(bool), middle, 0.1 * float(piece.sum()))
+        if sides is not None:
+            return _grown(sides, piece, middle, radius + 3)
+    return _divided(piece, middle)
+
+
+def _two_cores(core: Mask, middle: float, min_voxels: float) -> Sides | None:
+    labels, sizes = _pieces(core, min_voxels)
+    sides = np.zeros(core.shape, np.uint8)
+    for place, number in _by_size(labels, sizes):
+        inside = labels[place] == number
+        centre = place[2].start + float(np.nonzero(inside)[2].mean())
+        sides[place][inside] = RIGHT if centre < middle else LEFT
+    return sides if (sides == RIGHT).any() and (sides == LEFT).any() else None
+
+
+def _grown(sides: Sides, piece: Mask, middle: float, times: int) -> Sides:
+    """Let both sides grow inside the piece, one pixel at a time; what neither reaches goes by the plane."""
+    for _ in range(times):
+        for side in (RIGHT, LEFT):
+            near = _each((sides == side).astype(np.uint8), lambda s: cv2.dilate(s, _SQUARE))
+            sides[(near > 0) & piece & (sides == 0)] = side
+    rest = piece & (sides == 0)
+    return sides | _divided(rest, middle)
+
+
+def _divided(piece: Mask, middle: float) -> Sides:
+    right = np.arange(piece.shape[2]) < middle
+    return np.where(piece, np.where(right, np.uint8(RIGHT), np.uint8(LEFT)), np.uint8(0))
+
+
+def _carried(coarse: Sides, lung: Mask, step: int) -> Sides:
+    """Carry sides from the coarse grid to the fine mask; an edge pixel that no coarse one met takes its neighbour's."""
+    rows, columns = lung.shape[1:]
+    fine = np.zeros(lung.shape, np.uint8)
+    for k in range(len(lung)):
+        wide = np.where(coarse[k] > 0, coarse[k], cv2.dilate(coarse[k], _SQUARE))
+        raised = np.repeat(np.repeat(wide, step, axis=0), step, axis=1)[:rows, :columns]
+        fine[k] = raised * lung[k]
+    return fine
+
+
+def _each(slices: NDArray[np.uint8], change: Any) -> NDArray[np.uint8]:
+    return np.stack([change(s) for s in slices])

@@ -1,0 +1,96 @@
+"""Bundles whose network is a rule that can be worked out by hand, so that a test knows what must come out."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from service.domain.manifest import Manifest, read_manifest
+
+OPSET = 17
+
+
+def threshold_ct(folder: Path, name: str = "tiny-ct", **parameters: Any) -> Manifest:
+    """Make a CT bundle that reads raw HU: lung is -950 to -500, infection -500 to 0, all else background."""
+    nodes = [
+        *_between("slices", "lung", -950.0, -500.0), *_between("slices", "infection", -500.0, 0.0),
+        helper.make_node("Add", ["lung", "infection"], ["either"]),
+        helper.make_node("Sub", ["one", "either"], ["background"]),
+        helper.make_node("Concat", ["background", "lung", "infection"], ["probabilities"], axis=1),
+    ]
+    limits = {"lung_low": -950.0, "lung_high": -500.0, "infection_low": -500.0, "infection_high": 0.0, "one": 1.0}
+    graph = helper.make_graph(
+        nodes, name, [_tensor("slices", ["n", 1, "h", "w"])], [_tensor("probabilities", ["n", 3, "h", "w"])],
+        [numpy_helper.from_array(np.array(v, np.float32), k) for k, v in limits.items()])
+    tables = {"min_infection_ml": 0.05, **parameters}
+    lines = "\n".join(f"{k} = {v}" for k, v in tables.items())
+    return _bundle(folder / name, graph, "ct-segmentation", (
+        f"[parameters]\n{lines}\n"
+        'study_probability = { feature = "infected_fraction", intercept = -4.0, slope = 200.0 }\n'
+        + _outputs(("background", None, 0.5, None), ("lung", None, 0.5, None),
+                   ("infection", "OPACITY", 0.5, "urgent"))))
+
+
+def brightness_cxr(folder: Path, name: str = "tiny-cxr", channels: int = 1) -> Manifest:
+    """Make a radiograph bundle: the mean of the image is the score of pneumonia, a quarter of it that of the pattern
+    of COVID-19, the rest that of no finding; the activation of pneumonia is the image, of the other its half."""
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "axis"], ["pneumonia"]),
+        helper.make_node("Mul", ["pneumonia", "quarter"], ["covid"]),
+        helper.make_node("Sub", ["one", "pneumonia"], ["none"]),
+        helper.make_node("Concat", ["none", "pneumonia", "covid"], ["probabilities"], axis=1),
+        helper.make_node("ReduceMean", ["image"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["grey", "zero"], ["nowhere"]),
+        helper.make_node("Mul", ["grey", "half"], ["faint"]),
+        helper.make_node("Concat", ["nowhere", "grey", "faint"], ["activation"], axis=1),
+    ]
+    constants = {"one": 1.0, "quarter": 0.25, "half": 0.5, "zero": 0.0}
+    graph = helper.make_graph(
+        nodes, name, [_tensor("image", ["n", channels, "h", "w"])],
+        [_tensor("probabilities", ["n", 3]), _tensor("activation", ["n", 3, "h", "w"])],
+        [*(numpy_helper.from_array(np.array(v, np.float32), k) for k, v in constants.items()),
+         numpy_helper.from_array(np.array([1], np.int64), "axis")])
+    return _bundle(folder / name, graph, "cxr-classification", _outputs(
+        ("no_finding", "NO_FINDING", 0.5, None), ("pneumonia", "PNEUMONIA", 0.5, "urgent"),
+        ("covid19", "COVID_19_PNEUMONIA", 0.2, "stat")))
+
+
+def _between(source: str, name: str, low: float, high: float) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Greater", [source, f"{name}_low"], [f"{name}_above"]),
+        helper.make_node("LessOrEqual", [source, f"{name}_high"], [f"{name}_below"]),
+        helper.make_node("And", [f"{name}_above", f"{name}_below"], [f"{name}_both"]),
+        helper.make_node("Cast", [f"{name}_both"], [name], to=TensorProto.FLOAT),
+    ]
+
+
+def _tensor(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _outputs(*rows: tuple[str, str | None, float, str | None]) -> str:
+    text = ""
+    for index, (name, code, threshold, urgency) in enumerate(rows):
+        text += f'[[outputs]]\nname = "{name}"\nindex = {index}\nthreshold = {threshold}\n'
+        text += f'code = "{code}"\n' if code else ""
+        text += f'urgency = "{urgency}"\n' if urgency else ""
+    return text
+
+
+def _bundle(folder: Path, graph: onnx.GraphProto, task: str, rest: str) -> Manifest:
+    folder.mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    content = model.SerializeToString()
+    (folder / "model.onnx").write_bytes(content)
+    (folder / "manifest.toml").write_text(
+        f'name = "{folder.name}"\nversion = "1.0.0"\ntitle = "A rule for tests"\ntask = "{task}"\n'
+        f'sha256 = "{hashlib.sha256(content).hexdigest()}"\nlimitations = ["for tests only"]\n'
+        f'[input]\nsteps = []\n{rest}', encoding="utf-8")
+    return read_manifest(folder)
