@@ -25,7 +25,8 @@ SamePixels = Callable[[Header, Header], bool]
 
 _CHEST = re.compile(r"chest|thorax|lung|pulm|rib|\bcxr\b|cardiac|heart", re.I)
 _FRONTAL = re.compile(r"\b(AP|PA)\b|postero-?anterior|antero-?posterior|frontal", re.I)
-_NOT_FRONTAL = re.compile(r"\b(LL|RL|LLD|RLD|LLO|RLO|LAO|RAO|LPO|RPO|LAT|LATERAL|LATERALS|OBLIQUE|OBL|DECUBITUS)\b|seitlich", re.I)
+_NOT_FRONTAL = re.compile(
+    r"\b(LL|RL|LLD|RLD|LLO|RLO|LAO|RAO|LPO|RPO|LAT|LATERALS?|OBLIQUE|OBL|DECUBITUS)\b|seitlich", re.I)
 
 
 @dataclass(frozen=True)

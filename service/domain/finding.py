@@ -101,7 +101,8 @@ class Assessment:
         """Return the (z, y, x) mask of one segment."""
         if self.masks is None:
             raise ValueError("this assessment has no masks")
-        return (self.masks & np.uint8(1 << (segment.number - 1))) != 0
+        mask: NDArray[np.bool_] = (self.masks & np.uint8(1 << (segment.number - 1))) != 0
+        return mask
 
     def summary(self) -> dict[str, Any]:
         """Return what the worklist and the API show, as JSON types."""

@@ -96,7 +96,8 @@ class Header:
     def from_json(cls, stored: dict[str, Any]) -> Header:
         """Read back what `to_json` made; unknown keys (of a newer release) are ignored."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
+        return cls(**given)
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ def admit(line: Line, study_id: int, why_complete: str) -> None:
         study = session.get_one(Study, study_id)
         images = images_of(session, study_id)
     digest = input_digest(images)
-    decision = decide(_facts(study, images), line.emergency_ae_titles)
+    facts = _facts(study, images)
+    decision = decide(facts, line.emergency_ae_titles)
     if digest == study.input_digest:
         _settle_unchanged(line, study)
         return
-    study = _completed(line, study_id, digest, decision, why_complete)
+    study = _completed(line, study_id, digest, facts, decision, why_complete)
     try:
         selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
         line.bundle_for(selection.kind)
@@ -57,14 +58,14 @@ def _settle_unchanged(line: Line, study: Study) -> None:
         session.add(row)
 
 
-def _completed(line: Line, study_id: int, digest: str, decision: Decision, why: str) -> Study:
+def _completed(line: Line, study_id: int, digest: str, facts: Facts, decision: Decision, why: str) -> Study:
     """Write down that the study is complete and how urgent it is; a later revision is never less urgent than shown."""
     now = line.clock()
     with line.database.transaction() as session:
         study = session.get_one(Study, study_id)
         study.revision, study.input_digest, study.completed_at = study.revision + 1, digest, now
         study.urgency, study.urgency_rank = decision.urgency.value, decision.urgency.rank
-        study.urgency_reason = decision.reason
+        study.urgency_reason, study.ordered_priority = decision.reason, facts.ordered_priority
         study.reading_urgency, study.reading_rank = study.urgency, study.urgency_rank
         study.deadline_at = study.first_received_at + line.target_s(decision.urgency)
         study.assessed_at = study.delivered_at = None

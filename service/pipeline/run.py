@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from service import logs
 from service.assemble.choose import choose
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
@@ -13,6 +9,7 @@ from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.line import Line
 from service.pipeline.look import look
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
+from service.pipeline.timing import timed
 from service.report.build import build
 from service.store.studies import add_event, images_of, input_digest, settle_delivery, undelivered
 from service.store.tables import Delivery, Job, Study
@@ -39,7 +36,7 @@ def _infer(line: Line, job: Job) -> None:
     try:
         selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
         looked = look(line, selection, images)
-        with timed(line, "report", selection.kind.value):
+        with timed(line.metrics, "report", selection.kind.value):
             made = build(
                 selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
                 input_digest=study.input_digest, revision=study.revision, previous=previous_reports(line, study),
@@ -75,7 +72,7 @@ def _deliver(line: Line, job: Job) -> None:
         rows = undelivered(session, job.study_id, job.revision, job.target)
     target = line.targets.get(job.target)
     if target is not None and rows:
-        with timed(line, "deliver", "all"):
+        with timed(line.metrics, "deliver", "all"):
             target.send([line.results_dir / r.path for r in rows])
     now = line.clock()
     with line.database.transaction() as session:
@@ -120,13 +117,3 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
     if wait_s is None and job.kind == JobKind.INFER.value:
         refuse(line, study, error.reason, error.detail, state=StudyState.FAILED)
     _log.warning("job failed", extra={"job": job.id, "kind": job.kind, "reason": error.reason.value, "next": what})
-
-
-@contextmanager
-def timed(line: Line, stage: str, kind: str) -> Iterator[None]:
-    """Measure a stage of the work for the metrics."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        line.metrics.stage_seconds.labels(stage, kind).observe(time.perf_counter() - began)

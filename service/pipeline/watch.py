@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from sqlalchemy import func
-from sqlmodel import col, select
+from sqlalchemy import func, select
+from sqlmodel import col
 
 from service.domain.job import JobKind, JobState
 from service.domain.urgency import Urgency
@@ -16,10 +16,10 @@ from service.store.tables import Job
 def watch(line: Line) -> None:
     """Set the gauges of the queue (depth by urgency, oldest, parked) and of the disk."""
     with line.database.reading() as session:
-        rows = session.exec(
-            select(Job.kind, Job.urgency, Job.state, func.count(), func.min(Job.queued_at))
+        rows = session.execute(
+            select(col(Job.kind), col(Job.urgency), col(Job.state), func.count(), func.min(col(Job.queued_at)))
             .where(col(Job.state).in_((JobState.WAITING.value, JobState.PARKED.value)))
-            .group_by(Job.kind, Job.urgency, Job.state)).all()
+            .group_by(col(Job.kind), col(Job.urgency), col(Job.state))).all()
     now = line.clock()
     for kind in JobKind:
         waiting = {u: (n, t) for k, u, s, n, t in rows if k == kind.value and s == JobState.WAITING.value}

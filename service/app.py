@@ -1,0 +1,177 @@
+"""The composition root: settings in, running parts out. The only place that knows concrete classes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import uvicorn
+from sqlmodel import select
+
+from service import __version__, logs
+from service.assemble.complete import QuietTimes
+from service.assemble.geometry import GeometryRules
+from service.checks import check_bundles, check_database, check_disk
+from service.deliver.cstore import CStoreTarget
+from service.domain.job import JobKind, RetryPolicy
+from service.domain.study import Kind
+from service.infer.catalogue import Catalogue
+from service.infer.engine import Engine
+from service.metrics import Metrics
+from service.pipeline.line import Line
+from service.receive.listener import Listener
+from service.receive.policy import Peer, Policy
+from service.receive.spool import Spool
+from service.report.build import Style
+from service.settings import Settings
+from service.store.database import Database
+from service.store.intake import Intake
+from service.store.tables import ResultObject
+from service.triage.queue import Queue, this_owner
+from service.web.app import Check, WebStyle, create_app
+from service.web.pictures import montage
+from service.worker import Loop, assemble_step, work_step
+
+ROLES = ("listen", "work", "web")
+_log = logs.get("app")
+
+
+class App:
+    """A running service, or one role of it. `start` brings the parts up in order, `stop` takes them down in reverse."""
+
+    def __init__(self, settings: Settings, roles: Iterable[str] = ROLES, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.roles = frozenset(roles)
+        self.clock = clock
+        self.metrics = Metrics()
+        self.metrics.build_info.labels(__version__).set(1)
+        self.data_dir = settings.store.data_dir.resolve()
+        self.results_dir = self.data_dir / "results"
+        self.results_dir.mkdir(parents=True, exist_ok=True)
+        self.database = Database(settings.database_url)
+        self.spool = Spool(self.data_dir / "spool", settings.receive.min_free_bytes)
+        self.listener: Listener | None = None
+        self.line: Line | None = None
+        self._loops: list[Loop] = []
+        self._web: uvicorn.Server | None = None
+        self._web_thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start every part of the chosen roles.
+
+        Raises: OSError when a port is taken; InvalidManifest or EngineUnavailable when a bundle cannot be used;
+        Unavailable when the database is away.
+        """
+        self.database.migrate()
+        if "work" in self.roles:
+            self.line = self._line()
+        if "listen" in self.roles:
+            self.listener = self._listener()
+            self.listener.start()
+            _log.info("listening", extra={"ae_title": self.settings.receive.ae_title, "port": self.listener.port})
+        if self.line is not None:
+            self._start_work(self.line)
+        if "web" in self.roles:
+            self._start_web()
+
+    def stop(self) -> None:
+        """Stop listening first, let the jobs in hand end, then close the database."""
+        if self.listener is not None:
+            self.listener.stop()
+        for loop in self._loops:
+            loop.stop()
+        if self._web is not None and self._web_thread is not None:
+            self._web.should_exit = True
+            self._web_thread.join(10)
+        self.database.close()
+        _log.info("stopped")
+
+    @property
+    def web_port(self) -> int:
+        """The TCP port of the page."""
+        if self._web is None:
+            raise RuntimeError("the web role is not started")
+        port: int = self._web.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    def ready(self) -> Sequence[Check]:
+        """Return what must be well for this process to take work."""
+        checks = [check_database(self.database), check_disk(self.data_dir, self.settings.receive.min_free_bytes)]
+        if self.line is not None:
+            checks.append(check_bundles(self.settings, self.line.engine))
+            dead = [loop.name for loop in self._loops if not loop.is_alive()]
+            checks.append(Check("workers", not dead, f"stopped: {', '.join(dead)}" if dead else f"{len(self._loops)} run"))
+        return checks
+
+    def _listener(self) -> Listener:
+        receive = self.settings.receive
+        policy = Policy(
+            ae_title=receive.ae_title, host=receive.host, port=receive.port, any_calling_ae=receive.any_calling_ae,
+            peers=tuple(Peer(p.ae_title, p.address) for p in receive.peers), max_associations=receive.max_associations,
+            max_pdu_bytes=receive.max_pdu_bytes, max_object_bytes=receive.max_object_bytes,
+            association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
+            min_free_bytes=receive.min_free_bytes)
+        return Listener(policy, self.spool, Intake(self.database, self.clock), self.metrics, self._is_own)
+
+    def _is_own(self, sop_instance_uid: str) -> bool:
+        with self.database.reading() as session:
+            made = select(ResultObject.id).where(ResultObject.sop_instance_uid == sop_instance_uid)
+            return session.exec(made).first() is not None
+
+    def _line(self) -> Line:
+        settings = self.settings
+        catalogue = Catalogue.load(settings.infer.models_dir)
+        engine = Engine(catalogue, settings.infer.device, settings.infer.threads, self.metrics)
+        bundles = {Kind.CT: settings.infer.ct_bundle, Kind.CXR: settings.infer.cxr_bundle}
+        for name in filter(None, bundles.values()):
+            catalogue.get(name)
+            engine.warm(name)
+        work = settings.work
+        retry = RetryPolicy(work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s)
+        return Line(
+            database=self.database, metrics=self.metrics, clock=self.clock, spool_dir=self.data_dir / "spool",
+            results_dir=self.results_dir, catalogue=catalogue, engine=engine, bundles=bundles,
+            queue=Queue(self.database, self.clock, retry, work.lease_s, this_owner()),
+            geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
+            emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,
+            style=Style(
+                institution_name=settings.report.institution_name, series_number=settings.report.series_number,
+                series_description_prefix=settings.report.series_description_prefix,
+                secondary_capture=settings.report.secondary_capture, software_version=__version__),
+            report_refusals=settings.report.report_refusals,
+            targets={t.name: CStoreTarget(t.name, t.ae_title, t.host, t.port,
+                                          t.calling_ae_title or settings.receive.ae_title, t.timeout_s)
+                     for t in settings.deliver.targets})
+
+    def _start_work(self, line: Line) -> None:
+        freed = line.queue.release_dead_leases()
+        if freed:
+            _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
+        assemble = self.settings.assemble
+        quiet = QuietTimes(assemble.quiet_cxr_s, assemble.quiet_ct_s, assemble.longest_wait_s)
+        open_studies = self.listener.open_studies if self.listener is not None else frozenset
+        self._loops = [
+            Loop("assemble", assemble_step(line, quiet, open_studies)),
+            Loop("infer", work_step(line, JobKind.INFER)),
+            *(Loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
+        ]
+        for loop in self._loops:
+            loop.start()
+
+    def _start_web(self) -> None:
+        web = self.settings.web
+        style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
+                         version=__version__)
+        picture = partial(montage, self.data_dir / "spool")
+        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
+        config = uvicorn.Config(app, host=web.host, port=web.port, log_config=None, access_log=False, lifespan="off")
+        self._web = uvicorn.Server(config)
+        self._web_thread = threading.Thread(target=self._web.run, name="web", daemon=True)
+        self._web_thread.start()
+        while not self._web.started:
+            if not self._web_thread.is_alive():
+                raise OSError(f"the page cannot listen on {web.host}:{web.port}")
+            self._web_thread.join(0.02)
+        _log.info("page", extra={"url": f"http://{web.host}:{self.web_port}/"})

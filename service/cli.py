@@ -1,0 +1,184 @@
+"""The command line: firstlook serve | listen | work | web | demo | send | check | models | settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from service import DISCLAIMER, __version__, logs
+from service.app import ROLES, App
+from service.checks import check_bundles, check_database, check_disk, check_target
+from service.deliver.cstore import CStoreTarget
+from service.demo.run import demo
+from service.demo.send import send
+from service.domain.manifest import InvalidManifest
+from service.errors import FirstlookError
+from service.example import example
+from service.infer.catalogue import Catalogue
+from service.infer.engine import Engine
+from service.metrics import Metrics
+from service.settings import InvalidSettings, Settings, load
+from service.store.database import Database
+from service.web.app import Check
+
+_EPILOG = f"""
+examples:
+  firstlook demo                                   the main job on real studies, on this machine
+  firstlook settings > firstlook.toml              every setting with its default, to edit
+  firstlook check --settings firstlook.toml        is everything in place?
+  firstlook serve --settings firstlook.toml        listen, look, report, show
+  firstlook send FOLDER --to FIRSTLOOK@127.0.0.1:11112 --from CT1
+
+Settings: --settings FILE, or the variable FIRSTLOOK_SETTINGS; FIRSTLOOK_<SECTION>__<FIELD> goes over the file.
+{DISCLAIMER}
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 well, 1 something is wrong, 2 wrong usage or settings."""
+    asked = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = asked.run
+    try:
+        return run(asked)
+    except (InvalidSettings, InvalidManifest) as error:
+        print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (FirstlookError, OSError) as error:
+        print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="firstlook", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EPILOG,
+        description="A DICOM inference service for chest imaging, beside the PACS: urgent studies first.")
+    parser.add_argument("--version", action="version", version=f"firstlook {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, role, told in (
+        ("serve", ROLES, "run the whole service: listener, models, delivery, worklist page"),
+        ("listen", ("listen",), "run only the DICOM listener (several processes share one database)"),
+        ("work", ("work",), "run only assembly, models and delivery"),
+        ("web", ("web",), "run only the worklist page, the API and the metrics"),
+    ):
+        command = _with_settings(commands.add_parser(name, help=told, description=told))
+        command.set_defaults(run=_serve, roles=role)
+    _add_demo(commands.add_parser("demo", help="show the main job on real studies, here and now"))
+    _add_send(commands.add_parser("send", help="send a folder of DICOM files to a peer (C-STORE)"))
+    check = _with_settings(commands.add_parser("check", help="is everything in place? one line for each part"))
+    check.set_defaults(run=_check)
+    models = commands.add_parser("models", help="the model bundles").add_subparsers(required=True, metavar="COMMAND")
+    listed = _with_settings(models.add_parser("list", help="every bundle: version, task, digest, where it runs"))
+    listed.set_defaults(run=_models)
+    shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
+    shown.set_defaults(run=_settings)
+    return parser
+
+
+def _with_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    default = os.environ.get("FIRSTLOOK_SETTINGS")
+    parser.add_argument("--settings", type=Path, default=Path(default) if default else None, metavar="FILE",
+                        help="TOML file; `firstlook settings` prints one with every default")
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Start a PACS and the service on this machine, send real studies, and show what becomes of them."
+    parser.add_argument("--pacs", choices=("builtin", "orthanc"), default="builtin",
+                        help="the PACS that gets the results: one of our own, or an installed Orthanc")
+    parser.add_argument("--once", action="store_true", help="end when all is done; exit 1 and say what is missing if not")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), metavar="FOLDER",
+                        help="where images, results and logs go; made anew (default: demo-output)")
+    parser.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="give up after this (300)")
+    parser.set_defaults(run=lambda a: demo(a.output, a.pacs, a.once, a.timeout))
+
+
+def _add_send(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="DICOM files, or folders searched for them")
+    parser.add_argument("--to", required=True, metavar="AET@HOST:PORT", help="the peer, e.g. FIRSTLOOK@127.0.0.1:11112")
+    parser.add_argument("--from", dest="calling", default="FIRSTLOOK_SCU", metavar="AET", help="our AE title")
+    parser.set_defaults(run=lambda a: send(a.paths, a.to, a.calling))
+
+
+def _serve(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    logs.configure(settings.log_level)
+    logs.get("cli").info("starting", extra={"version": __version__, "roles": list(asked.roles), "notice": DISCLAIMER})
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    app = App(settings, asked.roles)
+    try:
+        app.start()
+        ended.wait()
+    finally:
+        app.stop()
+    return 0
+
+
+def _check(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    checks = [Check("settings", True, str(asked.settings or "defaults and environment")), *_run_checks(settings)]
+    for check in checks:
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16} {check.detail}")  # noqa: T201
+    return 0 if all(c.ok for c in checks) else 1
+
+
+def _run_checks(settings: Settings) -> list[Check]:
+    folder = settings.store.data_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    try:
+        database.migrate()
+        checks = [check_database(database)]
+    except OSError as error:
+        checks = [Check("database", False, str(error))]
+    finally:
+        database.close()
+    checks.append(check_disk(folder, settings.receive.min_free_bytes))
+    try:
+        checks.append(check_bundles(settings, _warm_engine(settings)))
+    except (InvalidManifest, FirstlookError) as error:
+        checks.append(Check("bundles", False, str(error)))
+    if not settings.deliver.targets:
+        checks.append(Check("targets", False, "no target is set under deliver.targets: results would go nowhere"))
+    for t in settings.deliver.targets:
+        calling = t.calling_ae_title or settings.receive.ae_title
+        checks.append(check_target(CStoreTarget(t.name, t.ae_title, t.host, t.port, calling, t.timeout_s)))
+    if not settings.receive.peers and not settings.receive.any_calling_ae:
+        checks.append(Check("peers", False, "nobody may call: set receive.peers, or receive.any_calling_ae = true"))
+    return checks
+
+
+def _warm_engine(settings: Settings) -> Engine:
+    engine = Engine(Catalogue.load(settings.infer.models_dir), settings.infer.device, settings.infer.threads, Metrics())
+    for name in filter(None, (settings.infer.ct_bundle, settings.infer.cxr_bundle)):
+        engine.warm(name)
+    return engine
+
+
+def _models(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
+    active = {settings.infer.ct_bundle, settings.infer.cxr_bundle}
+    for manifest in Catalogue.load(settings.infer.models_dir):
+        table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
+                      "yes" if manifest.name in active else "", manifest.title)
+    Console().print(table)
+    return 0
+
+
+def _settings(_asked: argparse.Namespace) -> int:
+    print(example(), end="")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

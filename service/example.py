@@ -1,0 +1,62 @@
+"""The commented example of every setting, generated from the settings themselves so that it cannot rot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from service.settings import PREFIX, Peer, Settings, Target
+
+_HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before a line to change it.
+# An environment variable goes over this file: {PREFIX}<SECTION>__<FIELD>, for example {PREFIX}RECEIVE__PORT=11112
+# Research use only. Not for clinical diagnosis.
+"""
+_LISTS: dict[tuple[str, str], type[BaseModel]] = {("receive", "peers"): Peer, ("deliver", "targets"): Target}
+_SAMPLES: dict[str, Any] = {"ae_title": "PACS", "name": "pacs", "host": "127.0.0.1", "port": 4242}
+
+
+def example() -> str:
+    """Return the text of deploy/settings.example.toml."""
+    lines = [_HEAD, *_field("log_level", Settings.model_fields["log_level"])]
+    for section, info in Settings.model_fields.items():
+        model = info.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        lines += ["", f"[{section}]", f"# {_first_line(model)}"]
+        tables = []
+        for name, field in model.model_fields.items():
+            inner = _LISTS.get((section, name))
+            if inner is None:
+                lines += _field(name, field)
+            else:
+                tables += ["", f"# {field.description} One table each:", f"#[[{section}.{name}]]"]
+                tables += [line for n, f in inner.model_fields.items() for line in _field(n, f)]
+        lines += tables
+    return "\n".join(lines) + "\n"
+
+
+def _field(name: str, field: FieldInfo) -> list[str]:
+    default = _SAMPLES.get(name, "") if field.is_required() else field.default
+    shown = "models" if name == "models_dir" else _toml(default)
+    if name == "models_dir":
+        shown = '"models"  # default: the folder of the installed bundles'
+    needed = " Required." if field.is_required() else ""
+    return [f"# {field.description}{needed}", f"#{name} = {shown}"]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (str, Path)):
+        return json.dumps(str(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return str(value)
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
