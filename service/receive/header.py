@@ -17,6 +17,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -76,6 +77,7 @@ def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
     meta = getattr(dataset, "file_meta", None)
     found["transfer_syntax_uid"] = transfer_syntax_uid or str(meta.get("TransferSyntaxUID", "") if meta else "")
     for name in _IDENTIFIERS:
+        found[name] = "\\".join(str(v) for v in _values(dataset, _TAGS[name], codecs))
         if not is_uid(found[name]):
             raise BadInstance(Reason.OBJECT_MALFORMED, f"{_keyword(name)} is absent or not a UID")
     return Header(**{name: value for name, value in found.items() if value is not None})
@@ -150,7 +152,7 @@ def _nested_values(dataset: Dataset, sequence: int, tag: int, codecs: list[str])
     if sequence not in dataset:
         return []
     items = dataset[sequence].value
-    return _values(items[0], tag, codecs) if isinstance(items, list | MultiValue) and len(items) else []
+    return _values(items[0], tag, codecs) if isinstance(items, Sequence) and len(items) else []
 
 
 def _values(dataset: Dataset, tag: int, codecs: list[str]) -> list[Any]:
@@ -173,7 +175,7 @@ def _decoded(element: RawDataElement, codecs: list[str]) -> list[Any]:
         size = struct.calcsize(form)
         count = min(len(value) // size, MAX_VALUES)
         return [struct.unpack_from(form, value, n * size)[0] for n in range(count)]
-    text = _text(value[:MAX_TEXT * 4], codecs).strip("\0 ")
+    text = _text(value[:MAX_TEXT * 4], codecs).rstrip("\0 ")
     return text.split("\\")[:MAX_VALUES] if text else []
 
 
