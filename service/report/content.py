@@ -62,7 +62,8 @@ def finding_group(context: Context, finding: Finding, image: Dataset | None) -> 
     probability = Measurement(finding.name, codes.PROBABILITY, finding.probability * 100, codes.PERCENT)
     group = Group(
         tracking_identifier=_tracking(context, finding.name, finding.sop_instance_uid, "finding"),
-        finding_type=concept(finding.code), finding_sites=[site] if site else None, algorithm_id=algorithm(context), measurements=[numeric(probability)],
+        finding_type=concept(finding.code), finding_sites=[site] if site else None,
+        algorithm_id=algorithm(context), measurements=[numeric(probability)],
         source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)]
         if image is not None else None,
     )

@@ -1,0 +1,192 @@
+"""Results to a PACS by C-STORE (PS3.4 Annex B), all objects of a result in one association."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import AssociationSocket
+
+from service import logs
+from service.errors import Defect, FirstlookError, PeerUnavailable, Reason, RefusedByPeer
+
+log = logs.get("deliver.cstore")
+
+SUCCESS = 0x0000
+WARNINGS = range(0xB000, 0xC000)  # stored, with a remark: coercion, elements discarded (PS3.4 B.2.3)
+OUT_OF_RESOURCES = range(0xA700, 0xA800)
+PASSING = frozenset({0x0110, 0x0213})  # processing failure, resource limitation (PS3.7 Annex C): may work later
+
+
+@dataclass(frozen=True)
+class _Object:
+    path: Path
+    sop_class: UID
+    sop_instance: str
+    transfer_syntax: UID
+
+
+class CStoreTarget:
+    """A PACS that takes results by C-STORE.
+
+    timeout_s: for connecting, for the answer to the association request and for each response, seconds each.
+    """
+
+    def __init__(
+        self, name: str, ae_title: str, host: str, port: int, calling_ae_title: str, timeout_s: float = 30.0
+    ) -> None:
+        self.name = name
+        self.ae_title = ae_title
+        self.host = host
+        self.port = port
+        self.calling_ae_title = calling_ae_title
+        self.timeout_s = timeout_s
+
+    def send(self, paths: Sequence[Path]) -> list[str]:
+        """Send all files in one association and return their SOP Instance UIDs once all are stored.
+
+        A warning status (0xBxxx) counts as stored. Raises: RefusedByPeer when the peer takes no such class or answers
+        with a final failure; PeerUnavailable when it is away, out of resources, aborts or does not answer; Defect for
+        a file of ours that cannot be read.
+        """
+        objects = [_read(path) for path in paths]
+        if not objects:
+            return []
+        contexts = [
+            build_context(sop_class, syntax)
+            for sop_class, syntax in dict.fromkeys(
+                (o.sop_class, s) for o in objects for s in (o.transfer_syntax, ImplicitVRLittleEndian))
+        ]
+        with self._association(contexts) as association:
+            self._require_accepted(association, objects)
+            for number, item in enumerate(objects, 1):
+                self._store(association, item, number)
+        return [o.sop_instance for o in objects]
+
+    def echo(self) -> None:
+        """Send a C-ECHO. Raises: PeerUnavailable or RefusedByPeer."""
+        with self._association([build_context(Verification)]) as association:
+            self._judge(self._status(association.send_c_echo()), "C-ECHO")
+
+    def _store(self, association: Association, item: _Object, number: int) -> None:
+        if not association.is_established:
+            raise self._unavailable("the association ended before all objects were sent")
+        try:
+            answer = association.send_c_store(item.path, msg_id=number)
+        except RuntimeError as error:  # the peer ended the association since the line above
+            raise self._unavailable("the association ended before all objects were sent") from error
+        except (ValueError, AttributeError) as error:
+            raise Defect(Reason.INTERNAL_ERROR, "one of our objects could not be encoded for sending") from error
+        status = self._status(answer)
+        log.info("object sent", extra={
+            "target": self.name, "sop_instance_uid": item.sop_instance, "status": f"0x{status:04X}"})
+        self._judge(status, item.sop_class.name)
+
+    def _status(self, answer: object) -> int:
+        """Return the DIMSE status; an answer without one means a time-out, an abort or nonsense."""
+        status = getattr(answer, "Status", None)
+        if status is None:
+            raise self._unavailable(f"no valid response within {self.timeout_s:g} s, or the association was aborted")
+        return int(status)
+
+    def _judge(self, status: int, what: str) -> None:
+        if status == SUCCESS or status in WARNINGS:
+            return
+        if status in OUT_OF_RESOURCES or status in PASSING:
+            raise self._unavailable(f"status 0x{status:04X} for {what}")
+        raise RefusedByPeer(Reason.PEER_REFUSED, f"{self.name} answered status 0x{status:04X} for {what}")
+
+    def _require_accepted(self, association: Association, objects: Sequence[_Object]) -> None:
+        """Refuse before anything is sent when the peer rejected the class of any object in both syntaxes."""
+        accepted = {str(c.abstract_syntax) for c in association.accepted_contexts}
+        for item in objects:
+            if str(item.sop_class) not in accepted:
+                raise self._not_accepted([item.sop_class])
+
+    @contextmanager
+    def _association(self, contexts: list[PresentationContext]) -> Iterator[Association]:
+        """Open one association and release it; abort it when an error passes through."""
+        entity = _Entity(self.calling_ae_title, self.timeout_s)
+        try:
+            association = self._associate(entity, contexts)
+            try:
+                yield association
+            except FirstlookError:
+                association.abort()
+                raise
+            association.release()
+        finally:
+            entity.close_sockets()
+
+    def _associate(self, entity: _Entity, contexts: list[PresentationContext]) -> Association:
+        try:
+            association = entity.associate(
+                self.host, self.port, contexts=contexts, ae_title=self.ae_title,
+                evt_handlers=[(evt.EVT_CONN_OPEN, entity.limit_sending)])
+        except OSError as error:  # the host name cannot be resolved
+            raise self._unavailable("its address could not be found") from error
+        if not association.is_established:
+            raise self._why_not(association, contexts)
+        return association
+
+    def _why_not(self, association: Association, contexts: list[PresentationContext]) -> FirstlookError:
+        if association.is_rejected:
+            answer = association.acceptor.primitive
+            return self._unavailable(
+                f"it rejected the association (result {answer.result}, source {answer.result_source}, "
+                f"reason {answer.diagnostic}); it may not know the calling AE title {self.calling_ae_title!r}, or not "
+                f"be called {self.ae_title!r}")
+        if association.rejected_contexts and not association.accepted_contexts:
+            return self._not_accepted([UID(c.abstract_syntax) for c in contexts])
+        return self._unavailable("it could not be reached, did not answer or aborted")
+
+    def _not_accepted(self, classes: Sequence[UID]) -> RefusedByPeer:
+        names = ", ".join(dict.fromkeys(c.name for c in classes))
+        return RefusedByPeer(Reason.PEER_REFUSED, f"{self.name} does not accept {names}")
+
+    def _unavailable(self, what: str) -> PeerUnavailable:
+        return PeerUnavailable(Reason.PEER_UNREACHABLE, f"{self.name} ({self.host}:{self.port}): {what}")
+
+
+class _Entity(AE):  # type: ignore[misc]
+    """Our side of an association, with time limits everywhere, and no socket left open when nobody listens."""
+
+    def __init__(self, ae_title: str, timeout_s: float) -> None:
+        super().__init__(ae_title=ae_title)
+        self.acse_timeout = self.dimse_timeout = self.network_timeout = self.connection_timeout = timeout_s
+        self._sockets: list[socket.socket] = []
+        self._timeout_s = timeout_s
+
+    def limit_sending(self, event: evt.Event) -> None:
+        """Give each send a time limit, which pynetdicom takes off: a peer that stops reading would hold us."""
+        event.assoc.dul.socket.socket.settimeout(self._timeout_s)
+
+    def close_sockets(self) -> None:
+        """Close what pynetdicom leaves to the garbage collector after a refused connection."""
+        for opened in self._sockets:
+            opened.close()
+
+    def _create_socket(self, *arguments: object, **named: object) -> AssociationSocket:
+        made = super()._create_socket(*arguments, **named)
+        self._sockets.append(made.socket)
+        return made
+
+
+def _read(path: Path) -> _Object:
+    """Read what sending needs from the file meta information. Raises: Defect when the file is not a DICOM file."""
+    try:
+        meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).file_meta
+        return _Object(
+            path, UID(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID), UID(meta.TransferSyntaxUID))
+    except (OSError, InvalidDicomError, AttributeError) as error:
+        raise Defect(Reason.INTERNAL_ERROR, "a result file is absent or not a DICOM file") from error
