@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from service import logs
 from service.assemble.complete import QuietTimes, why_complete
 from service.domain.job import JobKind
 from service.errors import Defect, FirstlookError, Reason
-from service.pipeline.admit import admit
+from service.pipeline.admit import admit, give_up
 from service.pipeline.line import Line
 from service.pipeline.run import fail, run
 from service.pipeline.watch import watch
@@ -17,7 +18,22 @@ from service.store.studies import receiving
 
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
+_AFTER_ERROR_S = 1.0
 _WATCH_S = 5.0
+
+
+def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], None], **about: object) -> None:
+    """Do something that must not take its loop down; what goes wrong is handed to `failed` as an error of ours.
+
+    about: our ids, for the log. Anything that is not a FirstlookError is a defect, logged with its place in the code.
+    """
+    try:
+        action()
+    except FirstlookError as error:
+        failed(error)
+    except Exception as error:  # noqa: BLE001 - the one broad except of the house: a loop outlives any defect
+        _log.error("defect", exc_info=True, extra=about)
+        failed(Defect(Reason.INTERNAL_ERROR, type(error).__name__))
 
 
 class Loop(threading.Thread):
@@ -27,18 +43,22 @@ class Loop(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._step = step
         self._stopping = threading.Event()
+        self._idle_s = _IDLE_S
 
     def run(self) -> None:
         """Run until `stop`; an error that reaches this place is logged and the loop goes on."""
         while not self._stopping.is_set():
-            try:
-                busy = self._step()
-            except Exception:  # the broad except of the house: a loop must outlive any defect
-                _log.exception("loop failed", extra={"loop": self.name})
-                busy = False
-                self._stopping.wait(1.0)
-            if not busy:
-                self._stopping.wait(_IDLE_S)
+            self._idle_s = _IDLE_S
+            attempt(self._once, self._failed, loop=self.name)
+            self._stopping.wait(self._idle_s)
+
+    def _once(self) -> None:
+        if self._step():
+            self._idle_s = 0.0
+
+    def _failed(self, error: FirstlookError) -> None:
+        _log.error("loop failed", extra={"loop": self.name, "reason": error.reason.value, "detail": error.detail})
+        self._idle_s = _AFTER_ERROR_S
 
     def stop(self, timeout_s: float = 60.0) -> None:
         """Ask the loop to end after its present step, and wait for it."""
@@ -54,13 +74,7 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
         job = line.queue.claim(kind, target)
         if job is None:
             return False
-        try:
-            run(line, job)
-        except FirstlookError as error:
-            fail(line, job, error)
-        except Exception as error:  # a defect of ours, in one job: the worker lives, the job is tried again or parked
-            _log.exception("defect", extra={"job": job.id, "kind": job.kind})
-            fail(line, job, Defect(Reason.INTERNAL_ERROR, type(error).__name__))
+        attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)
         return True
 
     return step
@@ -82,10 +96,10 @@ def assemble_step(line: Line, quiet: QuietTimes, open_studies: Callable[[], froz
         for study in candidates:
             still_open = study.study_instance_uid in open_studies()
             why = why_complete(
-                study.modality, study.first_received_at if study.revision == 0 else study.last_received_at,
-                study.last_received_at, still_open, now, quiet)
+                study.modality, study.receiving_since_at, study.last_received_at, still_open, now, quiet)
             if why:
-                admit(line, study.id or 0, why)
+                number = study.id or 0
+                attempt(partial(admit, line, number, why), partial(give_up, line, number), study=number)
                 admitted = True
         return admitted
 

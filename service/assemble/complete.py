@@ -15,21 +15,22 @@ class QuietTimes:
 
 
 def why_complete(
-    modality: str, first_received_at: float, last_received_at: float, association_open: bool, now: float,
+    modality: str, receiving_since_at: float, last_received_at: float, association_open: bool, now: float,
     quiet: QuietTimes,
 ) -> str | None:
     """Say in words why a study is complete, or return None while more images may come.
 
-    modality: of the study, several joined by a backslash; the times are Unix seconds. association_open: a sender that
+    modality: of the study, several joined by a slash; the times are Unix seconds. receiving_since_at: the first image,
+    or the first late one after an earlier completion. association_open: a sender that
     sent images of this study has not released its association. A study with any CT waits as long as a CT.
     """
-    waited_s = now - first_received_at
+    waited_s = now - receiving_since_at
     if waited_s >= quiet.longest_wait_s:
         return f"{waited_s:.0f} s since the first image, the longest wait is {quiet.longest_wait_s:g} s"
     if association_open:
         return None
     silent_s = now - last_received_at
-    needed_s = quiet.ct_s if "CT" in modality.split("\\") else quiet.cxr_s
+    needed_s = quiet.ct_s if "CT" in modality.split("/") else quiet.cxr_s
     if silent_s < needed_s:
         return None
     return f"association released and no image for {needed_s:g} s"

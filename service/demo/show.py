@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STEPS = ("received", "complete", "queued", "inferring", "reported", "stored")
 _COLOURS = {"stat": "bold red", "urgent": "yellow", "routine": "white", "low": "dim"}
+_TOLD = ("Finding", "Clinical finding absent", "CAD Processing and Findings Summary")
 _RESULTS = {"1.2.840.10008.5.1.4.1.1.66.4": "SEG", "1.2.840.10008.5.1.4.1.1.88.34": "SR", "1.2.840.10008.5.1.4.1.1.7": "SC"}
 
 
@@ -83,7 +84,7 @@ def _said(item: Any) -> list[str]:
     told = []
     for part in item.get("ContentSequence", []):
         name = part.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in part else ""
-        if part.ValueType == "CODE" and name in ("Finding", "Clinical finding absent", "CAD Processing and Findings Summary"):
+        if part.ValueType == "CODE" and name in _TOLD:
             prefix = "absent: " if "absent" in name else ""
             told.append(prefix + part.ConceptCodeSequence[0].CodeMeaning)
         elif part.ValueType == "NUM" and name in ("Percent of lung involved", "Probability"):

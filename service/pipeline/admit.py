@@ -6,7 +6,7 @@ from service import logs
 from service.assemble.choose import choose
 from service.domain.job import JobKind, StudyState
 from service.domain.study import Header, Selection
-from service.errors import UnusableStudy
+from service.errors import FirstlookError, Unavailable, UnusableStudy
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
 from service.store.studies import StoredImage, add_event, images_of, input_digest
@@ -36,10 +36,21 @@ def admit(line: Line, study_id: int, why_complete: str) -> None:
         selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
         line.bundle_for(selection.kind)
     except UnusableStudy as error:
-        line.metrics.studies_complete.labels(study.modality.split("\\")[0] or "none", "not_assessed").inc()
+        line.metrics.studies_complete.labels(study.modality.split("/")[0] or "none", "not_assessed").inc()
         refuse(line, study, error.reason, error.detail)
         return
     _enqueue(line, study, selection, decision)
+
+
+def give_up(line: Line, study_id: int, error: FirstlookError) -> None:
+    """Say on the worklist that a complete study could not be admitted. Raises the error again when it may pass."""
+    if isinstance(error, Unavailable):
+        raise error
+    with line.database.transaction() as session:
+        study = session.get_one(Study, study_id)
+        study.state, study.state_reason, study.state_detail = StudyState.FAILED.value, error.reason.value, error.detail
+        session.add(study)
+        add_event(session, study_id, line.clock(), "failed", f"{error.reason.value}: {error.reason.sentence}")
 
 
 def _facts(study: Study, images: list[StoredImage]) -> Facts:

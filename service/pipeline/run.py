@@ -107,13 +107,23 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
         add_event(session, job.study_id, now, "failed", f"{job.kind} {job.target}: {error.reason.value} "
                   f"{error.detail}; {what}".replace(" :", ":"))
         study = session.get_one(Study, job.study_id)
-        if job.kind == JobKind.DELIVER.value and study.revision == job.revision:
-            study.delivery = DeliveryState.PARKED.value if wait_s is None else DeliveryState.PENDING.value
-            study.delivery_detail = f"{error.reason.value}: {error.detail}"
+        if study.revision == job.revision:
+            _show_failure(study, job, error, parked=wait_s is None)
             session.add(study)
     line.metrics.jobs.labels(job.kind, "parked" if wait_s is None else "retried").inc()
     if job.target:
         line.metrics.deliveries.labels(job.target, "refused" if final else "failed").inc()
-    if wait_s is None and job.kind == JobKind.INFER.value:
-        refuse(line, study, error.reason, error.detail, state=StudyState.FAILED)
     _log.warning("job failed", extra={"job": job.id, "kind": job.kind, "reason": error.reason.value, "next": what})
+    if wait_s is None and job.kind == JobKind.INFER.value and study.revision == job.revision:
+        refuse(line, study, error.reason, error.detail, state=StudyState.FAILED)
+
+
+def _show_failure(study: Study, job: Job, error: FirstlookError, parked: bool) -> None:
+    """Put a failure onto the worklist: of the delivery, or of the assessment once it will not be tried again."""
+    if job.kind == JobKind.DELIVER.value:
+        study.delivery = DeliveryState.PARKED.value if parked else DeliveryState.PENDING.value
+        study.delivery_detail = f"{error.reason.value}: {error.detail}"
+    elif parked:
+        study.state, study.state_reason, study.state_detail = StudyState.FAILED.value, error.reason.value, error.detail
+    else:
+        study.state = StudyState.QUEUED.value

@@ -72,9 +72,12 @@ class Intake:
             raise _unavailable(error) from error
 
     def known_paths(self) -> set[str]:
-        """Return the path, relative to the spool, of every instance that has a row."""
-        with self._database.reading() as session:
-            return set(session.exec(select(Instance.path)))
+        """Return the path, relative to the spool, of every instance that has a row.  Raises: Unavailable."""
+        try:
+            with self._database.reading() as session:
+                return set(session.exec(select(Instance.path)))
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
 
     def _record(self, session: Session, header: Header, sha256: str, size_bytes: int, path: str,
                 calling_aet: str) -> Outcome:
@@ -101,10 +104,12 @@ class Intake:
             study = Study(
                 study_instance_uid=header.study_instance_uid, modality=header.modality, calling_aet=calling_aet,
                 state=StudyState.RECEIVING, ordered_priority=header.requested_procedure_priority,
-                first_received_at=now, last_received_at=now, **{name: getattr(header, name) for name in _COPIED})
+                first_received_at=now, last_received_at=now, receiving_since_at=now, **{name: getattr(header, name) for name in _COPIED})
         else:
             study.modality = _joined(study.modality, header.modality)
             study.ordered_priority = study.ordered_priority or header.requested_procedure_priority
+            if study.state != StudyState.RECEIVING:
+                study.receiving_since_at = now
             study.state, study.state_reason, study.state_detail = StudyState.RECEIVING, "", ""
             study.last_received_at = max(now, study.last_received_at)
         session.add(study)
@@ -124,4 +129,4 @@ def _joined(modalities: str, modality: str) -> str:
 
 
 def _unavailable(error: SQLAlchemyError) -> Unavailable:
-    return Unavailable(Reason.INTERNAL_ERROR, f"the database did not take the row ({type(error).__name__})")
+    return Unavailable(Reason.INTERNAL_ERROR, f"the database does not answer as it should ({type(error).__name__})")

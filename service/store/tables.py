@@ -41,6 +41,7 @@ class Study(SQLModel, table=True):
     flag: str = ""
     first_received_at: float
     last_received_at: float
+    receiving_since_at: float = 0.0
     completed_at: float | None = None
     deadline_at: float | None = None
     started_at: float | None = None

@@ -122,6 +122,6 @@ def test_study_is_complete_after_release_and_quiet_time_or_after_the_longest_wai
     assert why_complete("CR", 0, 10, True, 100, quiet) is None
     assert why_complete("CR", 0, 10, False, 14, quiet) is None
     assert why_complete("CR", 0, 10, False, 15, quiet) == "association released and no image for 5 s"
-    assert why_complete("CR\\CT", 0, 10, False, 69, quiet) is None
+    assert why_complete("CR/CT", 0, 10, False, 69, quiet) is None
     assert why_complete("CT", 0, 10, False, 70, quiet) is not None
     assert "longest wait" in (why_complete("CT", 0, 899, True, 900, quiet) or "")

@@ -11,7 +11,8 @@ from service.settings import InvalidSettings, Settings, load
 
 def test_environment_goes_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "firstlook.toml"
-    file.write_text('[receive]\nport = 11113\nae_title = "ONE"\n[[receive.peers]]\nae_title = "CT1"\naddress = "10.0.0.0/8"\n')
+    file.write_text(
+        '[receive]\nport = 11113\nae_title = "ONE"\n[[receive.peers]]\nae_title = "CT1"\naddress = "10.0.0.0/8"\n')
     settings = load(file, {"FIRSTLOOK_RECEIVE__PORT": "11114", "OTHER": "x"})
     assert (settings.receive.port, settings.receive.ae_title, settings.receive.peers[0].ae_title) == (11114, "ONE", "CT1")
 

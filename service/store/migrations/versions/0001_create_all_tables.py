@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column('flag', sa.String(), nullable=False),
         sa.Column('first_received_at', sa.Float(), nullable=False),
         sa.Column('last_received_at', sa.Float(), nullable=False),
+        sa.Column('receiving_since_at', sa.Float(), nullable=False),
         sa.Column('completed_at', sa.Float(), nullable=True),
         sa.Column('deadline_at', sa.Float(), nullable=True),
         sa.Column('started_at', sa.Float(), nullable=True),
