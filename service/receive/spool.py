@@ -52,6 +52,10 @@ class Part:
         self._size_bytes += len(data)
         self._put(data)
 
+    def fileno(self) -> int:
+        """Return the file descriptor, for one who copies from a socket."""
+        return self._file.fileno()
+
     def commit(self) -> Spooled:
         """Make the file durable under its final name and return it; after this it survives a power cut.
 
