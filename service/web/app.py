@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,7 +70,7 @@ def create_app(
     clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
     picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown.
     """
-    app = FastAPI(title=style.title, version=style.version, docs_url=None, redoc_url=None,
+    app = FastAPI(title=style.title, version=style.version or "0", docs_url=None, redoc_url=None,
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
     app.add_middleware(guard.Guard, access_token=style.access_token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -210,6 +211,8 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
         status, text = 500, Reason.INTERNAL_ERROR.sentence
         if isinstance(error, AnyHTTPException):
             status, text = error.status_code, str(error.detail)
+            if text == HTTPStatus.NOT_FOUND.phrase:
+                text = "There is no such page here."
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": text}, status, headers=guard.HEADERS)
         return pages.answer(request, "error.html", status=status, headers=guard.HEADERS, text=text, code=status)

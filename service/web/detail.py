@@ -61,6 +61,7 @@ class Detail:
     """Everything the study page shows; `row` is the study's line of the worklist."""
 
     row: Row
+    ended: bool
     facts: tuple[tuple[str, str], ...]
     bundle: str
     digest: str
@@ -77,6 +78,7 @@ def detail(page: StudyPage, now: float, patient_names: str, pictures: frozenset[
     study, summary = page.study, page.study.summary
     return Detail(
         row=row(Entry(study, page.place, max(0.0, now - study.first_received_at)), now, patient_names),
+        ended=words.ended(study),
         facts=_facts(page, now),
         bundle=f"{summary['bundle']} {summary['version']}" if "bundle" in summary else "",
         digest=str(summary.get("digest", "")),
@@ -88,8 +90,8 @@ def detail(page: StudyPage, now: float, patient_names: str, pictures: frozenset[
         objects=tuple(_object(page, result, now, pictures) for result in page.results),
         jobs=tuple(_job(job) for job in page.jobs),
         trace=tuple(
-            Step(words.clock_time(e.at, now), f"+{words.duration(e.at - study.first_received_at)}",
-                 words.humanised(e.stage), e.text, tuple(f"{k} {v}" for k, v in e.data.items()))
+            Step(words.clock_time(e.at, now), words.elapsed(e.at - study.first_received_at),
+                 words.humanised(e.stage), e.text, tuple(f"{words.spelled(k)} {v}" for k, v in e.data.items()))
             for e in page.events),
     )
 

@@ -17,13 +17,14 @@ _NOT_YET = (StudyState.RECEIVING, StudyState.QUEUED, StudyState.INFERRING)
 
 @dataclass(frozen=True)
 class Mark:
-    """One finding of the AI: probability and threshold in 0..1 as written ("0.87"); share: probability in per cent."""
+    """One finding of the AI: probability and threshold (0..1) as written, "0.87"; share, limit: in per cent."""
 
     name: str
     side: str
     probability: str
     threshold: str
     share: int
+    limit: int
     present: bool
     urgency: str
 
@@ -86,7 +87,8 @@ def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
         made.append(Mark(
             name=words.humanised(found["name"]), side=found.get("laterality", "").lower(),
             probability=f"{probability:.2f}", threshold=f"{float(found['threshold']):.2f}",
-            share=round(100 * probability), present=found["presence"] == "present", urgency=found.get("urgency", ""),
+            share=round(100 * probability), limit=round(100 * float(found["threshold"])),
+            present=found["presence"] == "present", urgency=found.get("urgency", ""),
         ))
     return tuple(sorted(made, key=lambda mark: (not mark.present, -float(mark.probability))))
 

@@ -24,9 +24,13 @@ class Said:
 
 def humanised(name: str) -> str:
     """Turn a name of the code ("covid_pneumonia") into words ("COVID pneumonia")."""
-    words = [_ACRONYMS.get(word, word) for word in name.replace("_", " ").replace("-", " ").split()]
-    text = " ".join(words)
+    text = spelled(name)
     return text[:1].upper() + text[1:]
+
+
+def spelled(name: str) -> str:
+    """Turn a name of the code into words for the middle of a sentence ("mean_hu" gives "mean HU")."""
+    return " ".join(_ACRONYMS.get(word, word) for word in name.replace("_", " ").replace("-", " ").split())
 
 
 def sentence(code: str) -> str:
@@ -48,6 +52,13 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def elapsed(seconds: float) -> str:
+    """Say a time after a beginning, to the second: "+0:47", "+1:02:05"."""
+    whole = max(0, math.floor(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"+{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"+{minutes}:{whole % 60:02d}"
+
+
 def clock_time(at: float | None, now: float) -> str:
     """Say a moment in the server's time zone: the time of day, with the date before it when not within 12 hours."""
     if at is None:
@@ -65,7 +76,7 @@ def dicom_date(text: str) -> str:
 def person(name: str, how: str) -> str:
     """Write a DICOM person name (PN, PS3.5 6.2.1) for the page.
 
-    how: "full" gives "DOE, Jane", "initials" gives "D. J.", "hidden" gives nothing of it. The alphabetic group is
+    how: "full" gives "Doe, Jane", "initials" gives "D. J.", "hidden" gives nothing of it. The alphabetic group is
     taken; where it is empty, the ideographic one.
     """
     if how == "hidden":
@@ -75,7 +86,7 @@ def person(name: str, how: str) -> str:
     if how == "initials":
         return " ".join(f"{part[0].upper()}." for part in (family, given) if part) or "No name"
     rest = " ".join(part for part in (given, middle) if part)
-    return ", ".join(part for part in (family.upper(), rest) if part) or "No name"
+    return ", ".join(part for part in (family, rest) if part) or "No name"
 
 
 def about_patient(study: Study, how: str) -> str:
@@ -89,7 +100,7 @@ def about_patient(study: Study, how: str) -> str:
 def why_here(study: Study) -> str:
     """Say why a study has its place in the reading list."""
     if study.reading_rank < study.urgency_rank:
-        return f"raised by AI: {humanised(study.flag).lower() if study.flag else 'finding'}"
+        return f"raised by AI: {spelled(study.flag) or 'a finding'}"
     return study.urgency_reason or "as ordered"
 
 
@@ -109,21 +120,22 @@ def state(study: Study, place: int | None, now: float) -> Said:
     return said[StudyState(study.state)]
 
 
+def ended(study: Study) -> bool:
+    """Tell whether the assessment has ended, with a result or without."""
+    return study.state in (StudyState.ASSESSED, StudyState.NOT_ASSESSED, StudyState.FAILED)
+
+
 def delivery(study: Study, now: float) -> Said:
     """Say whether the result is in the PACS."""
     why = sentence(study.delivery_detail) if study.delivery_detail else ""
     at = clock_time(study.delivered_at, now)
     said = {
-        DeliveryState.NONE: Said("Nothing to send" if _ended(study) else "", why),
+        DeliveryState.NONE: Said("Nothing to send" if ended(study) else "", why),
         DeliveryState.PENDING: Said("Being sent", why, "busy"),
         DeliveryState.DELIVERED: Said("In the PACS", f"at {at}" if at else "", "good"),
         DeliveryState.PARKED: Said("Not in the PACS", why, "bad"),
     }
     return said[DeliveryState(study.delivery)]
-
-
-def _ended(study: Study) -> bool:
-    return study.state in (StudyState.ASSESSED, StudyState.NOT_ASSESSED, StudyState.FAILED)
 
 
 def _age(birth: str, then: str) -> str:

@@ -72,6 +72,7 @@ def studies(now: float) -> list[Study]:
     covid = finding("covid_pneumonia", 0.9312, 0.5, "Bilateral", "urgent")
     done: dict[str, Any] = {"state": "assessed", "delivery": "delivered"}
     cxr: dict[str, Any] = {"modality": "DX", "kind": "cxr", "study_description": "Chest PA", "calling_aet": "DX_ROOM_2"}
+    hostile = cxr | {"study_description": "<i>Chest</i> PA & lateral"}
     bedside = "Chest AP portable ICU"
     return [
         study(1, now, 960, **done, reading="stat", patient_name="Okafor^Ngozi", assessed_at=now - 890, flag="pneumonia",
@@ -90,12 +91,13 @@ def studies(now: float) -> list[Study]:
         study(5, now, 240, "failed", reading="urgent", ordered="urgent", urgency_reason="sent by an emergency device",
               state_reason="engine_failed", patient_name="Ferreira^Inês", **cxr, delivery="none"),
         study(6, now, 7800, **done, patient_name="<script>alert(1)</script>^<b>Bold</b>", patient_id="<img src=x>&\"'",
-              assessed_at=now - 7700, delivered_at=now - 7690, **cxr | {"study_description": "<i>Chest</i> PA & lateral"},
+              assessed_at=now - 7700, delivered_at=now - 7690, **hostile,
               summary=summary(finding("pneumonia", 0.0821), finding("covid_pneumonia", 0.0143))),
         study(7, now, 5400, "not_assessed", delivery="delivered", state_reason="missing_slices",
               patient_name="Kowalska^Zofia", delivered_at=now - 5200),
         study(8, now, 3300, "not_assessed", delivery="pending", state_reason="lateral_view",
-              patient_name="Nguyen^Van An", patient_sex="M", **cxr | {"study_description": "Chest lateral"}, delivery_detail="peer_unreachable"),
+              patient_name="Nguyen^Van An", patient_sex="M",
+              **cxr | {"study_description": "Chest lateral"}, delivery_detail="peer_unreachable"),
         study(9, now, 780, "queued", patient_name="Rossi^Giulia", patient_birth_date="20251120"),
         study(10, now, 520, "queued", patient_name="Haddad^Samir", patient_sex="M", **cxr),
         study(11, now, 50, "receiving", patient_name="O'Brien^Siobhán^^Dr", last_received_at=now - 3, revision=0),
@@ -145,7 +147,7 @@ def _result(session: Any, row: Study, results_dir: Path, now: float) -> None:
         session.add(Event(study_id=study_id, at=started + at, stage=stage, text=text, data=data))
     for kind, sop_class in (("sr", SR_CLASS), ("seg" if row.kind == "ct" else "sc", SEG_CLASS)):
         path = results_dir / f"{study_id}-{kind}.dcm"
-        path.write_bytes(builders.as_bytes(_capture()) if kind == "sc" else b"DICM")
+        path.write_bytes(builders.as_bytes(secondary_capture()) if kind == "sc" else b"DICM")
         made = ResultObject(
             study_id=study_id, revision=1, kind=kind, sop_class_uid=sop_class, path=path.name, created_at=started + 70,
             sop_instance_uid=f"{row.study_instance_uid}.900.{kind == 'sr':d}",
@@ -155,9 +157,8 @@ def _result(session: Any, row: Study, results_dir: Path, now: float) -> None:
         session.add(Delivery(result_object_id=made.id or 0, target="pacs", stored_at=started + 76))
 
 
-def _capture() -> Any:
+def secondary_capture(size: int = 512) -> Any:
     """Return a secondary capture: a grey chest with a red patch."""
-    size = 512
     grey = np.round(255 * builders.ribs(size)).astype(np.uint8)
     colour = np.stack([grey] * 3, axis=-1)
     colour[260:330, 130:200] = (220, 60, 40)
