@@ -59,10 +59,12 @@ def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], positions_mm: Seque
     counts = np.zeros((len(masks), 8), np.int64)
     sums = np.zeros((len(masks), 8))
     for k, (bits, values) in enumerate(zip(masks, hu, strict=True)):
-        if bits.any():
-            flat = bits.ravel()
+        rows, columns = (np.flatnonzero(bits.any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            flat = bits[place].ravel()
             counts[k] = np.bincount(flat, minlength=8)
-            sums[k] = np.bincount(flat, weights=values.ravel(), minlength=8)
+            sums[k] = np.bincount(flat, weights=values[place].ravel(), minlength=8)
     positions = np.asarray(positions_mm, np.float64)
     thickness = np.gradient(positions) if len(positions) > 1 else np.array([spacing_mm[0]])
     voxel_ml = np.abs(thickness) * spacing_mm[1] * spacing_mm[2] / 1000.0

@@ -68,13 +68,16 @@ def sides_of(lung: Mask, hu: NDArray[np.float32], spacing_mm: tuple[float, float
 
 def without_holes(mask: Mask, max_hole_px: float) -> Mask:
     """Fill the gaps of a slice that the mask encloses, up to an area; (y, x) in and out."""
-    gaps = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    place = slice(top, top + height), slice(left, left + width)
+    gaps = np.pad(~mask[place], 1, constant_values=True).view(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(gaps, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
     small[0] = small[labels[0, 0]] = False  # 0: the mask itself; the corner: outside
     if count <= 2 or not small.any():
         return mask
-    filled: Mask = mask | small[labels[1:-1, 1:-1]]
+    filled = mask.copy()
+    filled[place] |= small[labels[1:-1, 1:-1]]
     return filled
 
 
