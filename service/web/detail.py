@@ -140,6 +140,7 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Ordered priority", study.ordered_priority),
         ("Urgency on arrival", _arrival(study)),
         ("AI result due", _moment(study.deadline_at, now)),
+        ("Reason in detail", study.state_detail),
         ("Assessed", _moment(study.assessed_at, now)),
         ("Stored in the PACS", _moment(study.delivered_at, now)),
         ("Revision", str(study.revision) if study.revision else ""),

@@ -110,9 +110,9 @@ def ai_words(study: Study) -> Said:
 
 
 def extent(summary: dict[str, Any]) -> str:
-    """Return the first measurement in per cent of a summary ("Percent of lung involved 12.4 %"), or ""."""
+    """Return the measurement in per cent of the whole study ("Lung involved 12.4 %"); "" when there is none."""
     for measured in summary.get("measurements", ()):
-        if measured["unit"] == "%":
+        if measured["unit"] == "%" and not measured["segment"]:
             return f"{words.humanised(measured['name'])} {measured['value']:.1f} %"
     return ""
 

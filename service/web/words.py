@@ -33,9 +33,12 @@ def spelled(name: str) -> str:
     return " ".join(_ACRONYMS.get(word, word) for word in name.replace("_", " ").replace("-", " ").split())
 
 
-def sentence(code: str) -> str:
-    """Return the sentence of a reason code; any other text is returned as it is."""
-    return Reason(code).sentence if code in list(Reason) else code
+def sentence(text: str) -> str:
+    """Return the sentence of a reason code ("peer_refused" or "peer_refused: status 0xA900"); other text stays."""
+    code, _, detail = text.partition(": ")
+    if code not in list(Reason):
+        return text
+    return f"{Reason(code).sentence} {detail}".rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -110,7 +110,8 @@ def browser(profile: Path) -> Iterator[Tab]:
     ours_in, theirs_out = os.pipe()
     command = [
         "bash", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', program,
-        "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run", "about:blank",
+        "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run", "about:blank",
     ]
     process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)

@@ -36,12 +36,13 @@ def summary(*findings: dict[str, Any], percent: float | None = None, ct: bool = 
     measurements: list[dict[str, Any]] = []
     if percent is not None:
         measurements = [
-            {"name": "percent_of_lung_involved", "value": percent, "unit": "%", "segment": ""},
-            {"name": "volume", "value": 2310.4, "unit": "cm3", "segment": "right lung"},
-            {"name": "volume", "value": 2044.1, "unit": "cm3", "segment": "left lung"},
-            {"name": "volume", "value": 43.544 * percent, "unit": "cm3", "segment": "infection"},
-            {"name": "mean_attenuation", "value": -412.7, "unit": "[hnsf'U]", "segment": "infection"},
-            {"name": "extent_score", "value": 11, "unit": "1", "segment": ""},
+            {"name": "right lung volume", "value": 2310.4, "unit": "cm3", "segment": "right lung"},
+            {"name": "right lung involved", "value": percent + 2, "unit": "%", "segment": "right lung"},
+            {"name": "left lung volume", "value": 2044.1, "unit": "cm3", "segment": "left lung"},
+            {"name": "infection volume", "value": 43.544 * percent, "unit": "cm3", "segment": "infection"},
+            {"name": "infection mean attenuation", "value": -412.7, "unit": "[hnsf'U]", "segment": "infection"},
+            {"name": "lung involved", "value": percent, "unit": "%", "segment": ""},
+            {"name": "severity score", "value": 11, "unit": "1", "segment": ""},
         ]
     return {
         "bundle": "ct-lung-infection" if ct else "cxr-pattern", "version": "1.0.0", "digest": "3fa1c09be7d2" * 5,
@@ -75,21 +76,21 @@ def studies(now: float) -> list[Study]:
     hostile = cxr | {"study_description": "<i>Chest</i> PA & lateral"}
     bedside = "Chest AP portable ICU"
     return [
-        study(1, now, 960, **done, reading="stat", patient_name="Okafor^Ngozi", assessed_at=now - 890, flag="pneumonia",
+        study(1, now, 960, **done, reading="stat", patient_name="Okafor^Ngozi", assessed_at=now - 890, flag="pneumonia 99%",
               delivered_at=now - 884, patient_sex="F", **cxr | {"study_description": bedside, "modality": "CR"},
               summary=summary(finding("pneumonia", 0.9871, 0.5, "", "stat"), finding("covid_pneumonia", 0.12))),
         study(2, now, 410, "inferring", reading="stat", ordered="stat", urgency_reason="ordered STAT",
               ordered_priority="STAT", patient_name="Lindqvist^Åsa Maria", patient_birth_date="19480722"),
         study(3, now, 2460, **done, reading="urgent", patient_sex="M",
               patient_name="Tanaka^Hiroshi=田中^宏=たなか^ひろし",
-              study_description="CT chest with contrast, pulmonary vessels", flag="covid_pneumonia",
+              study_description="CT chest with contrast, pulmonary vessels", flag="covid_pneumonia 93%",
               assessed_at=now - 2300, delivered_at=now - 2290, summary=summary(covid, percent=24.31, ct=True)),
-        study(4, now, 1500, "assessed", delivery="parked", delivery_detail="peer_refused", reading="urgent",
+        study(4, now, 1500, "assessed", delivery="parked", delivery_detail="peer_refused: status 0xA900", reading="urgent",
               ordered="urgent", urgency_reason="description says emergency or intensive care", patient_sex="M",
               patient_name="Moreau^Jean-Baptiste", assessed_at=now - 1420,
               summary=summary(finding("covid_pneumonia", 0.0312), percent=0.4, ct=True)),
         study(5, now, 240, "failed", reading="urgent", ordered="urgent", urgency_reason="sent by an emergency device",
-              state_reason="engine_failed", patient_name="Ferreira^Inês", **cxr, delivery="none"),
+              state_reason="engine_failed", state_detail="CUDA out of memory", patient_name="Ferreira^Inês", **cxr),
         study(6, now, 7800, **done, patient_name="<script>alert(1)</script>^<b>Bold</b>", patient_id="<img src=x>&\"'",
               assessed_at=now - 7700, delivered_at=now - 7690, **hostile,
               summary=summary(finding("pneumonia", 0.0821), finding("covid_pneumonia", 0.0143))),
@@ -136,13 +137,13 @@ def _result(session: Any, row: Study, results_dir: Path, now: float) -> None:
             study_id=study_id, sop_instance_uid=f"{row.study_instance_uid}.1.{number}", sha256="0" * 64, size_bytes=1,
             series_instance_uid=f"{row.study_instance_uid}.1", path=f"{study_id}/{number}", received_at=started))
     for at, stage, text, data in (
-        (0, "receive", "First image received", {"calling_aet": row.calling_aet}),
-        (42, "receive", "Last image received", {"images": 3}),
-        (47, "assemble", "Complete: no image for 5 s after the association was released", {}),
-        (47, "triage", "Urgency routine: no rule matches", {"place": 1}),
-        (48, "infer", "Model cxr-pattern 1.0.0 started", {"provider": "CPU"}),
-        (70, "report", "Made 1 SR and 1 picture", {}),
-        (76, "deliver", "Stored in pacs", {"objects": 2}),
+        (0, "received", "First image received", {"calling_aet": row.calling_aet}),
+        (42, "received", "Last image received", {"images": 3}),
+        (47, "complete", "No image for 5 s after the association was released", {}),
+        (47, "queued", "Urgency routine: no rule matches", {"place": 1}),
+        (48, "inferring", "Model cxr-pattern 1.0.0 started", {"provider": "CPU"}),
+        (70, "reported", "Made 1 SR and 1 picture", {}),
+        (76, "stored", "SR, picture stored in pacs", {}),
     ):
         session.add(Event(study_id=study_id, at=started + at, stage=stage, text=text, data=data))
     for kind, sop_class in (("sr", SR_CLASS), ("seg" if row.kind == "ct" else "sc", SEG_CLASS)):

@@ -73,11 +73,11 @@ def test_the_worklist_says_what_to_read_next(house: House) -> None:
 def test_each_state_is_said_in_words(house: House) -> None:
     rows = _rows(house.client().get("/").text)
     said = {
-        1: ("stat", "raised by AI: pneumonia", "Pneumonia 0.99", "Assessed", "In the PACS", "16 min"),
+        1: ("stat", "raised by AI: pneumonia 99%", "Pneumonia 0.99", "Assessed", "In the PACS", "16 min"),
         2: ("stat", "ordered STAT", "No result yet", "Model is running"),
-        3: ("urgent", "raised by AI: COVID pneumonia", "COVID pneumonia bilateral 0.93", "lung involved 24.3 %"),
+        3: ("urgent", "raised by AI: COVID pneumonia 93%", "COVID pneumonia bilateral 0.93", "Lung involved 24.3 %"),
         4: ("urgent", "No flag", "highest: COVID pneumonia 0.03 (threshold 0.50)", "Not in the PACS",
-            "The PACS refused the object."),
+            "The PACS refused the object. status 0xA900"),
         5: ("No AI result", "Failed", "The model could not be run."),
         7: ("No AI result", "Not assessed", "Slices of the CT volume are missing."),
         8: ("Not assessed", "Only lateral", "Being sent", "The PACS did not answer."),
@@ -176,15 +176,16 @@ def test_studies_beyond_the_limit_are_counted_not_forgotten(house: House) -> Non
 def test_the_study_page_tells_findings_measurements_limits_objects_and_trace(house: House) -> None:
     text = " ".join(re.sub(r"<[^>]*>", " ", house.client().get(f"/studies/{house.uid(3)}").text).split())
     for part in ("COVID pneumonia, bilateral ▲ over the threshold 0.93 0.50 urgent",
-                 "Percent of lung involved study 24.31 %", "Volume Right lung 2310.4 ml",
-                 "Mean attenuation Infection -412.7 HU", "ct-lung-infection 1.0.0",
-                 "Not tested on children.", "Segmentation (SEG)", "Structured report (SR)", "pacs at", "+0:47 Triage"):
+                 "Lung involved study 24.31 %", "Right lung volume Right lung 2310.4 ml",
+                 "Infection mean attenuation Infection -412.7 HU", "ct-lung-infection 1.0.0",
+                 "Not tested on children.", "Segmentation (SEG)", "Structured report (SR)", "pacs at", "+0:47 Queued"):
         assert part in text, part
 
 
-def test_a_parked_job_says_why_on_the_study_page(house: House) -> None:
+def test_what_went_wrong_is_told_on_the_study_page(house: House) -> None:
     text = house.client().get(f"/studies/{house.uid(4)}").text
     assert "Deliver to pacs" in text
+    assert "CUDA out of memory" in house.client().get(f"/studies/{house.uid(5)}").text
     assert "parked (needs a person)" in text
     assert "The PACS refused the object: status 0xA900" in text
 

@@ -48,6 +48,7 @@ def test_the_age_is_that_on_the_day_of_the_study(birth: str, day: str, age: str)
 
 def test_a_reason_code_becomes_a_sentence_and_other_text_stays() -> None:
     assert words.sentence("not_axial") == "The CT slices are not axial."
+    assert words.sentence("peer_refused: status 0xA900") == "The PACS refused the object. status 0xA900"
     assert words.sentence("pacs: status 0xA900") == "pacs: status 0xA900"
 
 
@@ -91,5 +92,5 @@ def test_findings_over_their_threshold_come_first() -> None:
 
 
 def test_the_extent_is_the_measurement_in_per_cent() -> None:
-    assert extent(seed.summary(percent=12.34, ct=True)) == "Percent of lung involved 12.3 %"
+    assert extent(seed.summary(percent=12.34, ct=True)) == "Lung involved 12.3 %"
     assert extent({}) == ""
