@@ -27,14 +27,13 @@ from service.domain.study import SEGMENTATION_STORAGE
 from service.errors import Defect, Reason
 from service.report.coded import concept
 from service.report.document import Context
-from service.report.identity import MANUFACTURER
 from service.report.segmentation import Drawn
 
 
 def algorithm(context: Context) -> AlgorithmIdentification:
-    """Return TID 4019 without the family, which readers would list as a result."""
+    """Return TID 4019, name and version only: readers list its family and manufacturer as results."""
     return AlgorithmIdentification(
-        name=context.equipment.model_name, version=context.equipment.software_version, manufacturer=MANUFACTURER)
+        name=context.equipment.model_name, version=context.equipment.software_version)
 
 
 def study_group(

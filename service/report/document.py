@@ -124,7 +124,10 @@ def finish(made: Dataset, context: Context, what: str, texts: Iterable[str] = ()
     made.SeriesDescription = context.series_description(what)
     _stamp_time(made, source, context.now)
     own = (*texts, style.institution_name, made.SeriesDescription, context.equipment.title)
-    made.SpecificCharacterSet = character_set(source, own)
+    if declared := character_set(source, own):
+        made.SpecificCharacterSet = declared
+    else:
+        made.pop("SpecificCharacterSet", None)
     if hasattr(made, "file_meta"):
         made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
         made.file_meta.ImplementationVersionName = f"FIRSTLOOK_{style.software_version}"[:16]
@@ -145,7 +148,10 @@ def _stamp_time(made: Dataset, source: Dataset, now: datetime) -> None:
 
 
 def character_set(source: Dataset, texts: Iterable[str]) -> str | list[str]:
-    """Return the source's Specific Character Set when our own texts fit in it too, else UTF-8 (PS3.3 C.12.1.1.2)."""
+    """Return the source's Specific Character Set when our own texts fit in it too, else UTF-8 (PS3.3 C.12.1.1.2).
+
+    "" when the source has none and all is ASCII: then the attribute is left out.
+    """
     declared = source.get("SpecificCharacterSet") or ""
     terms = [str(t) for t in declared] if isinstance(declared, (list, MultiValue)) else [str(declared)]
     if any(term not in python_encoding for term in terms):

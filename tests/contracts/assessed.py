@@ -1,0 +1,106 @@
+"""Assessments of the synthetic studies with known masks, as a bundle would return them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from service.domain import codes
+from service.domain.finding import Assessment, BundleIdentity, Finding, Measurement, Presence, Segment
+from service.domain.study import Header, Kind, Selection, VolumeGeometry
+from service.report.document import Style
+
+NOW = datetime(2026, 1, 2, 12, 30, 0, tzinfo=timezone(timedelta(hours=1)))
+STYLE = Style(institution_name="Test Hospital", software_version="0.1.0")
+CT_BUNDLE = BundleIdentity("ct-lung-infection", "1.0.0", "ab" * 32, "Lung infection on CT", "2.25.1234")
+CXR_BUNDLE = BundleIdentity("cxr-pattern", "2.1.0", "cd" * 32, "Pneumonia on radiographs", "2.25.5678")
+SEGMENTS = (
+    Segment(1, "right lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (90, 160, 220), codes.RIGHT),
+    Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (90, 220, 160), codes.LEFT),
+    Segment(3, "infection", codes.MORPHOLOGICALLY_ABNORMAL, codes.OPACITY, (220, 60, 60)),
+)
+
+
+def header(ds: Dataset) -> Header:
+    """Return the part of a header that building needs."""
+    return Header(str(ds.SOPInstanceUID), str(ds.SOPClassUID), str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID))
+
+
+def geometry(sources: Sequence[Dataset]) -> VolumeGeometry:
+    """Return the geometry of an axial stack that ascends in z."""
+    positions = tuple(float(s.ImagePositionPatient[2]) for s in sources)
+    first = sources[0]
+    row, column = (float(v) for v in first.PixelSpacing)
+    return VolumeGeometry(
+        positions, (positions[1] - positions[0], row, column), tuple(float(v) for v in first.ImageOrientationPatient),
+        (0.0, 0.0, 1.0), first.Rows, first.Columns, str(first.get("FrameOfReferenceUID", "")))  # type: ignore[arg-type]
+
+
+def masks(slices: int, size: int, infection: bool = True) -> NDArray[np.uint8]:
+    """Return (z, y, x) uint8: two lungs not in the first and last slice, and an infection inside the right one."""
+    _, y, x = np.ogrid[0:slices, 0:size, 0:size]
+    right = (x - 0.3 * size) ** 2 + (y - 0.5 * size) ** 2 < (0.2 * size) ** 2
+    left = (x - 0.7 * size) ** 2 + (y - 0.5 * size) ** 2 < (0.18 * size) ** 2
+    small = (x - 0.3 * size) ** 2 + (y - 0.5 * size) ** 2 < (0.07 * size) ** 2
+    made = np.zeros((slices, size, size), np.uint8)
+    made[1:-1] |= (right * 1 | left * 2).astype(np.uint8)
+    if infection:
+        made[slices // 4:slices // 2] |= (small * 4).astype(np.uint8)
+    return made
+
+
+def ct(sources: Sequence[Dataset], infection: bool = True, **changes: Any) -> tuple[Selection, Assessment]:
+    """Return what a CT bundle would say: volumes from the masks, pneumonia present only with an infection."""
+    place = geometry(sources)
+    drawn = changes.pop("masks", masks(len(sources), place.rows, infection))
+    measured = []
+    for segment in SEGMENTS:
+        voxels = int(np.count_nonzero(drawn & (1 << (segment.number - 1))))
+        measured.append(Measurement(
+            "volume", codes.VOLUME, voxels * place.voxel_volume_ml, codes.CUBIC_CENTIMETER, segment.label, codes.LUNG,
+            segment.laterality, codes.SUM_OF_VOXELS))
+        measured.append(Measurement("mean", codes.MEAN_ATTENUATION, -701.25, codes.HOUNSFIELD_UNIT, segment.label))
+    for side in (codes.RIGHT, codes.LEFT, codes.BILATERAL):
+        measured.append(Measurement(
+            "percent involved", codes.PERCENT_INVOLVED, 12.5 if infection else 0.0, codes.PERCENT, "", codes.LUNG, side))
+    measured.append(Measurement("score", codes.SEVERITY_SCORE, 7 if infection else 0, codes.NO_UNITS))
+    findings = (
+        Finding("pneumonia", codes.PNEUMONIA, Presence.PRESENT if infection else Presence.ABSENT,
+                0.91 if infection else 0.02, 0.5, codes.LUNG, codes.RIGHT if infection else None,
+                urgency="urgent"),
+        Finding("covid-19", codes.COVID_19_PNEUMONIA, Presence.ABSENT, 0.1, 0.5, codes.LUNG),
+    )
+    said: dict[str, Any] = {
+        "bundle": CT_BUNDLE, "findings": findings, "measurements": tuple(measured), "segments": SEGMENTS, "masks": drawn,
+        "limitations": ("trained on adults only",),
+    } | changes
+    return Selection(Kind.CT, tuple(map(header, sources)), "thinnest axial series", place), Assessment(**said)
+
+
+def cxr(sources: Sequence[Dataset], present: bool = True, **changes: Any) -> tuple[Selection, Assessment]:
+    """Return what a radiograph bundle would say: one score an image and code, and a saliency for each image."""
+    findings = tuple(
+        finding for source in sources for finding in (
+            Finding("pneumonia", codes.PNEUMONIA, Presence.PRESENT if present else Presence.ABSENT,
+                    0.8 if present else 0.2, 0.5, codes.LUNG, None, str(source.SOPInstanceUID), "urgent"),
+            Finding("covid-19", codes.COVID_19_PNEUMONIA, Presence.ABSENT, 0.1, 0.5, codes.LUNG, None,
+                    str(source.SOPInstanceUID)),
+        ))
+    saliency = {}
+    for source in sources:
+        y, x = np.mgrid[0:source.Rows, 0:source.Columns]
+        blob = np.exp(-(((x - source.Columns * 0.3) ** 2 + (y - source.Rows * 0.6) ** 2) / (0.01 * source.Rows ** 2)))
+        saliency[str(source.SOPInstanceUID)] = blob.astype(np.float32)
+    said: dict[str, Any] = {
+        "bundle": CXR_BUNDLE, "findings": findings, "limitations": ("a screening aid",), "saliency": saliency} | changes
+    return Selection(Kind.CXR, tuple(map(header, sources)), "all frontal radiographs"), Assessment(**said)
+
+
+def pictures(sources: Sequence[Dataset]) -> dict[str, NDArray[np.float32]]:
+    """Return the grey pixels of each radiograph, 0..1."""
+    return {str(s.SOPInstanceUID): (s.pixel_array / 4095).astype(np.float32) for s in sources}

@@ -1,0 +1,286 @@
+"""The gate that every object we make must pass: public validators, and own checks of what these do not see.
+
+Each check returns problems in words; none is a pass. dciodvfy does not see a wrong frame of reference, a wrong plane
+position, a wrong code meaning, a missing Procedure Reported or Tracking UID, nor a changed patient: the own checks do.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from highdicom.sr import srread
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sr._concepts_dict import concepts
+
+from service.domain import codes, study
+from service.domain.finding import Assessment, Presence
+from service.report.document import REQUIRED
+
+VENV = Path(sys.executable).parent
+DCMTK = Path("/usr/bin")  # by full path: pynetdicom installs commands of the same names
+ALLOWED = (  # messages of dciodvfy that are not a fault of ours, and why
+    r"Unrecognized defined term = <99FIRSTLOOK>",  # a private coding scheme is not in its list, by nature
+    r"DeviceUID\(0018,1002\)> - Attribute is not present in standard DICOM IOD",  # AIR asks for it
+    r"value that would be needed to build DICOMDIR",  # an empty attribute of the source, carried as it is
+    r"Value dubious for this VR|Retired Person Name form",  # a value of the source, carried as it is
+)
+CLASSES = {
+    "seg": study.SEGMENTATION_STORAGE, "sr": study.COMPREHENSIVE_3D_SR_STORAGE, "sc": study.SECONDARY_CAPTURE_STORAGE}
+REVIEWED = {  # written by highdicom, and right, but not in pydicom's dictionaries or there under another name
+    ("260753009", "SCT"): "Source", ("276214006", "SCT"): "Finding category",
+    ("en-US", "RFC5646"): "English (United States)",
+    ("{pixels}", "UCUM"): "Pixels", ("{-1:1}", "UCUM"): "{-1:1}", ("mm", "UCUM"): "mm",
+}
+REPORT_ROWS = (  # TID 1500: mandatory rows, and what every report of ours says besides
+    "121049", "121005", "121012", "121058", "126010")
+GROUP_ROWS = ("112039", "112040", "111001", "111003")
+
+
+def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessment | None) -> list[str]:
+    """Return everything that is wrong with the objects of one study. made: files by kind (seg, sr, sc)."""
+    files = [path for paths in made.values() for path in paths]
+    images = [dcmread(p) for p in sources]
+    found = [line for kind, paths in made.items() for p in paths for line in class_is(dcmread(p), kind)]
+    if any("SOP class" in line for line in found):
+        return found  # no tool can read it as what it says it is
+    found += [f"{p.name}: {line}" for p in files for line in dciodvfy(p)]
+    found += dcentvfy([*sources, *files])
+    found += [line for p in files for line in same_study(dcmread(p), images[0])]
+    for path in made.get("sr", []):
+        report = dcmread(path)
+        found += [*mandatory_rows(report), *meanings(report), *references(report, [*sources, *files])]
+        found += no_finding_for_absent(report, said) if said else never_normal(report)
+        found += [*read_by_highdicom(path), *read_by_dcmqi(path)]
+    for path in made.get("seg", []):
+        assert said is not None and said.masks is not None
+        found += [*meanings(dcmread(path)), *on_source_grid(dcmread(path), images), *voxels(path, said)]
+        found += volumes(path, dcmread(made["sr"][0]))
+    return found
+
+
+def dciodvfy(path: Path) -> list[str]:
+    """Validate one object against its IOD (dicom3tools); every error and warning outside the allow-list counts."""
+    lines = _run([VENV / "dciodvfy", "-new", path])[1].splitlines()
+    return [line for line in lines if line.startswith(("Error", "Warning")) and not any(re.search(a, line) for a in ALLOWED)]
+
+
+def dcentvfy(paths: Iterable[Path]) -> list[str]:
+    """Compare the patients, studies and series of several objects and look for dangling references (dicom3tools)."""
+    lines = _run([VENV / "dcentvfy", *paths])[1].splitlines()
+    return [line for line in lines if line.startswith("Error")]
+
+
+def dsrdump(path: Path) -> list[str]:
+    """Print an SR with DCMTK; every error and warning counts."""
+    code, text = _run([DCMTK / "dsrdump", path])
+    told = [line for line in text.splitlines() if line.startswith(("E:", "F:"))]
+    return told or ([f"dsrdump ended with {code}"] if code else [])
+
+
+def read_by_dcmqi(path: Path) -> list[str]:
+    """Read an SR with dcmqi's tid1500reader."""
+    code, text = _run([VENV / "tid1500reader", "--inputDICOM", path, "--outputMetadata", path.with_suffix(".json")])
+    return [] if code == 0 and path.with_suffix(".json").exists() else [f"tid1500reader: {text[-300:]}"]
+
+
+def dcmqi_voxels(path: Path, folder: Path) -> dict[int, int]:
+    """Return the voxels of each segment as dcmqi's segimage2itkimage reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    code, text = _run([VENV / "segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-t", "nrrd",
+                       "--prefix", "s"])
+    assert code == 0, text
+    counted = {}
+    for file in folder.glob("s-*.nrrd"):
+        head, _, body = file.read_bytes().partition(b"\n\n")
+        data = gzip.decompress(body) if b"encoding: gz" in head else body
+        kind = {b"unsigned char": np.uint8, b"short": np.int16, b"unsigned short": np.uint16}[
+            re.search(rb"type: ([a-z ]+)", head)[1]]  # type: ignore[index]
+        counted[int(file.stem.split("-")[1])] = int(np.count_nonzero(np.frombuffer(data, kind)))
+    return counted
+
+
+def read_by_highdicom(path: Path) -> list[str]:
+    """Read an SR back as TID 1500."""
+    report = srread(path)
+    return [] if report.content.get_image_measurement_groups() else ["highdicom finds no measurement group"]
+
+
+def class_is(made: Dataset, kind: str) -> list[str]:
+    """Compare SOP class, series number and the marks of every object of ours."""
+    found = [] if made.SOPClassUID == CLASSES[kind] else [f"{kind}: SOP class {made.SOPClassUID.name}"]
+    if made.SeriesNumber < 900:
+        found.append(f"{kind}: series number {made.SeriesNumber}")
+    item = made.ContributingEquipmentSequence[0]
+    if made.Manufacturer != "firstlook" or item.PurposeOfReferenceCodeSequence[0].CodeValue != "109102":
+        found.append(f"{kind}: not marked as ours")
+    if not str(item.get("DeviceUID", "")).startswith("2.25."):
+        found.append(f"{kind}: no Device UID")
+    return found
+
+
+def same_study(made: Dataset, source: Dataset) -> list[str]:
+    """Compare patient and study with the source's."""
+    wrong = [k for k in (*REQUIRED, "StudyInstanceUID", "StudyDescription", "IssuerOfPatientID")
+             if str(made.get(k) or "") != str(source.get(k) or "")]
+    missing = [k for k in REQUIRED if k not in made]
+    return [f"{k} differs from the source" for k in wrong] + [f"{k} is missing" for k in missing]
+
+
+def on_source_grid(seg: Dataset, images: Sequence[Dataset]) -> list[str]:
+    """Compare frame of reference, size, orientation and every plane position with the source slices."""
+    found = []
+    if any(seg.FrameOfReferenceUID != i.FrameOfReferenceUID for i in images):
+        found.append("Frame of Reference UID differs from the source")
+    if (seg.Rows, seg.Columns) != (images[0].Rows, images[0].Columns):
+        found.append("Rows or Columns differ from the source")
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    cosines = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+    if not np.allclose(cosines, images[0].ImageOrientationPatient, atol=1e-6):
+        found.append("orientation differs from the source")
+    if not np.allclose(shared.PixelMeasuresSequence[0].PixelSpacing, images[0].PixelSpacing, atol=1e-6):
+        found.append("Pixel Spacing differs from the source")
+    at = {str(i.SOPInstanceUID): np.array(i.ImagePositionPatient, dtype=float) for i in images}
+    for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence, 1):
+        position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        uid = str(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        if uid not in at or np.abs(at[uid] - position).max() > 1e-3:
+            found.append(f"frame {number} is not at the position of its source slice")
+    listed = {str(r.ReferencedSOPInstanceUID) for s in seg.ReferencedSeriesSequence for r in s.ReferencedInstanceSequence}
+    if listed != set(at):
+        found.append("Referenced Series Sequence does not list the source images")
+    return found
+
+
+def voxels(path: Path, said: Assessment) -> list[str]:
+    """Read the SEG back with highdicom and dcmqi and compare each segment's voxels with the mask."""
+    seg = hd.seg.segread(path)
+    other = dcmqi_voxels(path, path.parent / f"{path.stem}-dcmqi")
+    wanted = {s.label: int(said.mask(s).sum()) for s in said.segments if said.mask(s).any()}
+    labels = {n: str(seg.get_segment_description(n).SegmentLabel) for n in seg.segment_numbers}
+    volume = seg.get_volume(combine_segments=False).array
+    found = [] if sorted(labels.values()) == sorted(wanted) else [f"segments {sorted(labels.values())}"]
+    for place, number in enumerate(seg.segment_numbers):
+        mine, theirs = int(volume[..., place].sum()), other.get(number)
+        if {mine, theirs} != {wanted.get(labels[number])}:
+            found.append(f"segment {labels[number]}: {mine} and {theirs} voxels, {wanted.get(labels[number])} in the mask")
+    return found
+
+
+def volumes(path: Path, report: Dataset) -> list[str]:
+    """Recompute each volume of the SR from the SEG it refers to."""
+    seg = hd.seg.segread(path)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    voxel_ml = float(np.prod(measures.PixelSpacing)) * float(measures.SpacingBetweenSlices) / 1000
+    array = seg.get_volume(combine_segments=False).array
+    found = []
+    for group in groups(report):
+        segment = [i for i in group.ContentSequence if _name(i) == "121191"]
+        said = [i for i in group.ContentSequence if _name(i) == codes.VOLUME.value]
+        for item in said if segment else []:
+            number = int(segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber)
+            volume = float(array[..., number - 1].sum()) * voxel_ml
+            if abs(float(item.MeasuredValueSequence[0].NumericValue) - volume) > 1e-4 * max(volume, 1):
+                found.append(f"volume of segment {number} differs from the SEG ({volume:.3f} cm3)")
+    return found
+
+
+def mandatory_rows(report: Dataset) -> list[str]:
+    """Look for the mandatory rows of TID 1500 and of each measurement group, and the flags of a preliminary result."""
+    rows = [_name(i) for i in report.ContentSequence]
+    found = [f"TID 1500 row {row} is missing" for row in REPORT_ROWS if row not in rows]
+    for group in groups(report):
+        inside = [_name(i) for i in group.ContentSequence]
+        found += [f"measurement group row {row} is missing" for row in GROUP_ROWS if row not in inside]
+    flags = (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag, report.ContentQualification)
+    if flags != ("COMPLETE", "UNVERIFIED", "PRELIMINARY", "RESEARCH"):
+        found.append(f"flags are {flags}")
+    if "Research use only. Not for clinical diagnosis." not in texts(report):
+        found.append("the disclaimer is missing")
+    if "TimezoneOffsetFromUTC" not in report:
+        found.append("the time zone is missing")
+    return found
+
+
+def no_finding_for_absent(report: Dataset, said: Assessment) -> list[str]:
+    """Check that every finding stands under the right concept name, as often as it was said."""
+    found = []
+    for presence, name in ((Presence.PRESENT, codes.FINDING), (Presence.ABSENT, codes.FINDING_ABSENT)):
+        wanted = sorted(f.code.value for f in said.findings if f.presence is presence)
+        own = {f.code.value for f in said.findings}
+        written = sorted(_value(i) for g in groups(report) for i in g.ContentSequence
+                         if _name(i) == name.value and _value(i) in own)
+        if written != wanted:
+            found.append(f"{presence}: {written} written under {name.meaning!r}, {wanted} said")
+    return found
+
+
+def never_normal(report: Dataset) -> list[str]:
+    """Check that a refusal says so, gives a reason, and holds no finding at all."""
+    found = []
+    items = [i for g in groups(report) for i in g.ContentSequence]
+    if [_value(i) for i in items if _name(i) == codes.PROCESSING_SUMMARY.value] != [codes.FAILED_WITHOUT_FINDINGS.value]:
+        found.append("the processing summary does not say that no algorithm succeeded")
+    if any(_name(i) in (codes.FINDING.value, codes.FINDING_ABSENT.value) or i.ValueType == "NUM" for i in items):
+        found.append("a refusal holds a finding or a number")
+    if not any(_name(i) == codes.REASON_NOT_ASSESSED.value for i in items):
+        found.append("the reason is missing")
+    return found
+
+
+def references(report: Dataset, files: Iterable[Path]) -> list[str]:
+    """Check that every object in the evidence is one of the study's files."""
+    known = {str(dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in files}
+    listed = {str(r.ReferencedSOPInstanceUID) for s in report.CurrentRequestedProcedureEvidenceSequence
+              for series in s.ReferencedSeriesSequence for r in series.ReferencedSOPSequence}
+    return [f"evidence {uid} does not exist" for uid in sorted(listed - known)]
+
+
+def meanings(made: Dataset) -> list[str]:
+    """Compare every code with our table, or with pydicom's dictionaries where highdicom wrote it."""
+    ours = REVIEWED | {(c.value, c.scheme): c.meaning for c in codes.BY_NAME.values()}
+    found = []
+    for item in _coded(made):
+        value, scheme = str(item.get("CodeValue") or item.get("LongCodeValue")), str(item.CodingSchemeDesignator)
+        known = [ours[value, scheme]] if (value, scheme) in ours else [
+            by_value[value][0] for by_value in concepts.get(scheme, {}).values() if value in by_value]
+        if str(item.CodeMeaning).casefold() not in [meaning.casefold() for meaning in known]:
+            found.append(f"code {value} ({scheme}) is written as {str(item.CodeMeaning)!r}")
+    return found
+
+
+def groups(report: Dataset) -> list[Dataset]:
+    """Return the measurement groups of an SR."""
+    outer = [i for i in report.ContentSequence if _name(i) == "126010"]
+    return [g for container in outer for g in container.ContentSequence]
+
+
+def texts(report: Dataset) -> list[str]:
+    """Return the texts of all measurement groups."""
+    return [str(i.TextValue) for g in groups(report) for i in g.ContentSequence if i.ValueType == "TEXT"]
+
+
+def _coded(made: Dataset) -> list[Dataset]:
+    sequences = (element.value for element in made.iterall() if element.VR == "SQ")
+    return [item for items in sequences for item in items if "CodeMeaning" in item]
+
+
+def _name(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
+
+
+def _value(item: Dataset) -> str:
+    code = item.ConceptCodeSequence[0]
+    return str(code.get("CodeValue") or code.get("LongCodeValue"))
+
+
+def _run(command: Sequence[object]) -> tuple[int, str]:
+    done = subprocess.run([str(c) for c in command], capture_output=True, timeout=120, check=False)
+    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")

@@ -1,0 +1,224 @@
+"""Every kind of object that we make, from every kind of source, through the gate; and proof that the gate catches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
+
+from service.domain import codes
+from service.domain.finding import Assessment
+from service.errors import Reason
+from service.report.build import build, build_refusal
+from tests import builders
+from tests.contracts import gate
+from tests.contracts.assessed import NOW, STYLE, ct, cxr, masks, pictures
+
+
+@dataclass
+class Output:
+    """Files of one study: the source images, and what was made of them by kind."""
+
+    sources: list[Path]
+    made: dict[str, list[Path]]
+    said: Assessment | None
+
+    def problems(self) -> list[str]:
+        """Everything that the gate finds."""
+        return gate.problems(self.made, self.sources, self.said)
+
+    def spoil(self, kind: str, change: Callable[[Dataset], None]) -> None:
+        """Change one object on disk."""
+        path = self.made[kind][0]
+        ds = dcmread(path)
+        change(ds)
+        ds.save_as(path, enforce_file_format=True)
+
+
+def ct_output(folder: Path, infection: bool = True, keep: int = 7, **changes: object) -> Output:
+    sources = builders.ct_series(slices=12, size=48, spacing_mm=(10.0, 6.0, 6.5), **changes)
+    drawn = masks(12, 48, infection) & np.uint8(keep)
+    selection, said = ct(sources, infection, masks=drawn)
+    return _write(folder, sources, build(selection, _headers(sources), said, STYLE, "digest", 1, [], NOW), said)
+
+
+def cxr_output(folder: Path, *sources: Dataset, present: bool = True) -> Output:
+    selection, said = cxr(sources, present)
+    made = build(selection, _headers(sources), said, STYLE, "digest", 1, [], NOW, pictures(sources))
+    return _write(folder, list(sources), made, said)
+
+
+def refusal_output(folder: Path, sources: list[Dataset]) -> Output:
+    made = build_refusal(
+        sources[0], sources, Reason.SLICES_TOO_THICK, "slices are 7 mm apart", STYLE, "digest", [], NOW)
+    return _write(folder, sources, made, None)
+
+
+def _headers(sources: Iterable[Dataset]) -> list[Dataset]:
+    """Return the sources as the pipeline reads them: without pixels."""
+    headers = []
+    for source in sources:
+        made = Dataset()
+        made.update({e.tag: e for e in source if e.keyword != "PixelData"})
+        headers.append(made)
+    return headers
+
+
+def _write(folder: Path, sources: list[Dataset], made: list, said: Assessment | None) -> Output:  # type: ignore[type-arg]
+    files: dict[str, list[Path]] = {}
+    for number, one in enumerate(made):
+        path = folder / f"{one.kind}{number}.dcm"
+        folder.mkdir(parents=True, exist_ok=True)
+        one.dataset.save_as(path, enforce_file_format=True)
+        files.setdefault(one.kind, []).append(path)
+    return Output(builders.write(sources, folder / "sources"), files, said)
+
+
+def few_attributes() -> Dataset:
+    """A CR as old readers write it: most type 2 attributes are not there, the sex and dates are not valid."""
+    return builders.radiograph(
+        sop_class="CR", PatientOrientation=None, ViewPosition=None, BodyPartExamined=None, StudyID=None,
+        AccessionNumber=None, ReferringPhysicianName=None, PatientBirthDate=None, StudyTime="", PatientName="",
+        StudyDescription=None, SoftwareVersions=None, Manufacturer=None, SpecificCharacterSet=None)
+
+
+CASES: dict[str, Callable[[Path], Output]] = {
+    "ct with infection": ct_output,
+    "ct without infection": lambda f: ct_output(f, infection=False),
+    "ct with one lung": lambda f: ct_output(f, keep=6),
+    "ct in which nothing was drawn": lambda f: ct_output(f, keep=0),
+    "ct without thickness, study time and id": lambda f: ct_output(
+        f, SliceThickness=None, StudyTime="", StudyID="", PatientName="", PatientBirthDate=""),
+    "ct with names in UTF-8": lambda f: ct_output(f, PatientName="Müller^Zoë=山田^太郎", PatientID="Ä-17"),
+    "ct with lossy pixels": lambda f: ct_output(
+        f, LossyImageCompression="01", LossyImageCompressionRatio="12.5", LossyImageCompressionMethod="ISO_10918_1"),
+    "dx": lambda f: cxr_output(f, builders.radiograph()),
+    "dx without finding": lambda f: cxr_output(f, builders.radiograph(), present=False),
+    "two dx": lambda f: cxr_output(f, builders.radiograph(), builders.radiograph(instance=2, ViewPosition="AP")),
+    "monochrome1": lambda f: cxr_output(f, builders.radiograph(PhotometricInterpretation="MONOCHROME1",
+                                                               PresentationLUTShape="INVERSE")),
+    "cr with few attributes": lambda f: cxr_output(f, few_attributes()),
+    "refused ct": lambda f: refusal_output(f, builders.ct_series(slices=3, size=16)),
+    "refused cr": lambda f: refusal_output(f, [few_attributes()]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_output_passes_the_gate(case, tmp_path):
+    assert CASES[case](tmp_path).problems() == []
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("case", ["ct with infection", "dx", "refused cr"])
+def test_dcmtk_reads_every_report(case, tmp_path):
+    for path in CASES[case](tmp_path).made["sr"]:
+        assert gate.dsrdump(path) == []
+
+
+@pytest.mark.parametrize(("case", "kinds"), [
+    ("ct with infection", {"seg": 1, "sr": 1}), ("ct in which nothing was drawn", {"sr": 1}),
+    ("two dx", {"sc": 2, "sr": 1}), ("refused ct", {"sr": 1})])
+def test_each_kind_of_study_gets_its_kinds_of_objects(case, kinds, tmp_path):
+    assert {kind: len(paths) for kind, paths in CASES[case](tmp_path).made.items()} == kinds
+
+
+def test_implicit_vr_sources_are_read_alike(tmp_path):
+    sources = builders.ct_series(slices=6, size=32)
+    for ds in sources:
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    paths = []
+    for number, ds in enumerate(sources):
+        paths.append(tmp_path / f"implicit{number}.dcm")
+        ds.save_as(paths[-1], implicit_vr=True, little_endian=True, enforce_file_format=True)
+    read = [dcmread(p) for p in paths]
+    selection, said = ct(read)
+    made = build(selection, [dcmread(p, stop_before_pixels=True) for p in paths], said, STYLE, "d", 1, [], NOW)
+    assert _write(tmp_path, read, made, said).problems() == []
+
+
+def _item(report: Dataset, value: str) -> Dataset:
+    return next(i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == value)
+
+
+def _in_groups(report: Dataset, value: str) -> Dataset:
+    return next(i for g in gate.groups(report) for i in g.ContentSequence
+                if i.ConceptNameCodeSequence[0].CodeValue == value)
+
+
+def _without(report: Dataset, value: str) -> None:
+    report.ContentSequence.remove(_item(report, value))
+
+
+def _untracked(report: Dataset) -> None:
+    items = gate.groups(report)[1].ContentSequence
+    items.remove(next(i for i in items if i.ConceptNameCodeSequence[0].CodeValue == "112040"))
+
+
+def _call_absent_present(report: Dataset) -> None:
+    name = _in_groups(report, codes.FINDING_ABSENT.value).ConceptNameCodeSequence[0]
+    name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = "121071", "DCM", "Finding"
+
+
+def _shift(seg: Dataset) -> None:
+    seg.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient[2] += 0.01
+
+
+def _flip(seg: Dataset) -> None:
+    pixels = bytearray(seg.PixelData)
+    pixels[100] ^= 0xFF
+    seg.PixelData = bytes(pixels)
+
+
+def _grow(report: Dataset) -> None:
+    _in_groups(report, codes.VOLUME.value).MeasuredValueSequence[0].NumericValue = "999.0"
+
+
+def _rename(report: Dataset) -> None:
+    _in_groups(report, "121071").ConceptCodeSequence[0].CodeMeaning = "Pneumothorax"
+
+
+FAULTS: dict[str, tuple[str, Callable[[Dataset], None], str]] = {
+    "wrong frame of reference": ("seg", lambda d: setattr(d, "FrameOfReferenceUID", "1.2.3"), "Frame of Reference"),
+    "plane 0.01 mm off": ("seg", _shift, "frame 3 is not at the position"),
+    "eight voxels flipped": ("seg", _flip, "voxels"),
+    "relabelled class": ("seg", lambda d: setattr(d, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.66"), "SOP class"),
+    "missing algorithm": ("seg", lambda d: delattr(d.SegmentSequence[0], "SegmentAlgorithmName"), "SegmentAlgorithmName"),
+    "other patient": ("sr", lambda d: setattr(d, "PatientID", "P9999"), "PatientID differs"),
+    "empty patient id": ("sr", lambda d: setattr(d, "PatientID", ""), "PatientID differs"),
+    "no procedure reported": ("sr", lambda d: _without(d, "121058"), "TID 1500 row 121058"),
+    "no tracking uid": ("sr", _untracked, "row 112040"),
+    "wrong meaning": ("sr", _rename, "is written as 'Pneumothorax'"),
+    "absent finding under Finding": ("sr", _call_absent_present, "written under 'Finding'"),
+    "wrong volume": ("sr", _grow, "differs from the SEG"),
+    "final instead of preliminary": ("sr", lambda d: setattr(d, "PreliminaryFlag", "FINAL"), "flags are"),
+    "dangling evidence": (
+        "sr", lambda d: setattr(d.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+                                .ReferencedSOPSequence[0], "ReferencedSOPInstanceUID", "1.2.3"), "does not exist"),
+    "no device uid": ("sr", lambda d: delattr(d.ContributingEquipmentSequence[0], "DeviceUID"), "no Device UID"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_gate_catches(fault, tmp_path):
+    kind, change, expected = FAULTS[fault]
+    output = ct_output(tmp_path)
+    output.spoil(kind, change)
+    assert any(expected in problem for problem in output.problems())
+
+
+def test_the_gate_catches_a_refusal_that_looks_normal(tmp_path):
+    output = refusal_output(tmp_path, [few_attributes()])
+    summary = codes.SUCCEEDED_WITHOUT_FINDINGS
+
+    def calm(report: Dataset) -> None:
+        code = _in_groups(report, codes.PROCESSING_SUMMARY.value).ConceptCodeSequence[0]
+        code.CodeValue, code.CodeMeaning = summary.value, summary.meaning
+
+    output.spoil("sr", calm)
+    assert any("no algorithm succeeded" in problem for problem in output.problems())
