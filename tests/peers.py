@@ -192,6 +192,7 @@ class Link:
         for sop_class_uid, transfer_syntax_uid in dict.fromkeys(contexts):
             entity.add_requested_context(sop_class_uid, transfer_syntax_uid)
         self.association: Association = entity.associate(HOST, port, ae_title=called)
+        self._connection: socket.socket | None = self.association.dul.socket.socket
 
     def __enter__(self) -> Link:
         return self
@@ -200,6 +201,14 @@ class Link:
                  trace: TracebackType | None) -> None:
         if self.association.is_established:
             self.association.release()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; pynetdicom leaves it open when the peer has gone."""
+        if self.association.is_alive():
+            self.association.join(DEADLINE_S)
+        if self._connection is not None:
+            self._connection.close()
 
     @property
     def accepted(self) -> set[tuple[str, str]]:

@@ -19,7 +19,8 @@ from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     ParametricMapStorage,
 )
-from pynetdicom import AE, evt
+from pynetdicom import evt
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 from service import logs
@@ -27,11 +28,13 @@ from service.demo.query import answers
 from service.domain.study import Header
 from service.errors import BadInstance
 from service.receive.header import read_encoded_header, read_file_header
-from service.receive.policy import COMPRESSED, IMAGE_CLASSES, RESULT_CLASSES, UNCOMPRESSED
+from service.receive.policy import COMPRESSED, IMAGE_CLASSES, RESULT_CLASSES, UNCOMPRESSED, Policy
+from service.receive.transport import Handlers, Server
 
 SUCCESS, PENDING, CANCELLED = 0x0000, 0xFF00, 0xFE00
 IDENTIFIER_MISMATCH = 0xA900
 HOST = "127.0.0.1"
+IDLE_S = 300.0
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _ALSO_STORED = (
     DigitalXRayImageStorageForProcessing, ComprehensiveSRStorage, EnhancedSRStorage, ParametricMapStorage,
@@ -63,8 +66,7 @@ class DemoPacs:
     def __init__(self, ae_title: str, folder: Path, port: int = 0, before_store: BeforeStore | None = None) -> None:
         self.ae_title, self.folder = ae_title, folder
         self._wanted_port, self._before_store = port, before_store
-        self._entity: AE | None = None
-        self._port = 0
+        self._server: Server | None = None
         self._held: dict[str, tuple[Path, Header]] = {}
         self._arrived: list[Received] = []
         self._changed = threading.Condition()
@@ -72,34 +74,30 @@ class DemoPacs:
     @property
     def port(self) -> int:
         """The TCP port listened on, once started."""
-        if self._entity is None:
+        if self._server is None:
             raise RuntimeError("the PACS is not started")
-        return self._port
+        return self._server.port
 
     def start(self) -> None:
         """Read the folder, then listen on 127.0.0.1.  Raises: OSError when the port is taken."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.folder.rglob("*.dcm")):
             self._index(path)
-        entity = AE(self.ae_title)
-        entity.require_called_aet = True
-        entity.maximum_associations = 32
-        entity.maximum_pdu_size = 1_048_576
-        entity.add_supported_context(Verification)
-        entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        for sop_class_uid in dict.fromkeys((*IMAGE_CLASSES, *RESULT_CLASSES, *_ALSO_STORED)):
-            entity.add_supported_context(sop_class_uid, [*UNCOMPRESSED, *COMPRESSED])
-        server = entity.start_server((HOST, self._wanted_port), block=False, evt_handlers=[
-            (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store), (evt.EVT_C_FIND, self._on_find)])
-        self._port = int(server.server_address[1])
-        self._entity = entity
-        _log.info("PACS started", extra={"ae_title": self.ae_title, "port": self._port, "objects": len(self._held)})
+        handlers: Handlers = [
+            (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store), (evt.EVT_C_FIND, self._on_find)]
+        policy = Policy(ae_title=self.ae_title, host=HOST, port=self._wanted_port, idle_timeout_s=IDLE_S)
+        self._server = Server(policy, _contexts(), handlers)
+        self._server.start()
+        _log.info("PACS started", extra={"ae_title": self.ae_title, "port": self.port, "objects": len(self._held)})
 
     def stop(self) -> None:
         """Abort open associations and close the port; the files stay."""
-        if self._entity is not None:
-            self._entity.shutdown()
-            self._entity = None
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.stop_accepting()
+        for association in server.active_associations:
+            association.abort()
 
     def received(self) -> list[Received]:
         """Return what has arrived by C-STORE since the start, in order; an object sent twice is there twice."""
@@ -153,3 +151,11 @@ class DemoPacs:
                 yield CANCELLED, None
                 return
             yield PENDING, answer
+
+
+def _contexts() -> list[PresentationContext]:
+    """Return what the PACS takes: what we receive, what we make, and what lies beside it."""
+    stored = dict.fromkeys((*IMAGE_CLASSES, *RESULT_CLASSES, *_ALSO_STORED))
+    return [build_context(Verification, list(UNCOMPRESSED)),
+            build_context(StudyRootQueryRetrieveInformationModelFind, list(UNCOMPRESSED)),
+            *(build_context(uid, [*UNCOMPRESSED, *COMPRESSED]) for uid in stored)]

@@ -15,11 +15,11 @@ from service import logs
 from service.errors import FirstlookError, OutOfSpace, Reason
 from service.metrics import Metrics
 from service.receive.ledger import Closed, Ledger
-from service.receive.policy import Policy, Refusal
+from service.receive.policy import Policy, Refusal, contexts
 from service.receive.recovery import recover
 from service.receive.spool import Spool
 from service.receive.storing import Announced, Storing
-from service.receive.transport import BoundedBuffer, Server
+from service.receive.transport import BoundedBuffer, Handlers, Server
 from service.store.intake import Intake
 
 SUCCESS = 0x0000
@@ -46,7 +46,7 @@ class Listener:
         """The TCP port listened on; with `policy.port` 0, the one the system chose."""
         if self._server is None:
             raise RuntimeError("the listener is not started")
-        return int(self._server.server_address[1])
+        return self._server.port
 
     def start(self) -> None:
         """Bring spool and rows together, then listen.
@@ -54,10 +54,10 @@ class Listener:
         Raises: OSError when the port is taken or the spool unreadable; Unavailable when the database is away.
         """
         recover(self._spool, self._intake)
-        handlers: list[tuple[Any, Callable[[Any], Any]]] = [
+        handlers: Handlers = [
             (evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted),
             (evt.EVT_REJECTED, self._on_rejected), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
-        self._server = Server(self._policy, handlers, ended=self._on_ended, answered=self._ledger.end_store)
+        self._server = Server(self._policy, contexts(), handlers, ended=self._on_ended, answered=self._ledger.end_store)
         self._server.start()
         _log.info("listening", extra={"host": self._policy.host, "port": self.port, "ae_title": self._policy.ae_title})
 

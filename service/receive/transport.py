@@ -26,10 +26,11 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from service import logs
-from service.receive.policy import Policy, contexts
+from service.receive.policy import Policy
 
 _NEGOTIATION_BYTES = 262_144
 _COMMAND_BYTES = 65_536
@@ -38,6 +39,12 @@ _CHATTER = (
     (evt.EVT_PDU_RECV, standard_pdu_recv_handler), (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
 )
 _log = logs.get("receive.transport")
+
+Handlers = list[tuple[Any, Callable[[Any], Any]]]
+
+
+def _nothing(association: Association) -> None:
+    """Stand in where nobody wants to be told."""
 
 
 class BoundedBuffer(BytesIO):
@@ -117,6 +124,13 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         del received[count:]
         return received
 
+    def _shutdown_socket(self) -> None:
+        """Close the connection even when it cannot be shut down because the peer has gone; pynetdicom leaves it open."""
+        connection = self.socket
+        super()._shutdown_socket()
+        if connection is not None:
+            connection.close()
+
     def _receive_some(self, view: memoryview, deadline: float) -> int:
         left_s = deadline - time.monotonic()
         if left_s <= 0 or self.socket is None:
@@ -150,20 +164,26 @@ class _Connection(RequestHandler):  # type: ignore[misc]
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
-    """Accepts connections, each in a thread. `ended` is called once for every association, whatever ended it."""
+    """Accepts connections, each in a thread.
+
+    ended: called once for every association, whatever ended it; answered: called when an answer is handed over.
+    Raises: OSError when the port is taken.
+    """
 
     daemon_threads = True
 
-    def __init__(self, policy: Policy, handlers: list[tuple[Any, Callable[[Any], Any]]],
-                 ended: Callable[[Association], None], answered: Callable[[Association], None]) -> None:
+    def __init__(self, policy: Policy, contexts: list[PresentationContext], handlers: Handlers,
+                 ended: Callable[[Association], None] = _nothing,
+                 answered: Callable[[Association], None] = _nothing) -> None:
         self.policy, self.ended, self.answered = policy, ended, answered
         entity = ApplicationEntity(policy.ae_title)
+        entity.require_called_aet = True
         entity.maximum_pdu_size = policy.max_pdu_bytes
         entity.maximum_associations = policy.max_associations
         entity.acse_timeout = policy.association_timeout_s
         entity.network_timeout = policy.idle_timeout_s
         entity.dimse_timeout = policy.idle_timeout_s
-        super().__init__(entity, (policy.host, policy.port), policy.ae_title, contexts(), evt_handlers=handlers,
+        super().__init__(entity, (policy.host, policy.port), policy.ae_title, contexts, evt_handlers=handlers,
                          request_handler=_Connection)
         entity._servers.append(self)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True,
@@ -172,6 +192,11 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
     def start(self) -> None:
         """Begin to accept connections."""
         self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The TCP port listened on."""
+        return int(self.server_address[1])
 
     def stop_accepting(self) -> None:
         """Close the port; associations that are open go on."""

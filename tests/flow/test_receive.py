@@ -118,12 +118,13 @@ def test_a_study_is_open_until_its_last_association_ends(tmp_path: Path):
 @pytest.mark.parametrize("ending", ["abort", "cut"])
 def test_an_association_that_breaks_off_keeps_what_was_acknowledged_and_says_so(tmp_path: Path, ending: str):
     with listening(tmp_path) as station:
-        link = Link(station.port, [(RAWS[0].sop_class_uid, ExplicitVRLittleEndian)])
-        link.store(RAWS[0])
-        if ending == "abort":
-            link.association.abort()
-        else:
-            link.association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        with Link(station.port, [(RAWS[0].sop_class_uid, ExplicitVRLittleEndian)]) as link:
+            link.store(RAWS[0])
+            if ending == "abort":
+                link.association.abort()
+            else:
+                link.association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+                wait_until(lambda: not link.association.is_established)
         [event] = wait_until(lambda: events(station))
         assert event.text == "1 images received, 0 duplicates; association aborted"
         assert station.counted("firstlook_associations_total", outcome="aborted") == 1
@@ -213,11 +214,11 @@ def test_one_association_too_many_is_rejected_and_room_comes_back(tmp_path: Path
     contexts = [(RAWS[0].sop_class_uid, ExplicitVRLittleEndian)]
     with listening(tmp_path, max_associations=2) as station:
         with Link(station.port, contexts), Link(station.port, contexts):
-            refused = Link(station.port, contexts).association
-            assert refused.is_rejected
-            assert refused.acceptor.primitive.result_source == 3
+            with Link(station.port, contexts) as refused:
+                assert refused.association.is_rejected
+                assert refused.association.acceptor.primitive.result_source == 3
         wait_until(lambda: station.counted("firstlook_associations_open") == 0)
-        assert wait_until(lambda: Link(station.port, contexts).association.is_established)
+        assert store(station.port, RAWS[0]) == [0]
 
 
 def test_stopping_waits_for_the_store_under_way(tmp_path: Path):
@@ -236,6 +237,7 @@ def test_stopping_waits_for_the_store_under_way(tmp_path: Path):
             assert answers == stopped == []
         sender.join(30)
         stopper.join(30)
+        link.close()
         assert (answers, stopped) == ([0], [True])
         assert len(instances(station)) == 1
 
