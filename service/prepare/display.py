@@ -52,7 +52,7 @@ def to_grey(source: Dataset | Path) -> tuple[RadiographImage, tuple[str, ...]]:
         shown = np.float32(1.0) - shown
     if outside is not None:
         shown[outside] = 0.0
-    image = RadiographImage(str(dataset.SOPInstanceUID), shown)
+    image = RadiographImage(str(element(dataset, "SOPInstanceUID") or ""), shown)
     return image, (*limitations, *_limitations(dataset, photometric))
 
 

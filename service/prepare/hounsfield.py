@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.domain.study import CtVolume, Header, VolumeGeometry
 from service.errors import Defect, Reason, UnusableStudy
 from service.prepare.padding import padded
-from service.prepare.pixels import decode, read
+from service.prepare.pixels import decode, element, read
 
 AIR_HU = -1024.0
 """Value of padding; nothing is less dense than air, so lower values (-2000 outside the scan circle) become it."""
@@ -72,7 +72,7 @@ def _slice_hu(path: Path, header: Header, geometry: VolumeGeometry) -> NDArray[n
     if header.rescale_type.upper() not in _ACCEPTED_RESCALE_TYPES:
         raise _invalid("RescaleType", header.rescale_type[:16], "HU")
     dataset = read(path)
-    if dataset.get("SOPInstanceUID") != header.sop_instance_uid:
+    if element(dataset, "SOPInstanceUID") != header.sop_instance_uid:
         raise Defect(Reason.INTERNAL_ERROR, "a file in the spool holds another instance than its record says")
     stored = decode(dataset)
     if stored.shape != (geometry.rows, geometry.columns):

@@ -6,6 +6,7 @@ Every exception of a decoder is turned into ours here, so that nothing foreign l
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ _KEYWORDS = (
 )
 
 _READ_ERRORS = (InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError, IndexError,
-                AttributeError, NotImplementedError, RecursionError, OverflowError, MemoryError)
+                AttributeError, NotImplementedError, RecursionError, OverflowError, MemoryError, struct.error)
 """What pydicom raises while it parses a damaged file or element."""
 
 
@@ -63,7 +64,9 @@ def read(path: Path, *keywords: str) -> Dataset:
     """
     try:
         return dcmread(path, specific_tags=[*_KEYWORDS, *keywords])
-    except _READ_ERRORS as error:
+    except (*_READ_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # pydicom raises it without a number for bad tags
+            raise
         raise UnusableStudy(Reason.UNREADABLE_PIXELS,
                             f"the file is not readable DICOM ({type(error).__name__})") from error
 
