@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import and_, func, or_, update
@@ -20,8 +21,8 @@ OPEN = (JobState.WAITING.value, JobState.LEASED.value)
 
 
 def this_owner() -> str:
-    """Return the name that a lease of this process carries: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Return the name that a lease of this process carries: host, process id, and when the process began."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}"
 
 
 @dataclass(frozen=True)
@@ -130,23 +131,33 @@ class Queue:
 
     def release_dead_leases(self) -> int:
         """Give back the leases of processes of this host that no longer live; return how many."""
-        host, own_pid = self._owner.rsplit(":", 1)
+        host = self._owner.split(":")[0]
         freed = 0
         with self._database.transaction() as session:
             for job in session.exec(select(Job).where(Job.state == JobState.LEASED.value)).all():
-                owner_host, _, pid = job.lease_owner.rpartition(":")
-                if owner_host == host and (pid == own_pid or not _lives(pid)):
+                owner_host, pid, began = (*job.lease_owner.split(":"), "", "")[:3]
+                if owner_host == host and (job.lease_owner == self._owner or not _lives(pid, began)):
                     job.state, job.lease_owner = JobState.WAITING.value, ""
                     session.add(job)
                     freed += 1
         return freed
 
 
-def _lives(pid: str) -> bool:
+def _lives(pid: str, began: str) -> bool:
+    """Tell whether the process that took a lease still runs; another one with its number is another process."""
     try:
         os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return _began(int(pid)) == began
+
+
+def _began(pid: int) -> str:
+    """Return when a process began, in ticks since boot (Linux); "" where the system does not tell."""
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return about.rpartition(")")[2].split()[19]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
 from service.store.tables import Job, Study
-from service.triage.queue import Queue, this_owner
+from service.triage.queue import Queue, _began, this_owner
 from service.triage.rules import RULES, Facts, Rule, decide, emergency_sender
 
 
@@ -127,12 +128,14 @@ def test_a_lease_that_ended_is_taken_by_another_and_the_first_loses_its_hold(dat
 
 
 def test_leases_of_a_dead_process_of_this_host_are_given_back_at_start(database: Database) -> None:
-    host = this_owner().rpartition(":")[0]
-    dead, elsewhere = queue_of(database, Clock(), f"{host}:999999999"), queue_of(database, Clock(), "elsewhere:7")
-    for key in ("a", "b"):
-        put(database, dead, key, 10)
-    assert dead.claim(JobKind.INFER) and elsewhere.claim(JobKind.INFER)
-    assert queue_of(database, Clock(), this_owner()).release_dead_leases() == 1
+    host, pid, began = this_owner().split(":")
+    owners = [f"{host}:999999999:1", f"{host}:{pid}:{began}1", "elsewhere:7:7", f"{host}:{os.getppid()}:{_began(os.getppid())}"]
+    for key in owners:
+        put(database, queue_of(database, Clock()), key, 10)
+        assert queue_of(database, Clock(), key).claim(JobKind.INFER) is not None
+    assert queue_of(database, Clock(), this_owner()).release_dead_leases() == 2
+    freed = [queue_of(database, Clock()).claim(JobKind.INFER) for _ in range(3)]
+    assert [j.key if j else "" for j in freed] == [*owners[:2], ""]
 
 
 def test_older_revisions_that_wait_are_cancelled(database: Database) -> None:
