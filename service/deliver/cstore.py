@@ -63,9 +63,9 @@ class CStoreTarget:
         if not objects:
             return []
         contexts = [
-            build_context(sop_class, syntax)
-            for sop_class, syntax in dict.fromkeys(
-                (o.sop_class, s) for o in objects for s in (o.transfer_syntax, ImplicitVRLittleEndian))
+            build_context(sop_class, offered)
+            for sop_class, offered in dict.fromkeys(
+                (o.sop_class, syntax) for o in objects for syntax in _syntaxes(o))
         ]
         with self._association(contexts) as association:
             self._require_accepted(association, objects)
@@ -82,7 +82,7 @@ class CStoreTarget:
         if not association.is_established:
             raise self._unavailable("the association ended before all objects were sent")
         try:
-            answer = association.send_c_store(item.path, msg_id=number)
+            answer = association.send_c_store(item.path, msg_id=number % 65535 + 1)
         except RuntimeError as error:  # the peer ended the association since the line above
             raise self._unavailable("the association ended before all objects were sent") from error
         except (ValueError, AttributeError) as error:
@@ -107,10 +107,10 @@ class CStoreTarget:
         raise RefusedByPeer(Reason.PEER_REFUSED, f"{self.name} answered status 0x{status:04X} for {what}")
 
     def _require_accepted(self, association: Association, objects: Sequence[_Object]) -> None:
-        """Refuse before anything is sent when the peer rejected the class of any object in both syntaxes."""
-        accepted = {str(c.abstract_syntax) for c in association.accepted_contexts}
+        """Refuse before anything is sent when the peer takes any object in none of its syntaxes."""
+        accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
         for item in objects:
-            if str(item.sop_class) not in accepted:
+            if not any((str(item.sop_class), str(syntax)) in accepted for syntax in _syntaxes(item)):
                 raise self._not_accepted([item.sop_class])
 
     @contextmanager
@@ -180,6 +180,12 @@ class _Entity(AE):  # type: ignore[misc]
         made = super()._create_socket(*arguments, **named)
         self._sockets.append(made.socket)
         return made
+
+
+def _syntaxes(item: _Object) -> tuple[UID, ...]:
+    """Return the object's own syntax and, where no pixels are compressed, the default one (PS3.5 10.1)."""
+    own = item.transfer_syntax
+    return (own,) if own.is_compressed or own == ImplicitVRLittleEndian else (own, UID(ImplicitVRLittleEndian))
 
 
 def _read(path: Path) -> _Object:

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
@@ -153,6 +159,15 @@ def test_a_warning_status_counts_as_stored(running, target_at, files):
 def test_a_peer_that_knows_only_implicit_vr_gets_that(running, target_at, files):
     peer = running(syntaxes=(ImplicitVRLittleEndian,))
     assert target_at(peer.port).send(files) == EXPECTED
+
+
+def test_compressed_pixels_are_refused_by_a_peer_that_takes_only_plain_ones(running, target_at, tmp_path):
+    ds = builders.radiograph(sop_class="CR", size=16)
+    ds.compress(RLELossless, generate_instance_uid=False)
+    paths = builders.write([ds], tmp_path)
+    with pytest.raises(RefusedByPeer, match="does not accept Computed Radiography"):
+        target_at(running(classes=(ComputedRadiographyImageStorage,)).port).send(paths)
+    assert target_at(running(syntaxes=(RLELossless,)).port).send(paths) == [ds.SOPInstanceUID]
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124])
