@@ -16,6 +16,7 @@ from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest
 from service.domain.study import CtVolume
 from service.errors import EngineUnavailable, Reason, UnusableStudy
+from service.infer.air import BACKGROUND, INFECTION, LUNG, AirRules, believable
 from service.infer.catalogue import identity
 from service.infer.engine import Engine
 from service.infer.extent import (
@@ -29,12 +30,13 @@ from service.infer.extent import (
     measurements,
     tally,
 )
-from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of, without_holes, without_specks
+from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of
 from service.infer.presentation import Presentation
+from service.infer.tidy import without_holes, without_single_slices, without_specks
 
-_LUNG, _INFECTION = 1, 2
 _BATCH = 8
 _CUT_AREA_MM2 = 300.0
+_MISREAD_SHARE = 0.02
 _ZONES = "severity score by five zones of equal height (right lung 3, left lung 2), not by lobes"
 
 Tensor = NDArray[np.float32]
@@ -60,18 +62,20 @@ def assess_ct(
     """Segment lungs and infection in every slice, and measure.
 
     The model's input `slices` is (n, 1, h, w), turned as a radiologist sees them; its output `probabilities` is
-    (n, 3, h, w): background, lung, infection. Lung is lung or infection; both lungs and every further piece of at least
-    10 ml are kept, infection only inside them. Sides come from patient coordinates.
+    (n, 3, h, w): background, lung, infection. Lung is lung or infection, and only where there is air close by; both lungs
+    and every further piece of at least 10 ml are kept. Infection counts inside them, where a neighbouring slice bears it
+    out. Sides come from patient coordinates.
     sop_instance_uids: of the slices in order; the finding names the one with the largest infected area.
     Masks are on the source grid: bits 1 right lung, 2 left lung, 4 infection.
     Raises: UnusableStudy(NO_LUNG_FOUND); EngineUnavailable; InvalidManifest for a missing parameter of the read-out.
     """
     presentation = Presentation.of(volume.geometry)
     hu = presentation.turn(volume.hu)
-    labels = _label(hu, engine, manifest, transform)
+    seen = _label(hu, engine, manifest, transform)
+    labels, misread = believable(seen, hu, volume.geometry.spacing_mm, AirRules())
     masks = _masks(labels, hu, volume, manifest)
     found = tally(masks, hu, volume.geometry.positions_mm, volume.geometry.spacing_mm, presentation.ascends)
-    own = _limitations(found, volume)
+    own = _limitations(found, volume, misread)
     complete = not any(text.startswith("incomplete coverage") for text in own)
     return Assessment(
         bundle=identity(manifest), findings=_findings(found, manifest, sop_instance_uids),
@@ -91,7 +95,7 @@ def _label(hu: NDArray[np.float32], engine: Engine, manifest: Manifest, transfor
         for k, classes in enumerate(tensor):
             background, lung, infection = transform.restore(classes[np.newaxis], *hu.shape[1:])[0]
             sick = infection > np.maximum(background, lung)
-            labels[first + k] = np.where(sick, _INFECTION, (lung > background).astype(np.uint8))
+            labels[first + k] = np.where(sick, INFECTION, np.where(lung > background, LUNG, BACKGROUND))
     return labels
 
 
@@ -109,7 +113,7 @@ def _masks(labels: Labels, hu: NDArray[np.float32], volume: CtVolume, manifest: 
         right = without_holes(sides[k] == RIGHT, max_hole_px)
         left = without_holes(sides[k] == LEFT, max_hole_px) & ~right
         masks[k] = right * np.uint8(RIGHT_BIT) | left * np.uint8(LEFT_BIT)
-    sick = (labels == _INFECTION) & (masks > 0)
+    sick = without_single_slices((labels == INFECTION) & (masks > 0), spacing)
     min_ml = _parameter(manifest.parameters, "min_infection_ml", 0.0)
     sick = without_specks(sick, min_ml / volume.geometry.voxel_volume_ml)
     masks |= sick * np.uint8(INFECTION_BIT)
@@ -156,8 +160,8 @@ def study_probability(fraction: float, parameters: Mapping[str, Any]) -> float:
     return 1.0 / (1.0 + math.exp(-min(max(logit, -60.0), 60.0)))
 
 
-def _limitations(found: Tally, volume: CtVolume) -> list[str]:
-    """Say what the images do not show: lungs cut at the first or last slice, or a lung that was not found."""
+def _limitations(found: Tally, volume: CtVolume, misread: NDArray[np.bool_]) -> list[str]:
+    """Say what was not seen: lungs cut at the first or last slice, a lung not found, slices that were misread."""
     texts = []
     area_mm2 = (found.area_voxels(bits=RIGHT_BIT) + found.area_voxels(bits=LEFT_BIT)) * (
         volume.geometry.spacing_mm[1] * volume.geometry.spacing_mm[2])
@@ -169,6 +173,10 @@ def _limitations(found: Tally, volume: CtVolume) -> list[str]:
     for bit, segment in ((RIGHT_BIT, SEGMENTS[0]), (LEFT_BIT, SEGMENTS[1])):
         if found.ml(bits=bit) == 0:
             texts.append(f"no {segment.label} was found")
+    lung_ml = (found.area_voxels(bits=RIGHT_BIT) + found.area_voxels(bits=LEFT_BIT)) * found.voxel_ml
+    if lung_ml[misread].sum() > _MISREAD_SHARE * lung_ml.sum():
+        texts.append(f"infection could not be told in {int(misread.sum())} slices, where the model took soft tissue for "
+                     "lung")
     return texts
 
 

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from service.infer.tidy import SQUARE, carried, coarse_step
+
 RIGHT, LEFT = 1, 2
 
 Mask = NDArray[np.bool_]
 Sides = NDArray[np.uint8]
-_SQUARE = np.ones((3, 3), np.uint8)
 _BODY_HU = -300.0
 
 
@@ -45,7 +46,7 @@ def sides_of(lung: Mask, hu: NDArray[np.float32], spacing_mm: tuple[float, float
     lung: (z, y, x); hu: the same shape, for the middle of the body. Returns (z, y, x) uint8: 0 none, 1 RIGHT, 2 LEFT;
     all 0 when no lung was found.
     """
-    step = max(1, round(min(lung.shape[1:]) / 256))
+    step = coarse_step(lung)
     coarse = lung[:, ::step, ::step]
     voxel_ml = float(np.prod(spacing_mm)) * step * step / 1000.0
     pieces, sizes = _pieces(coarse, rules.min_component_ml / voxel_ml)
@@ -63,35 +64,7 @@ def sides_of(lung: Mask, hu: NDArray[np.float32], spacing_mm: tuple[float, float
         else:
             sides = piece * np.uint8(RIGHT if share > 0.5 else LEFT)
         coarse_sides[place] |= sides
-    return _carried(coarse_sides, lung, step)
-
-
-def without_holes(mask: Mask, max_hole_px: float) -> Mask:
-    """Fill the gaps of a slice that the mask encloses, up to an area; (y, x) in and out."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    place = slice(top, top + height), slice(left, left + width)
-    gaps = np.pad(~mask[place], 1, constant_values=True).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(gaps, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
-    small[0] = small[labels[0, 0]] = False  # 0: the mask itself; the corner: outside
-    if count <= 2 or not small.any():
-        return mask
-    filled = mask.copy()
-    filled[place] |= small[labels[1:-1, 1:-1]]
-    return filled
-
-
-def without_specks(mask: Mask, min_voxels: float) -> Mask:
-    """Remove the 3D components of fewer voxels; (z, y, x) in and out."""
-    if not mask.any():
-        return mask
-    place = ndimage.find_objects(mask.astype(np.uint8))[0]
-    labels, _ = ndimage.label(mask[place])
-    kept = np.bincount(labels.ravel()) >= min_voxels
-    kept[0] = False
-    result = np.zeros_like(mask)
-    result[place] = kept[labels]
-    return result
+    return carried(coarse_sides, lung, step)
 
 
 def _pieces(mask: Mask, min_voxels: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -127,7 +100,7 @@ def _split(piece: Mask, middle: float, radius_px: int) -> Sides:
     """
     core = piece.astype(np.uint8)
     for radius in range(1, radius_px + 1):
-        core = _each(core, lambda s: cv2.erode(s, _SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        core = _each(core, lambda s: cv2.erode(s, SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=0))
         sides = _two_cores(core.astype(bool), middle, 0.1 * float(piece.sum()))
         if sides is not None:
             return _grown(sides, piece, middle, radius + 3)
@@ -148,7 +121,7 @@ def _grown(sides: Sides, piece: Mask, middle: float, times: int) -> Sides:
     """Let both sides grow inside the piece, one pixel at a time; what neither reaches goes by the plane."""
     for _ in range(times):
         for side in (RIGHT, LEFT):
-            near = _each((sides == side).astype(np.uint8), lambda s: cv2.dilate(s, _SQUARE))
+            near = _each((sides == side).astype(np.uint8), lambda s: cv2.dilate(s, SQUARE))
             sides[(near > 0) & piece & (sides == 0)] = side
     rest = piece & (sides == 0)
     return sides | _divided(rest, middle)
@@ -157,17 +130,6 @@ def _grown(sides: Sides, piece: Mask, middle: float, times: int) -> Sides:
 def _divided(piece: Mask, middle: float) -> Sides:
     right = np.arange(piece.shape[2]) < middle
     return np.where(piece, np.where(right, np.uint8(RIGHT), np.uint8(LEFT)), np.uint8(0))
-
-
-def _carried(coarse: Sides, lung: Mask, step: int) -> Sides:
-    """Carry sides from the coarse grid to the fine mask; an edge pixel that no coarse one met takes its neighbour's."""
-    rows, columns = lung.shape[1:]
-    fine = np.zeros(lung.shape, np.uint8)
-    for k in range(len(lung)):
-        wide = np.where(coarse[k] > 0, coarse[k], cv2.dilate(coarse[k], _SQUARE))
-        raised = np.repeat(np.repeat(wide, step, axis=0), step, axis=1)[:rows, :columns]
-        fine[k] = raised * lung[k]
-    return fine
 
 
 def _each(slices: NDArray[np.uint8], change: Any) -> NDArray[np.uint8]:
