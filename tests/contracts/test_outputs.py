@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from service.deliver.cstore import CStoreTarget
 from service.domain import codes
 from service.domain.finding import Assessment
 from service.errors import Reason
@@ -19,6 +22,7 @@ from service.report.build import build, build_refusal
 from tests import builders
 from tests.contracts import gate
 from tests.contracts.assessed import NOW, STYLE, ct, cxr, masks, pictures
+from tests.peers import HOST, orthanc
 
 
 @dataclass
@@ -222,3 +226,21 @@ def test_the_gate_catches_a_refusal_that_looks_normal(tmp_path):
 
     output.spoil("sr", calm)
     assert any("no algorithm succeeded" in problem for problem in output.problems())
+
+
+@pytest.mark.peer
+def test_orthanc_keeps_every_object_in_the_patients_study_unchanged(tmp_path):
+    outputs = [ct_output(tmp_path / "ct"), cxr_output(tmp_path / "cxr", builders.radiograph())]
+    with orthanc(tmp_path / "orthanc") as server:
+        target = CStoreTarget("orthanc", server.ae_title, HOST, server.port, "FIRSTLOOK")
+        for output in outputs:
+            files = [p for paths in output.made.values() for p in paths]
+            target.send(output.sources)
+            target.send(files)
+            target.send(files)
+            for sent in map(dcmread, files):
+                (found,) = server.post("/tools/lookup", str(sent.SOPInstanceUID).encode())
+                kept = httpx.get(f"{server.url}/instances/{found['ID']}/file").content
+                assert dcmread(BytesIO(kept)) == sent
+        assert {k: server.get("/statistics")[f"Count{k}"] for k in ("Patients", "Studies", "Series", "Instances")} == {
+            "Patients": 2, "Studies": 2, "Series": 6, "Instances": 12 + 2 + 1 + 2}
