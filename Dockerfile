@@ -12,11 +12,11 @@ ARG EXTRA=gpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/firstlook/venv
 WORKDIR /build
-COPY requirements/${EXTRA}.lock requirements.lock
-RUN /opt/firstlook/venv/bin/pip install --require-hashes --only-binary=:all: --requirement requirements.lock
+COPY requirements/${EXTRA}.lock requirements/build.lock ./
+RUN /opt/firstlook/venv/bin/pip install --require-hashes --only-binary=:all: --requirement ${EXTRA}.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-RUN /opt/firstlook/venv/bin/pip install "setuptools>=77" \
+RUN /opt/firstlook/venv/bin/pip install --require-hashes --requirement build.lock \
     && /opt/firstlook/venv/bin/pip install --no-deps --no-build-isolation . \
     && /opt/firstlook/venv/bin/pip uninstall --yes setuptools pip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from sqlmodel import SQLModel, select
 
 from service.store.database import Database
 from service.store.tables import Study
+from tests.peers import free_port, missing
 
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -90,12 +90,8 @@ def test_a_reader_neither_waits_for_a_writer_nor_stops_one(database: Database) -
 def postgres(tmp_path: Path) -> Iterator[str]:
     """Start a PostgreSQL server of our own on 127.0.0.1 and yield its URL."""
     if not _POSTGRES or (os.geteuid() == 0 and not shutil.which("runuser")):
-        if os.environ.get("CI"):
-            pytest.fail("PostgreSQL is not installed, and CI must have it")
-        pytest.skip("PostgreSQL is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        missing("PostgreSQL")
+    port = free_port()
     folder = tmp_path / "pg"
     as_user = []
     if os.geteuid() == 0:  # the server refuses to run as root
