@@ -163,9 +163,9 @@ class ScriptedPacs(DemoPacs):
 
 @dataclass(frozen=True)
 class Raw:
-    """An object as it goes over the wire: data set bytes, and what the command says of them."""
+    """An object as it goes over the wire: data set bytes (None: the command says there is none), and the command."""
 
-    data: bytes
+    data: bytes | None
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str = ExplicitVRLittleEndian
@@ -227,7 +227,7 @@ class Link:
         request.MessageID, request.Priority = 1, 2
         request.AffectedSOPClassUID = UID(raw.sop_class_uid)
         request.AffectedSOPInstanceUID = UID(raw.sop_instance_uid)
-        request.DataSet = BytesIO(raw.data)
+        request.DataSet = None if raw.data is None else BytesIO(raw.data)
         self.association._reactor_checkpoint.clear()
         wait_until(lambda: self.association._is_paused or not self.association.is_alive())
         self.association.dimse.send_msg(request, context.context_id)

@@ -7,6 +7,7 @@ is waited for without end; an object or command set grows without limit; the end
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from io import BytesIO
 from socketserver import BaseServer
 from typing import Any, cast
 
+from pydicom.errors import BytesLengthException
 from pynetdicom import evt
 from pynetdicom._handlers import (
     standard_dimse_recv_handler,
@@ -38,6 +40,9 @@ _CHATTER = (
     (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler), (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
     (evt.EVT_PDU_RECV, standard_pdu_recv_handler), (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
 )
+_INVALID_PDU = "Evt19"  # PS3.8 9.2.1: unrecognized or invalid PDU received
+_UNREADABLE = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError,
+               RecursionError, TypeError, ValueError, struct.error)
 _log = logs.get("receive.transport")
 
 Handlers = list[tuple[Any, Callable[[Any], Any]]]
@@ -87,7 +92,12 @@ class BoundedMessages(DIMSEServiceProvider):  # type: ignore[misc]
             self.message = DIMSEMessage()
             self.message.encoded_command_set = BoundedBuffer(_COMMAND_BYTES)
             self.message.data_set = BoundedBuffer(self._max_object_bytes)
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except _UNREADABLE as error:
+            _log.warning("a message cannot be read; the association ends", extra={"error": type(error).__name__})
+            self.message = None
+            self.dul.event_queue.put(_INVALID_PDU)
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Hand a message to the network, then say so."""
