@@ -32,11 +32,12 @@ from service.infer.extent import (
 )
 from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of
 from service.infer.presentation import Presentation
-from service.infer.tidy import without_holes, without_single_slices, without_specks
+from service.infer.tidy import without_holes, without_pale, without_single_slices, without_specks
 
 _BATCH = 8
 _CUT_AREA_MM2 = 300.0
 _MISREAD_SHARE = 0.02
+_MIN_EXCESS_HU = 100.0  # ground glass lies about 150 HU and more above healthy lung
 _ZONES = "severity score by five zones of equal height (right lung 3, left lung 2), not by lobes"
 
 Tensor = NDArray[np.float32]
@@ -64,7 +65,7 @@ def assess_ct(
     The model's input `slices` is (n, 1, h, w), turned as a radiologist sees them; its output `probabilities` is
     (n, 3, h, w): background, lung, infection. Lung is lung or infection, and only where there is air close by; both lungs
     and every further piece of at least 10 ml are kept. Infection counts inside them, where a neighbouring slice bears it
-    out. Sides come from patient coordinates.
+    out and it is denser than the patient's own lung. Sides come from patient coordinates.
     sop_instance_uids: of the slices in order; the finding names the one with the largest infected area.
     Masks are on the source grid: bits 1 right lung, 2 left lung, 4 infection.
     Raises: UnusableStudy(NO_LUNG_FOUND); EngineUnavailable; InvalidManifest for a missing parameter of the read-out.
@@ -116,8 +117,15 @@ def _masks(labels: Labels, hu: NDArray[np.float32], volume: CtVolume, manifest: 
     sick = without_single_slices((labels == INFECTION) & (masks > 0), spacing)
     min_ml = _parameter(manifest.parameters, "min_infection_ml", 0.0)
     sick = without_specks(sick, min_ml / volume.geometry.voxel_volume_ml)
+    sick = without_pale(sick, hu, _healthy_hu(hu, masks, sick) + _MIN_EXCESS_HU)
     masks |= sick * np.uint8(INFECTION_BIT)
     return masks
+
+
+def _healthy_hu(hu: NDArray[np.float32], masks: Labels, sick: NDArray[np.bool_]) -> float:
+    """Return the median attenuation of this patient's lung outside infection, from every fourth row and column."""
+    sample = hu[:, ::4, ::4][(masks[:, ::4, ::4] > 0) & ~sick[:, ::4, ::4]]
+    return float(np.median(sample)) if sample.size else -np.inf
 
 
 def _findings(found: Tally, manifest: Manifest, sop_instance_uids: Sequence[str]) -> tuple[Finding, ...]:

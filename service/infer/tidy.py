@@ -58,6 +58,17 @@ def without_specks(mask: Mask, min_voxels: float) -> Mask:
     return result
 
 
+def without_pale(mask: Mask, hu: NDArray[np.float32], least_hu: float) -> Mask:
+    """Remove the 3D components whose median is below `least_hu`; (z, y, x) in and out."""
+    labels, _ = ndimage.label(mask)
+    result = np.zeros_like(mask)
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        inside = labels[place] == number
+        if float(np.median(hu[place][inside])) >= least_hu:
+            result[place] |= inside
+    return result
+
+
 def without_single_slices(mask: Mask, spacing_mm: tuple[float, float, float], reach_mm: float = 2.5) -> Mask:
     """Remove what no slice about `reach_mm` above or below bears out, within 2 mm in the plane; (z, y, x) in and out.
 
