@@ -7,11 +7,12 @@ from service.assemble.choose import choose
 from service.domain.job import JobKind, StudyState
 from service.domain.study import Header, Selection
 from service.errors import FirstlookError, Unavailable, UnusableStudy
+from service.pipeline.completion import Completion
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
 from service.store.studies import StoredImage, add_event, images_of, input_digest
 from service.store.tables import Job, Study
-from service.triage.rules import Decision, Facts, decide
+from service.triage.rules import Facts, decide
 
 _log = logs.get("admit")
 _PRIORITIES = ("STAT", "HIGH", "ROUTINE", "MEDIUM", "LOW")
@@ -20,26 +21,22 @@ _PRIORITIES = ("STAT", "HIGH", "ROUTINE", "MEDIUM", "LOW")
 def admit(line: Line, study_id: int, why_complete: str) -> None:
     """Judge a complete study: choose its images, decide its urgency, and queue it; or refuse it with a reason.
 
-    why_complete: in words, for the trace. Safe to repeat: the job's key is the study and its revision.
+    why_complete: in words, for the trace. One transaction writes all of it: killed before, the study is judged again.
     """
     with line.database.reading() as session:
         study = session.get_one(Study, study_id)
         images = images_of(session, study_id)
-    digest = input_digest(images)
     facts = _facts(study, images)
     decision = decide(facts, line.emergency_ae_titles)
-    if digest == study.input_digest:
-        _settle_unchanged(line, study)
-        return
-    study = _completed(line, study_id, digest, facts, decision, why_complete)
+    completion = Completion(input_digest(images), facts.ordered_priority, decision, why_complete)
     try:
         selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
         line.bundle_for(selection.kind)
     except UnusableStudy as error:
         line.metrics.studies_complete.labels(study.modality.split("/")[0] or "none", "not_assessed").inc()
-        refuse(line, study, error.reason, error.detail)
+        refuse(line, study, error.reason, error.detail, completion=completion)
         return
-    _enqueue(line, study, selection, decision)
+    _enqueue(line, study_id, selection, completion)
 
 
 def give_up(line: Line, study_id: int, error: FirstlookError) -> None:
@@ -61,51 +58,26 @@ def _facts(study: Study, images: list[StoredImage]) -> Facts:
     return Facts(priority, study.modality, " ".join(sorted(texts)), study.calling_aet)
 
 
-def _settle_unchanged(line: Line, study: Study) -> None:
-    """The same images came again after a restart: nothing new to look at."""
-    with line.database.transaction() as session:
-        row = session.get_one(Study, study.id)
-        row.state = StudyState.ASSESSED.value if row.assessed_at else StudyState.NOT_ASSESSED.value
-        session.add(row)
-
-
-def _completed(line: Line, study_id: int, digest: str, facts: Facts, decision: Decision, why: str) -> Study:
-    """Write down that the study is complete and how urgent it is; a later revision is never less urgent than shown."""
-    now = line.clock()
+def _enqueue(line: Line, study_id: int, selection: Selection, completion: Completion) -> None:
+    now, decision = line.clock(), completion.decision
     with line.database.transaction() as session:
         study = session.get_one(Study, study_id)
-        study.revision, study.input_digest, study.completed_at = study.revision + 1, digest, now
-        study.urgency, study.urgency_rank = decision.urgency.value, decision.urgency.rank
-        study.urgency_reason, study.ordered_priority = decision.reason, facts.ordered_priority
-        study.reading_urgency, study.reading_rank = study.urgency, study.urgency_rank
-        study.deadline_at = study.first_received_at + line.target_s(decision.urgency)
-        study.assessed_at = study.delivered_at = None
-        study.delivery, study.delivery_detail = "none", ""
-        again = f"; revision {study.revision} because images came late" if study.revision > 1 else ""
-        add_event(session, study_id, now, "complete", f"{why}{again}")
-        session.add(study)
-    return study
-
-
-def _enqueue(line: Line, study: Study, selection: Selection, decision: Decision) -> None:
-    now = line.clock()
-    job = Job(
-        key=f"infer:{study.study_instance_uid}:{study.revision}", kind=JobKind.INFER.value, study_id=study.id or 0,
-        revision=study.revision, urgency=decision.urgency.value, queued_at=now, deadline_at=study.deadline_at or now,
-    )
-    with line.database.transaction() as session:
-        line.queue.cancel_older(session, job.study_id, job.revision)
+        completion.apply_to(study, now, line.target_s)
+        add_event(session, study_id, now, "complete", completion.in_words(study))
+        job = Job(
+            key=f"infer:{study.study_instance_uid}:{study.revision}", kind=JobKind.INFER.value, study_id=study_id,
+            revision=study.revision, urgency=decision.urgency.value, queued_at=now, deadline_at=study.deadline_at or now)
+        line.queue.cancel_older(session, study_id, job.revision)
         line.queue.insert(session, job)
         place = line.queue.place(session, job)
-        row = session.get_one(Study, study.id)
-        row.state, row.kind = StudyState.QUEUED.value, selection.kind.value
-        row.state_reason = row.state_detail = ""
-        session.add(row)
-        add_event(session, job.study_id, now, "chosen", selection.reason)
+        study.state, study.kind = StudyState.QUEUED.value, selection.kind.value
+        study.state_reason = study.state_detail = ""
+        session.add(study)
+        add_event(session, study_id, now, "chosen", selection.reason)
         for aside in selection.set_aside:
-            add_event(session, job.study_id, now, "set_aside",
+            add_event(session, study_id, now, "set_aside",
                       f"series {aside.series_instance_uid}: {aside.reason} {aside.detail}".strip())
-        add_event(session, job.study_id, now, "queued",
+        add_event(session, study_id, now, "queued",
                   f"place {place.position} of {place.waiting}; {decision.urgency.value}: {decision.reason}")
     line.metrics.studies_complete.labels(selection.kind.value, "queued").inc()
     _log.info("queued", extra={"study": study.study_instance_uid, "urgency": decision.urgency.value,

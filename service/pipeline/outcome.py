@@ -17,6 +17,7 @@ from service.domain.finding import Assessment
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
 from service.domain.urgency import Urgency
 from service.errors import Reason
+from service.pipeline.completion import Completion
 from service.pipeline.line import Line
 from service.report.build import Made, build_refusal
 from service.store.studies import add_event, images_of, latest_before
@@ -62,14 +63,25 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
 
 
 def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | None = None,
-           state: StudyState = StudyState.NOT_ASSESSED) -> None:
-    """End a study without a result: the worklist and an SR in the PACS say why. Silence is never "normal"."""
+           state: StudyState = StudyState.NOT_ASSESSED, completion: Completion | None = None) -> None:
+    """End a study without a result: the worklist and an SR in the PACS say why. Silence is never "normal".
+
+    study: its row as last read. completion: given when the study ends right when it is complete. job: ended with it.
+    """
+    if completion is not None:
+        completion.apply_to(study, line.clock(), line.target_s)
     made = _refusal(line, study, reason, detail) if line.report_refusals else []
     paths = [_write(line.results_dir, m) for m in made]
     now = line.clock()
     with line.database.transaction() as session:
         row = session.get_one(Study, study.id)
-        row.state, row.state_reason, row.state_detail = state.value, reason.value, detail
+        if completion is not None:
+            completion.apply_to(row, now, line.target_s)
+            add_event(session, row.id or 0, now, "complete", completion.in_words(row))
+        elif row.revision != study.revision:
+            return
+        if completion is not None or row.state != StudyState.RECEIVING.value:
+            row.state, row.state_reason, row.state_detail = state.value, reason.value, detail
         row.flag, row.summary = "", {}
         session.add(row)
         _add_objects(line, session, row, study.revision, made, paths)
@@ -96,7 +108,8 @@ _EVIDENCE = 50  # images named as evidence in an SR that only says "not assessed
 
 def _show(row: Study, assessment: Assessment, now: float) -> None:
     """Put the result onto the worklist; AI may raise the place in the reading list, never lower it."""
-    row.state, row.state_reason, row.state_detail = StudyState.ASSESSED.value, "", ""
+    if row.state != StudyState.RECEIVING.value:  # else images came while the model looked: a new revision follows
+        row.state, row.state_reason, row.state_detail = StudyState.ASSESSED.value, "", ""
     row.assessed_at, row.summary = now, assessment.summary()
     calling = [f for f in assessment.present if f.urgency]
     row.flag = "; ".join(f"{f.name} {f.probability:.0%}" for f in calling)

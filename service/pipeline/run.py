@@ -107,7 +107,7 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
         add_event(session, job.study_id, now, "failed", f"{job.kind} {job.target}: {error.reason.value} "
                   f"{error.detail}; {what}".replace(" :", ":"))
         study = session.get_one(Study, job.study_id)
-        if study.revision == job.revision:
+        if study.revision == job.revision and (job.target or study.state != StudyState.RECEIVING.value):
             _show_failure(study, job, error, parked=wait_s is None)
             session.add(study)
     line.metrics.jobs.labels(job.kind, "parked" if wait_s is None else "retried").inc()

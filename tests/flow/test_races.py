@@ -1,0 +1,127 @@
+"""What happens between two steps: images that come while a model looks, a kill between two writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import FileDataset
+from sqlmodel import select
+
+from service.app import App
+from service.domain.job import JobKind, StudyState
+from service.pipeline.admit import admit
+from service.pipeline.line import Line
+from service.pipeline.run import run
+from service.receive.header import read_header
+from service.store.intake import Intake
+from service.store.tables import Job, Study
+from tests.builders import as_bytes, ct_series, uid
+from tests.hospital import settings_for, tiny_models
+from tests.peers import ScriptedPacs
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    models = tiny_models(tmp_path / "models")
+    with ScriptedPacs(tmp_path / "pacs") as pacs:
+        infer = {"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}
+        made = App(settings_for(tmp_path, pacs, infer=infer), roles=())
+        made.start()
+        yield made
+        made.stop()
+
+
+def take_in(app: App, *datasets: FileDataset) -> None:
+    """Store images as the listener would."""
+    intake = Intake(app.database, time.time)
+    for ds in datasets:
+        path = app.spool.root / f"{ds.SOPInstanceUID}.dcm"
+        path.write_bytes(as_bytes(ds))
+        intake.record(read_header(ds), ds.SOPInstanceUID[-64:].rjust(64, "0"), 1, path.name, "CT1")
+
+
+def study_of(app: App) -> Study:
+    with app.database.reading() as session:
+        return session.exec(select(Study).where(Study.study_instance_uid == uid(1, 1))).one()
+
+
+class WhileRunning:
+    """An engine that lets something happen once, the first time it is used."""
+
+    def __init__(self, engine: Any, happens: Callable[[], None]) -> None:
+        self._engine, self._happens = engine, [happens]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def run(self, *arguments: Any) -> Any:
+        """Run the model, after the thing has happened."""
+        if self._happens:
+            self._happens.pop()()
+        return self._engine.run(*arguments)
+
+
+def line_of(app: App) -> Line:
+    return app._line()
+
+
+def test_slice_that_comes_while_the_model_looks_leads_to_another_look(app: App) -> None:
+    series = ct_series()
+    take_in(app, *series[:-1])
+    line = line_of(app)
+    admit(line, study_of(app).id or 0, "quiet")
+    job = line.queue.claim(JobKind.INFER)
+    assert job is not None
+    run(replace(line, engine=WhileRunning(line.engine, lambda: take_in(app, series[-1]))), job)  # type: ignore[arg-type]
+    study = study_of(app)
+    assert (study.state, study.revision) == (StudyState.RECEIVING, 1) and study.summary["findings"]
+    admit(line, study.id or 0, "quiet")
+    again = line.queue.claim(JobKind.INFER)
+    assert again is not None
+    run(line, again)
+    assert (study_of(app).state, study_of(app).revision) == (StudyState.ASSESSED, 2)
+
+
+def test_job_whose_images_changed_before_it_began_is_cancelled(app: App) -> None:
+    series = ct_series()
+    take_in(app, *series[:-1])
+    line = line_of(app)
+    admit(line, study_of(app).id or 0, "quiet")
+    job = line.queue.claim(JobKind.INFER)
+    assert job is not None
+    take_in(app, series[-1])
+    run(line, job)
+    with app.database.reading() as session:
+        assert session.get_one(Job, job.id).state == "cancelled"
+    assert study_of(app).state == StudyState.RECEIVING
+
+
+@pytest.mark.parametrize("datasets", [ct_series(), ct_series(slices=4)], ids=["queued", "refused"])
+def test_admission_is_written_whole_or_not_at_all(app: App, datasets: list[FileDataset]) -> None:
+    take_in(app, *datasets)
+    line = line_of(app)
+
+    class Killed(Exception):
+        """The process ends here."""
+
+    class DyingQueue:
+        """A queue that dies when a job is put in, after the study's row was changed."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(line.queue, name)
+
+        def insert(self, *_: Any) -> bool:
+            """Die."""
+            raise Killed
+
+    with pytest.raises(Killed):
+        admit(replace(line, queue=DyingQueue()), study_of(app).id or 0, "quiet")  # type: ignore[arg-type]
+    study = study_of(app)
+    assert (study.state, study.revision, study.input_digest) == (StudyState.RECEIVING, 0, "")
+    admit(line, study.id or 0, "quiet")
+    assert study_of(app).state in (StudyState.QUEUED, StudyState.NOT_ASSESSED) and study_of(app).revision == 1

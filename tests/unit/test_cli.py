@@ -1,0 +1,97 @@
+"""The command line: what it says, and its exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service import cli
+from service.demo.send import studies_in
+from tests.builders import ct_series, radiograph, uid, write
+from tests.hospital import hospital, tiny_models
+from tests.peers import HOST, ScriptedPacs, free_port
+
+
+def settings_file(folder: Path, port: int, models: Path) -> Path:
+    file = folder / "firstlook.toml"
+    file.write_text(f"""
+[store]
+data_dir = "{folder}/data"
+[receive]
+any_calling_ae = true
+min_free_bytes = 0
+[infer]
+models_dir = "{models}"
+ct_bundle = "tiny-ct"
+cxr_bundle = "tiny-cxr"
+[[deliver.targets]]
+name = "pacs"
+ae_title = "PACS"
+host = "{HOST}"
+port = {port}
+timeout_s = 2
+""")
+    return file
+
+
+def test_check_has_a_line_for_each_part_and_fails_when_the_pacs_is_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = tiny_models(tmp_path / "models")
+    with ScriptedPacs(tmp_path / "pacs") as pacs:
+        file = settings_file(tmp_path, pacs.port, models)
+        assert cli.main(["check", "--settings", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["settings", "database", "disk", "bundles", "target"]
+    assert all(line.startswith("ok") for line in lines) and "tiny-ct on CPU" in lines[3]
+    assert cli.main(["check", "--settings", str(file)]) == 1
+    assert "FAIL  target pacs" in capsys.readouterr().out
+
+
+def test_check_names_a_bundle_whose_weights_were_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = tiny_models(tmp_path / "models")
+    with (models / "tiny-ct" / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    assert cli.main(["check", "--settings", str(settings_file(tmp_path, free_port(), models))]) == 1
+    said = capsys.readouterr().out
+    assert "FAIL  bundles" in said and "tiny-ct" in said and "sha256" in said
+
+
+def test_wrong_settings_stop_the_start_with_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "firstlook.toml"
+    file.write_text("[receive]\nprt = 1\n")
+    assert cli.main(["serve", "--settings", str(file)]) == 2
+    assert "receive.prt: unknown key; did you mean 'port'?" in capsys.readouterr().err
+
+
+def test_models_list_names_every_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    file = settings_file(tmp_path, free_port(), tiny_models(tmp_path / "models"))
+    assert cli.main(["models", "list", "--settings", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "tiny-ct" in said and "tiny-cxr" in said and "Research use only" in said
+
+
+def test_send_stores_a_folder_study_by_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "images"
+    write(ct_series(slices=3), folder / "ct")
+    write([radiograph()], folder / "cxr")
+    (folder / "notes.txt").write_text("not DICOM")
+    assert set(studies_in([folder])) == {uid(1, 1), uid(2, 1)}
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer={"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}) as house:
+        assert house.app.listener is not None
+        address = f"FIRSTLOOK@{HOST}:{house.app.listener.port}"
+        assert cli.main(["send", str(folder), "--to", address]) == 0
+        assert cli.main(["send", str(folder), "--to", address.replace("FIRSTLOOK", "NOBODY")]) == 1
+        assert house.study(uid(1, 1)).calling_aet == "FIRSTLOOK_SCU"
+    said = capsys.readouterr().out
+    assert said.count("stored") == 2 and said.count("failed") == 2
+
+
+@pytest.mark.parametrize("address", ["FIRSTLOOK", "FIRSTLOOK@host", "A@b:99999", "@host:1"])
+def test_send_says_how_an_address_is_written(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["send", str(tmp_path), "--to", address]) == 2
+    assert "AET@HOST:PORT" in capsys.readouterr().err
