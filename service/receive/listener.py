@@ -19,7 +19,7 @@ from service.receive.policy import Policy, Refusal, contexts
 from service.receive.recovery import recover
 from service.receive.spool import Spool
 from service.receive.storing import Announced, Storing
-from service.receive.transport import BoundedBuffer, Handlers, Server
+from service.receive.transport import BoundedBuffer, Handlers, Server, end
 from service.store.intake import Intake
 
 SUCCESS = 0x0000
@@ -56,7 +56,7 @@ class Listener:
         recover(self._spool, self._intake)
         handlers: Handlers = [
             (evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted),
-            (evt.EVT_REJECTED, self._on_rejected), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
+            (evt.EVT_REJECTED, self._on_limit), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
         self._server = Server(self._policy, contexts(), handlers, ended=self._on_ended, answered=self._ledger.end_store)
         self._server.start()
         _log.info("listening", extra={"host": self._policy.host, "port": self.port, "ae_title": self._policy.ae_title})
@@ -71,7 +71,7 @@ class Listener:
         deadline = time.monotonic() + timeout_s
         for association in server.active_associations:
             self._ledger.wait_until_idle(association, max(0.0, deadline - time.monotonic()))
-            association.abort()
+            end(association)
         ended = self._ledger.wait_until_empty(max(0.0, deadline - time.monotonic()))
         _log.info("stopped listening", extra={"every_association_ended": ended})
         return ended
@@ -88,12 +88,16 @@ class Listener:
             refusal = Refusal.STOPPING
         if refusal is None:
             return
-        _log.warning("association rejected", extra={"because": refusal.value, "address": address})
         event.assoc.acse.send_reject(*refusal.answer)
-        self._on_rejected(event)
+        self._rejected(refusal.value, address)
         event.assoc.kill()
 
-    def _on_rejected(self, event: Any) -> None:
+    def _on_limit(self, event: Any) -> None:
+        """Count an association that pynetdicom has rejected because too many are open."""
+        self._rejected("too_many_associations", event.assoc.requestor.address)
+
+    def _rejected(self, because: str, address: str) -> None:
+        _log.warning("association rejected", extra={"because": because, "address": address})
         self._metrics.associations.labels("rejected").inc()
 
     def _on_accepted(self, event: Any) -> None:

@@ -173,6 +173,14 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         return association
 
 
+def end(association: Association) -> None:
+    """End an association at once: by A-ABORT when it is established, else by closing its connection."""
+    if association.is_established:
+        association.abort()
+    elif association.dul.socket is not None and association.dul.socket.socket is not None:
+        association.dul.socket._shutdown_socket()
+
+
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
     """Accepts connections, each in a thread.
 

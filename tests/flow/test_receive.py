@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
+from sqlalchemy import text
 from sqlmodel import select
 
 from service.receive.policy import Peer
@@ -213,10 +217,9 @@ def test_a_listed_peer_of_its_network_is_admitted(tmp_path: Path):
 def test_one_association_too_many_is_rejected_and_room_comes_back(tmp_path: Path):
     contexts = [(RAWS[0].sop_class_uid, ExplicitVRLittleEndian)]
     with listening(tmp_path, max_associations=2) as station:
-        with Link(station.port, contexts), Link(station.port, contexts):
-            with Link(station.port, contexts) as refused:
-                assert refused.association.is_rejected
-                assert refused.association.acceptor.primitive.result_source == 3
+        with Link(station.port, contexts), Link(station.port, contexts), Link(station.port, contexts) as refused:
+            assert refused.association.is_rejected
+            assert refused.association.acceptor.primitive.result_source == 3
         wait_until(lambda: station.counted("firstlook_associations_open") == 0)
         assert store(station.port, RAWS[0]) == [0]
 
@@ -229,7 +232,8 @@ def test_stopping_waits_for_the_store_under_way(tmp_path: Path):
         stopped: list[bool] = []
         sender = threading.Thread(target=lambda: answers.append(link.store(RAWS[0])))
         stopper = threading.Thread(target=lambda: stopped.append(station.listener.stop(30)))
-        with station.database.transaction():
+        with station.database.transaction() as session:
+            session.connection()  # takes the write lock
             sender.start()
             wait_until(lambda: len(list(station.spool.files())) == 1)
             stopper.start()
@@ -266,3 +270,42 @@ def test_the_ordered_priority_reaches_the_study(tmp_path: Path):
     with listening(tmp_path) as station:
         store(station.port, Raw.of(builders.radiograph(RequestAttributesSequence=[item])))
         assert studies(station)[0].ordered_priority == "STAT"
+
+
+def test_a_database_that_is_away_is_answered_with_a_failure_and_the_second_try_is_kept_once(tmp_path: Path):
+    with listening(tmp_path) as station:
+        execute(station, "ALTER TABLE instance RENAME TO away")
+        assert store(station.port, RAWS[0]) == [0x0110]
+        execute(station, "ALTER TABLE away RENAME TO instance")
+        assert instances(station) == []
+        assert store(station.port, RAWS[0]) == [0]
+    with listening(tmp_path) as station:
+        [row] = instances(station)
+        assert list(station.spool.files()) == [row.path]
+
+
+def execute(station: Station, statement: str) -> None:
+    with station.database.transaction() as session:
+        session.connection().execute(text(statement))
+
+
+def test_stopping_does_not_wait_for_a_caller_that_says_nothing(tmp_path: Path):
+    with listening(tmp_path, association_timeout_s=60.0) as station, \
+            socket.create_connection((HOST, station.port)) as silent:
+        wait_until(lambda: [t for t in threading.enumerate() if t.name.startswith("AcceptorThread")])
+        began = time.monotonic()
+        assert station.listener.stop()
+        assert time.monotonic() - began < 5
+        assert silent.recv(1) == b""
+
+
+def test_logs_hold_no_patient_data(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    broken = replace(RAWS[0], data=RAWS[0].data[:-1])
+    with caplog.at_level(logging.DEBUG), listening(tmp_path) as station:
+        store(station.port, *RAWS, broken)
+        wait_until(lambda: events(station))
+        trace = [event.text + str(event.data) for event in events(station)]
+    ours = [r.getMessage() + str(vars(r)) for r in caplog.records if r.name.startswith("firstlook")]
+    assert len(ours) > 3
+    for word in (str(SLICES[0].PatientName), str(SLICES[0].PatientID), "19600101"):
+        assert not any(word in line for line in (*ours, *trace))
