@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from service.domain.codes import NO_FINDING
 from service.domain.job import StudyState
 from service.domain.urgency import Urgency
 from service.store.tables import Study
@@ -80,14 +81,19 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
 
 
 def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
-    """Return every finding of a summary (`Assessment.summary`), those present first, then by probability."""
+    """Return the findings of a summary (`Assessment.summary`), those present first, then by probability.
+
+    A class that stands for "no finding" is left out: a model cannot call a study normal, it can only raise no flag.
+    """
     made = []
     for found in summary.get("findings", ()):
-        probability = float(found["probability"])
+        if found.get("code") == NO_FINDING.value:
+            continue
+        probability, threshold = float(found["probability"]), float(found["threshold"])
         made.append(Mark(
             name=words.humanised(found["name"]), side=found.get("laterality", "").lower(),
-            probability=f"{probability:.2f}", threshold=f"{float(found['threshold']):.2f}",
-            share=round(100 * probability), limit=round(100 * float(found["threshold"])),
+            probability=f"{probability:.2f}", threshold=f"{threshold:.2f}",
+            share=round(100 * probability), limit=round(100 * threshold),
             present=found["presence"] == "present", urgency=found.get("urgency", ""),
         ))
     return tuple(sorted(made, key=lambda mark: (not mark.present, -float(mark.probability))))

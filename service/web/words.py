@@ -10,7 +10,7 @@ from service.domain.job import DeliveryState, StudyState
 from service.errors import Reason
 from service.store.tables import Study
 
-_ACRONYMS = {"covid": "COVID", "ct": "CT", "ggo": "GGO", "hu": "HU", "ai": "AI", "sars": "SARS"}
+_ACRONYMS = {"covid": "COVID", "covid19": "COVID-19", "ct": "CT", "ggo": "GGO", "hu": "HU", "ai": "AI", "sars": "SARS"}
 
 
 @dataclass(frozen=True)

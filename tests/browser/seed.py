@@ -14,6 +14,7 @@ import numpy as np
 import uvicorn
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from service.domain import codes
 from service.domain.urgency import Urgency
 from service.metrics import Metrics
 from service.store.database import Database
@@ -26,9 +27,9 @@ SR_CLASS, SEG_CLASS = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.
 
 def finding(name: str, probability: float, threshold: float = 0.5, side: str = "", urgency: str = "") -> dict[str, Any]:
     """Return one finding as `Assessment.summary` writes it."""
-    return {"name": name, "presence": "present" if probability >= threshold else "absent",
-            "probability": probability, "threshold": threshold, "laterality": side,
-            "urgency": urgency if probability >= threshold else ""}
+    code = {"no_finding": codes.NO_FINDING, "pneumonia": codes.PNEUMONIA}.get(name, codes.COVID_19_PNEUMONIA)
+    return {"name": name, "code": code.value, "presence": "present" if probability >= threshold else "absent",
+            "probability": probability, "threshold": threshold, "laterality": side, "urgency": urgency}
 
 
 def summary(*findings: dict[str, Any], percent: float | None = None, ct: bool = False) -> dict[str, Any]:
@@ -93,7 +94,8 @@ def studies(now: float) -> list[Study]:
               state_reason="engine_failed", state_detail="CUDA out of memory", patient_name="Ferreira^Inês", **cxr),
         study(6, now, 7800, **done, patient_name="<script>alert(1)</script>^<b>Bold</b>", patient_id="<img src=x>&\"'",
               assessed_at=now - 7700, delivered_at=now - 7690, **hostile,
-              summary=summary(finding("pneumonia", 0.0821), finding("covid_pneumonia", 0.0143))),
+              summary=summary(finding("no_finding", 0.9036), finding("pneumonia", 0.0821, 0.5, "", "urgent"),
+                              finding("covid_pneumonia", 0.0143))),
         study(7, now, 5400, "not_assessed", delivery="delivered", state_reason="missing_slices",
               patient_name="Kowalska^Zofia", delivered_at=now - 5200),
         study(8, now, 3300, "not_assessed", delivery="pending", state_reason="lateral_view",

@@ -94,3 +94,11 @@ def test_findings_over_their_threshold_come_first() -> None:
 def test_the_extent_is_the_measurement_in_per_cent() -> None:
     assert extent(seed.summary(percent=12.34, ct=True)) == "Lung involved 12.3 %"
     assert extent({}) == ""
+
+
+def test_the_class_of_no_finding_is_no_finding() -> None:
+    study = seed.study(1, NOW, 0, "assessed", summary=seed.summary(
+        seed.finding("no_finding", 0.97), seed.finding("pneumonia", 0.02)))
+    assert [mark.name for mark in marks(study.summary)] == ["Pneumonia"]
+    assert ai_words(study).text == "No flag"
+    assert ai_words(study).more == "highest: Pneumonia 0.02 (threshold 0.50)"
