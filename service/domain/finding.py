@@ -112,7 +112,8 @@ class Assessment:
             "digest": self.bundle.digest,
             "findings": [
                 {
-                    "name": f.name, "code": f.code.value, "presence": str(f.presence), "probability": round(f.probability, 4),
+                    "name": f.name, "code": f.code.value, "presence": str(f.presence),
+                    "probability": round(f.probability, 4),
                     "threshold": f.threshold, "laterality": f.laterality.meaning if f.laterality else "",
                     "urgency": f.urgency,
                 }

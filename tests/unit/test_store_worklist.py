@@ -46,7 +46,7 @@ def test_the_place_is_that_of_the_waiting_job_of_the_current_revision(database: 
         session.flush()
         for study, deadline, state, revision, kind in (
             (studies[0], 50, "waiting", 2, "infer"), (studies[1], 40, "waiting", 2, "infer"),
-            (studies[2], 10, "leased", 2, "infer"), (studies[3], 90, "cancelled", 1, "infer"),
+            (studies[2], 10, "leased", 2, "infer"), (studies[3], 90, "waiting", 1, "infer"),
             (studies[0], 20, "cancelled", 1, "infer"), (studies[0], 5, "waiting", 2, "deliver"),
         ):
             session.add(Job(key=f"{study.id}-{deadline}", kind=kind, study_id=study.id or 0, revision=revision,
