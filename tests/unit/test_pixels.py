@@ -10,10 +10,12 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -282,6 +284,27 @@ def test_file_that_is_no_dicom_is_refused_and_a_missing_one_is_an_os_error(tmp_p
         decode(tmp_path / "c.dcm")
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("syntax", [*STREAMS, ExplicitVRLittleEndian])
+def test_damaged_file_is_read_or_refused_and_nothing_else(syntax: str, tmp_path: Path) -> None:
+    ds, truth = image(12)
+    if syntax in STREAMS:
+        compressed(ds, syntax, STREAMS[syntax](truth))
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    whole = np.frombuffer((tmp_path / "a.dcm").read_bytes(), np.uint8)
+    random, outcomes = np.random.default_rng(3), set()
+    for _ in range(150):
+        content = whole.copy()
+        for place in random.integers(132, min(len(whole), 2200), random.integers(1, 5)):
+            content[place] = random.integers(256)
+        (tmp_path / "b.dcm").write_bytes(content[:random.integers(200, len(whole))] if random.random() < 0.2 else content)
+        try:
+            outcomes.add(decode(tmp_path / "b.dcm").ndim)
+        except UnusableStudy as error:
+            outcomes.add(error.reason)
+    assert {Reason.INVALID_PIXEL_DESCRIPTION, Reason.UNREADABLE_PIXELS} <= outcomes
+
+
 def refusal(ds: FileDataset) -> Reason:
     with pytest.raises(UnusableStudy) as caught:
         decode(ds)
@@ -290,8 +313,6 @@ def refusal(ds: FileDataset) -> Reason:
 
 def through(ds: FileDataset, folder: Path, tool: str, *options: str) -> FileDataset:
     """Let DCMTK compress a data set."""
-    from pydicom import dcmread
-
     if not (DCMTK / tool).exists():
         pytest.skip(f"{tool} of DCMTK is not installed")
     ds.save_as(folder / "in.dcm", enforce_file_format=True)
