@@ -175,7 +175,7 @@ def _study_limitations(header: Header) -> list[str]:
     years = _age_years(header)
     if years is not None and years < 18:
         notes.append("the patient is under 18; the model's figures are for adults unless its card says otherwise")
-    if header.lossy_image_compression == "01":
+    if header.modality == "CT" and header.lossy_image_compression == "01":
         notes.append("the image has been lossy compressed")
     return notes
 

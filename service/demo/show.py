@@ -52,7 +52,7 @@ def worklist_table(studies: Sequence[dict[str, Any]]) -> Table:
                  if f["presence"] == "present"]
         table.add_row(
             str(place), Text(urgency, _COLOURS.get(urgency, "")), Text(f"▲ {study['flag']}" if study["flag"] else "no flag"),
-            ", ".join(found) or study["state_sentence"], study["modality"], study["urgency"], study["order_reason"],
+            ", ".join(found) or study["state_sentence"] or "nothing over its threshold", study["modality"], study["urgency"], study["order_reason"],
             study["state"].replace("_", " "), study["delivery"])
     return table
 
