@@ -23,6 +23,7 @@ from service.receive.transport import BoundedBuffer, Handlers, Server, end
 from service.store.intake import Intake
 
 SUCCESS = 0x0000
+_IMAGES = frozenset(("stored", "duplicate", "quarantined"))
 _log = logs.get("receive.listener")
 
 
@@ -59,7 +60,6 @@ class Listener:
             (evt.EVT_REJECTED, self._on_limit), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
         self._server = Server(self._policy, contexts(), handlers, ended=self._on_ended, answered=self._ledger.end_store)
         self._server.start()
-        _log.info("listening", extra={"host": self._policy.host, "port": self.port, "ae_title": self._policy.ae_title})
 
     def stop(self, timeout_s: float = 10.0) -> bool:
         """Close the port and end every association, none in the middle of a store; False when time ran out first."""
@@ -152,21 +152,33 @@ class Listener:
         closed = self._ledger.close(association)
         if closed is None:
             return
-        self._metrics.associations_open.dec()
         if not association.is_released:
             self._metrics.associations.labels("aborted").inc()
-        ending = "association released" if association.is_released else "association aborted"
         for study_instance_uid, counts in closed.studies.items():
-            self._trace(closed, study_instance_uid, counts, ending)
+            if counts.keys() & _IMAGES:
+                self._trace(closed, study_instance_uid, counts, _ending(association))
+        self._metrics.associations_open.dec()
 
     def _trace(self, closed: Closed, study_instance_uid: str, counts: dict[str, int], ending: str) -> None:
-        text = f"{counts.get('stored', 0)} images received, {counts.get('duplicate', 0)} duplicates; {ending}"
+        text = (f"{_number(counts, 'stored', 'image')} received from {closed.calling_aet}, "
+                f"{_number(counts, 'duplicate', 'duplicate')}; {ending}")
         if counts.get("quarantined"):
             text += f"; {counts['quarantined']} set aside: {Reason.CHANGED_DUPLICATE.sentence}"
         try:
             self._intake.trace(study_instance_uid, "receive", text, {"calling_aet": closed.calling_aet, **counts})
         except FirstlookError as error:
             _log.error("the trace could not be written", extra={"reason": error.reason, "detail": error.detail})
+
+
+def _ending(association: Association) -> str:
+    if association.is_released:
+        return "association released"
+    return "association aborted by this service" if association._sent_abort else "association aborted by the peer"
+
+
+def _number(counts: dict[str, int], outcome: str, noun: str) -> str:
+    count = counts.get(outcome, 0)
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _data_set(buffer: BoundedBuffer | None) -> BoundedBuffer:

@@ -117,8 +117,7 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
     def recv(self, nr_bytes: int) -> bytearray:
         """Read that many bytes; fewer when the peer closes, too many are asked for, or the time is up."""
         established = self.assoc.is_established
-        limit = self._policy.max_pdu_bytes if established else _NEGOTIATION_BYTES
-        if nr_bytes > max(limit, _NEGOTIATION_BYTES):
+        if nr_bytes > max(_NEGOTIATION_BYTES, self._policy.max_pdu_bytes if established else 0):
             _log.warning("PDU longer than agreed; the connection is closed", extra={"pdu_bytes": nr_bytes})
             return bytearray()
         deadline = time.monotonic() + (

@@ -78,7 +78,7 @@ def test_a_second_copy_of_a_study_changes_nothing(tmp_path: Path):
         assert studies(station)[0].model_dump() == before
         assert len(instances(station)) == len(list(station.spool.files())) == 6
         wait_until(lambda: len(events(station)) == 2)
-        assert events(station)[1].text == "0 images received, 6 duplicates; association released"
+        assert events(station)[1].text == "0 images received from MODALITY, 6 duplicates; association released"
 
 
 def test_a_changed_copy_is_set_aside_and_answered_with_success(tmp_path: Path):
@@ -98,7 +98,7 @@ def test_the_trace_tells_what_an_association_brought(tmp_path: Path):
     with listening(tmp_path) as station:
         store(station.port, *RAWS, RAWS[0])
         [event] = wait_until(lambda: events(station))
-        assert event.text == "6 images received, 1 duplicates; association released"
+        assert event.text == "6 images received from MODALITY, 1 duplicate; association released"
         assert event.data == {"calling_aet": "MODALITY", "stored": 6, "duplicate": 1}
 
 
@@ -130,10 +130,26 @@ def test_an_association_that_breaks_off_keeps_what_was_acknowledged_and_says_so(
                 link.association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
                 wait_until(lambda: not link.association.is_established)
         [event] = wait_until(lambda: events(station))
-        assert event.text == "1 images received, 0 duplicates; association aborted"
+        assert event.text == "1 image received from MODALITY, 0 duplicates; association aborted by the peer"
         assert station.counted("firstlook_associations_total", outcome="aborted") == 1
         assert station.listener.open_studies() == frozenset()
         assert len(instances(station)) == 1
+
+
+def test_a_caller_that_falls_silent_is_aborted_by_this_service(tmp_path: Path):
+    with listening(tmp_path, idle_timeout_s=0.5) as station, \
+            Link(station.port, [(RAWS[0].sop_class_uid, ExplicitVRLittleEndian)]) as link:
+        link.store(RAWS[0])
+        assert wait_until(lambda: events(station))[0].text.endswith("association aborted by this service")
+        wait_until(lambda: not link.association.is_established)
+
+
+def test_an_association_with_results_only_leaves_no_line_about_images(tmp_path: Path):
+    with listening(tmp_path) as station:
+        store(station.port, RAWS[0])
+        store(station.port, result())
+        wait_until(lambda: station.counted("firstlook_associations_open") == 0)
+        assert sorted("image" in event.text for event in events(station)) == [False, True]
 
 
 def test_own_results_that_come_back_are_accepted_and_not_kept(tmp_path: Path):
@@ -306,6 +322,6 @@ def test_logs_hold_no_patient_data(tmp_path: Path, caplog: pytest.LogCaptureFixt
         wait_until(lambda: events(station))
         trace = [event.text + str(event.data) for event in events(station)]
     ours = [r.getMessage() + str(vars(r)) for r in caplog.records if r.name.startswith("firstlook")]
-    assert len(ours) > 3
+    assert len(ours) > 2
     for word in (str(SLICES[0].PatientName), str(SLICES[0].PatientID), "19600101"):
         assert not any(word in line for line in (*ours, *trace))
