@@ -61,11 +61,15 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 
 
 class CtSampler:
-    """Draws augmented slices: cases evenly by the square root of their size, `lung_share` of them from the lung set."""
+    """Draws augmented slices: cases evenly by the square root of their size, `lung_share` of them from the lung set.
+
+    belly: whether filled lungs and streaks are among them; set by the training loop.
+    """
 
     def __init__(self, data: CtSet, parameters: dict[str, Any], lung_share: float, seed: int) -> None:
         self.data, self.parameters, self.lung_share = data, parameters, lung_share
         self.random = np.random.default_rng(seed)
+        self.belly = False
         self.cases = sorted(data.lesion_grey)
         weights = np.sqrt([len(data.lesion_grey[c]) for c in self.cases])
         self.weights = weights / weights.sum()
@@ -86,8 +90,13 @@ class CtSampler:
         random = self.random
         place = random.integers(len(self.data.lung_hu))
         hu, labels = self.data.lung_hu[place], self.data.lung_labels[place].copy()
-        if (labels > 0).sum() > 500 and random.random() < 0.3:
+        drawn = random.random()
+        if (labels > 0).sum() > 500 and drawn < 0.3:
             hu, labels = paint_opacities(hu, labels, random)
+        elif self.belly and drawn < 0.5:
+            hu, labels = fill_lungs(hu, labels, random), np.zeros_like(labels)
+        if self.belly and random.random() < 0.15:
+            hu = hu + streaks(hu.shape[0], random)
         if random.random() < 0.3:
             hu = hu + random.normal(0, random.uniform(5, 60), hu.shape).astype(np.float32)
         if random.random() < 0.5:
@@ -97,7 +106,7 @@ class CtSampler:
             clahe_clip_limit=random.uniform(4.0, 9.0),
         )
         grey = run_steps(hu, tuple(ct.STEPS), ct.STEPS, varied)
-        if (labels == 2).sum() == 0 and random.random() < 0.25:
+        if (labels == 1).any() and not (labels == 2).any() and random.random() < 0.3:
             grey, labels = transplant(grey, labels, *self._lesion(), random)
         return grey, labels
 
@@ -119,6 +128,35 @@ def paint_opacities(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: 
     raised = cv2.GaussianBlur(painted - hu, (0, 0), 1.5) > 80
     labels[lung & raised] = 2
     return painted.astype(np.float32), labels
+
+
+def fill_lungs(
+    hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Fill the lungs with fat, soft tissue and a little bowel gas: a slice of the belly, which holds no lung.
+
+    hu: (y, x) float32, HU; labels: 0, 1 lung. The sets hold hardly a slice below the lungs, and every CT does.
+    """
+    inside = cv2.GaussianBlur(cv2.dilate((labels > 0).astype(np.float32), np.ones((5, 5))), (0, 0), 1.0)
+    noise = [cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(4, 14))
+             for _ in range(2)]
+    organ, gas = (plane / plane.std() for plane in noise)
+    edge = random.uniform(-1.5, 1.5)
+    tissue = np.where(organ > edge, random.uniform(20, 150), random.uniform(-130, -70))
+    if random.random() < 0.6:
+        tissue = np.where((gas > random.uniform(1.2, 2.2)) & (organ > edge - 0.7), random.uniform(-1000, -500), tissue)
+    tissue = cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), random.uniform(0.6, 1.5))
+    grain = random.normal(0, random.uniform(5, 25), hu.shape)
+    return (hu + inside * (tissue + grain - hu)).astype(np.float32)
+
+
+def streaks(side: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return streaks of noise along one direction, as arms and shoulders cause: (side, side) float32, HU."""
+    noise = random.normal(size=(2 * side, 2 * side)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=random.uniform(15, 40), sigmaY=random.uniform(0.6, 1.5))
+    turn = cv2.getRotationMatrix2D((float(side), float(side)), random.uniform(-30, 30), 1.0)
+    middle = cv2.warpAffine(noise, turn, (2 * side, 2 * side))[side // 2:side // 2 + side, side // 2:side // 2 + side]
+    return middle / middle.std() * np.float32(random.uniform(8, 45))
 
 
 def transplant(

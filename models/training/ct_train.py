@@ -46,6 +46,7 @@ def train(recipe: dict[str, Any], data: Path, out: Path, fold: int) -> Path:
         load(data, fold, held_out=False), recipe["parameters"], settings["lung_share"], settings["seed"] + first,
     )
     for step in range(first, settings["steps"]):
+        sampler.belly = step >= settings["belly_from_step"]
         grey, labels = sampler.batch(settings["batch"])
         images = torch.from_numpy(grey).contiguous(memory_format=torch.channels_last)
         network.train()
