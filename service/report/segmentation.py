@@ -77,7 +77,7 @@ def segmentation(context: Context, sources: Sequence[Dataset], geometry: VolumeG
     made = _BitSegmentation(
         source_images=stand_ins, pixel_array=found.masks, segmentation_type="BINARY",
         segment_descriptions=[describe(s, context) for s in found.segments],
-        transfer_syntax_uid=ExplicitVRLittleEndian, omit_empty_frames=True, pixel_measures=_measures(geometry),
+        transfer_syntax_uid=ExplicitVRLittleEndian, omit_empty_frames=True,
         content_label="LUNG_AI", content_description=DISCLAIMER, content_creator_name=f"{MANUFACTURER}^",
         manufacturer=MANUFACTURER, manufacturer_model_name=context.equipment.model_name,
         software_versions=context.equipment.software_version, device_serial_number=context.equipment.serial_number,
@@ -93,7 +93,8 @@ def segmentation(context: Context, sources: Sequence[Dataset], geometry: VolumeG
 
 
 def grid(sources: Sequence[Dataset], geometry: VolumeGeometry) -> list[Dataset]:
-    """Return stand-ins for CT slices with their plane geometry; the orientation is that of the first, exactly.
+    """Return stand-ins for CT slices with their plane geometry; the orientation is that of the first, exactly,
+    and the distance between slices that of the positions, for both attributes are often slightly or wholly wrong.
 
     Raises: UnusableStudy for multi-frame images and for images without position or frame of reference.
     """
@@ -109,6 +110,7 @@ def grid(sources: Sequence[Dataset], geometry: VolumeGeometry) -> list[Dataset]:
                 stand_in.add(source[keyword])
         stand_in.add(sources[0]["ImageOrientationPatient"])
         stand_in.SliceThickness = f"{_thickness_mm(source, geometry):.6g}"
+        stand_in.SpacingBetweenSlices = f"{geometry.spacing_mm[0]:.8g}"
         made.append(stand_in)
     return made
 
@@ -135,12 +137,6 @@ def _algorithm(equipment: Equipment) -> hd.AlgorithmIdentificationSequence:
         name=equipment.model_name, version=equipment.software_version, source=MANUFACTURER,
         family=concept(codes.ARTIFICIAL_INTELLIGENCE),
     )
-
-
-def _measures(geometry: VolumeGeometry) -> hd.PixelMeasuresSequence:
-    between, row, column = geometry.spacing_mm
-    return hd.PixelMeasuresSequence(
-        pixel_spacing=(row, column), slice_thickness=between, spacing_between_slices=between)
 
 
 def _thickness_mm(source: Dataset, geometry: VolumeGeometry) -> float:

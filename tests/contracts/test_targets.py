@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -213,8 +214,11 @@ def test_a_peer_that_stalls_ends_by_time_out(running, target_at, files):
 def test_a_peer_that_stops_reading_in_the_middle_ends_by_time_out(running, target_at, tmp_path):
     large = builders.radiograph(sop_class="CR", size=4096)
     (path,) = builders.write([large], tmp_path)
-    with stopping_relay(running().port, after_bytes=1_000_000) as port, pytest.raises(PeerUnavailable):
-        target_at(port).send([path])
+    with stopping_relay(running().port, after_bytes=1_000_000) as port:
+        began = time.monotonic()
+        with pytest.raises(PeerUnavailable):
+            target_at(port).send([path])
+        assert time.monotonic() - began < 15
 
 
 def test_a_peer_that_accepts_tcp_and_says_nothing_ends_by_time_out(target_at, files):

@@ -41,6 +41,12 @@ def test_where_it_matters_the_picture_is_coloured_there_and_only_there():
     np.testing.assert_array_equal(coloured, saliency > 0)
 
 
+def test_a_trace_of_saliency_is_not_coloured():
+    grey = np.full((200, 300), 0.5, np.float32)
+    shown = inside(blended(grey, np.full_like(grey, 0.1)), grey)
+    assert len(np.unique(shown)) == 1
+
+
 @pytest.mark.parametrize("shape", [(2500, 2048), (300, 400), (40, 30), (3000, 900)])
 def test_the_longest_side_is_bounded_and_the_ratio_is_kept(shape):
     picture = blended(np.zeros(shape, np.float32), np.zeros(shape, np.float32))

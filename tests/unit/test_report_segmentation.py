@@ -59,8 +59,9 @@ def test_an_empty_segment_is_left_out_and_the_others_are_numbered_without_gaps()
 
 def test_bits_that_belong_to_no_segment_are_not_written():
     drawing = masks(6, 32)
-    _, planes = seg_of(builders.ct_series(slices=6, size=32), drawing | np.uint8(0x80))
+    seg, planes = seg_of(builders.ct_series(slices=6, size=32), drawing & np.uint8(3) | np.uint8(0x80))
     np.testing.assert_array_equal(planes[..., 0], drawing & 1)
+    assert seg.SegmentsOverlap == "NO"
 
 
 def test_slices_in_descending_order_keep_their_masks():
@@ -88,6 +89,12 @@ def test_segments_are_described_by_code_side_colour_and_algorithm():
 def test_a_slice_thickness_that_lies_does_not_change_the_spacing():
     sources = builders.ct_series(slices=6, size=32, SliceThickness=99, SpacingBetweenSlices=-1)
     seg, _ = seg_of(sources, masks(6, 32))
+    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 5.0
+
+
+def test_a_missing_slice_does_not_take_the_spacing_away():
+    sources = [s for k, s in enumerate(builders.ct_series(slices=8, size=32)) if k != 4]
+    seg, _ = seg_of(sources, masks(7, 32))
     assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 5.0
 
 
