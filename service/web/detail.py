@@ -12,6 +12,7 @@ from service.web import words
 from service.web.rows import Mark, Row, marks, row
 
 _KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)"}
+_UNITS = {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}
 _IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _TIMES = ("first_received_at", "last_received_at", "completed_at", "deadline_at", "started_at", "assessed_at",
           "delivered_at")
@@ -53,7 +54,6 @@ class Measured:
     name: str
     value: str
     unit: str
-    segment: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def detail(page: StudyPage, now: float, patient_names: str, pictures: frozenset[
         digest=str(summary.get("digest", "")),
         findings=marks(summary),
         measurements=tuple(
-            Measured(words.humanised(m["name"]), f"{m['value']:g}", _unit(m["unit"]), words.humanised(m["segment"]))
+            Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))
             for m in summary.get("measurements", ())),
         limitations=tuple(summary.get("limitations", ())),
         objects=tuple(_object(page, result, now, pictures) for result in page.results),
@@ -174,5 +174,6 @@ def _job(job: Job) -> tuple[str, str, str]:
     return title, f"{job.state}{parked}", ": ".join(t for t in (why.rstrip("."), job.detail) if t) or tries
 
 
-def _unit(code: str) -> str:
-    return {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}.get(code, code)
+def _number(value: float, unit: str) -> str:
+    """Write a value with one decimal; a score without a unit as it is."""
+    return f"{value:g}" if unit == "1" else f"{value:.1f}"

@@ -16,6 +16,7 @@ from pydicom.pixels import iter_pixels, pixel_array
 _LONGEST_PX = 1600
 _TILE_PX = 448
 _TILES = 6
+_LEGEND_PX = 32
 _LUNG_WINDOW_HU = (-1350.0, 150.0)
 
 Picture = NDArray[np.uint8]
@@ -59,7 +60,7 @@ def montage(spool_dir: Path, result: Path, sources: Mapping[str, str]) -> bytes:
     blank = np.zeros_like(tiles[0])
     tiles += [blank] * (-len(tiles) % columns)
     lines = [np.hstack(tiles[at:at + columns]) for at in range(0, len(tiles), columns)]
-    return _png(np.vstack(lines))
+    return _png(np.vstack([*lines, _legend(seg, columns * _TILE_PX)]))
 
 
 def _key_slices(seg: Any, result: Path) -> list[tuple[str, list[int]]]:
@@ -93,8 +94,19 @@ def _tile(seg: Any, result: Path, source: Path, frames: list[int]) -> Picture:
         segment = next(s for s in seg.SegmentSequence if s.SegmentNumber == _segment_number(group))
         mask = cv2.resize(pixel_array(result, index=frame), size, interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(tile, outlines, -1, _colour(segment), 1, cv2.LINE_AA)
+        cv2.drawContours(tile, outlines, -1, _colour(segment), 2, cv2.LINE_AA)
     return np.asarray(tile, np.uint8)
+
+
+def _legend(seg: Any, width_px: int) -> Picture:
+    """Return a line with the label of each segment in its colour, and the notice."""
+    line = np.zeros((_LEGEND_PX, width_px, 3), np.uint8)
+    labels = [(str(segment.SegmentLabel), _colour(segment)) for segment in seg.SegmentSequence]
+    at = 8
+    for text, colour in [*labels, ("Research use only", (200, 200, 200))]:
+        cv2.putText(line, text, (at, _LEGEND_PX - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1, cv2.LINE_AA)
+        at += cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)[0][0] + 24
+    return line
 
 
 def _colour(segment: Any) -> tuple[int, int, int]:

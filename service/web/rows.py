@@ -67,7 +67,7 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
         marks=tuple(mark for mark in marks(study.summary) if mark.present),
         ai=ai_words(study),
         extent=extent(study.summary),
-        name=words.person(study.patient_name, patient_names),
+        name=words.called(study, patient_names),
         about=words.about_patient(study, patient_names),
         modality=study.modality or study.kind.upper(),
         description=study.study_description or "No description",

@@ -12,6 +12,8 @@ from service.store.tables import Study
 
 _ACRONYMS = {"covid": "COVID", "covid19": "COVID-19", "ct": "CT", "ggo": "GGO", "hu": "HU", "ai": "AI", "sars": "SARS"}
 
+NO_NAME = "No name"
+
 
 @dataclass(frozen=True)
 class Said:
@@ -87,14 +89,20 @@ def person(name: str, how: str) -> str:
     group = next((g for g in name.split("=") if g.strip(" ^")), "")
     family, given, middle, *_ = ([part.strip() for part in group.split("^")] + [""] * 3)
     if how == "initials":
-        return " ".join(f"{part[0].upper()}." for part in (family, given) if part) or "No name"
+        return " ".join(f"{part[0].upper()}." for part in (family, given) if part) or NO_NAME
     rest = " ".join(part for part in (given, middle) if part)
-    return ", ".join(part for part in (family, rest) if part) or "No name"
+    return ", ".join(part for part in (family, rest) if part) or NO_NAME
+
+
+def called(study: Study, how: str) -> str:
+    """Say whom a study is of: the name as `person` writes it; the patient ID where there is no name to show."""
+    said = person(study.patient_name, how)
+    return study.patient_id if said == NO_NAME and how == "full" and study.patient_id else said
 
 
 def about_patient(study: Study, how: str) -> str:
     """Say the patient's ID, sex and age as far as `how` (full, initials, hidden) lets them be shown."""
-    facts = [study.patient_id] if how == "full" else []
+    facts = [study.patient_id] if how == "full" and called(study, how) != study.patient_id else []
     if how != "hidden":
         facts += [study.patient_sex, _age(study.patient_birth_date, study.study_date)]
     return " · ".join(fact for fact in facts if fact)

@@ -166,8 +166,10 @@ def test_a_list_that_is_no_longer_fresh_says_so(desk: Desk) -> None:
     desk.tab.call("Network.enable")
     desk.tab.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
     desk.tab.wait("document.getElementById('status').innerText.startsWith('No answer: this list is of')")
+    assert desk.tab.ask("document.getElementById('status').classList.contains('lost')")
     desk.tab.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     desk.tab.wait("document.getElementById('status').innerText.startsWith('Updated')")
+    assert not desk.tab.ask("document.getElementById('status').classList.contains('lost')")
 
 
 def test_the_theme_is_dark_until_the_reader_chooses_and_then_kept(desk: Desk) -> None:

@@ -102,3 +102,11 @@ def test_the_class_of_no_finding_is_no_finding() -> None:
     assert [mark.name for mark in marks(study.summary)] == ["Pneumonia"]
     assert ai_words(study).text == "No flag"
     assert ai_words(study).more == "highest: Pneumonia 0.02 (threshold 0.50)"
+
+
+def test_without_a_name_the_patient_id_takes_its_place_unless_it_is_hidden() -> None:
+    study = seed.study(1, NOW, 0, "assessed", patient_sex="", patient_birth_date="")
+    assert (words.called(study, "full"), words.about_patient(study, "full")) == ("P000001", "")
+    assert (words.called(study, "initials"), words.called(study, "hidden")) == ("No name", "Name hidden")
+    study.patient_id = ""
+    assert words.called(study, "full") == "No name"
