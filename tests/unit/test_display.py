@@ -134,6 +134,11 @@ def test_padding_is_black_and_does_not_shift_the_percentiles() -> None:
     assert shown[40, 0] == pytest.approx(1, abs=0.02) and shown[40, 62] == pytest.approx(0, abs=0.02)
 
 
+def test_bright_padding_is_black_too() -> None:
+    shown = grey(ramp(PixelPaddingValue=4095))
+    assert (shown[:, -1] == 0).all() and (shown[:, -2] > 0.9).all()
+
+
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
 def test_colour_that_is_grey_is_accepted_and_real_colour_refused(photometric: str) -> None:
     ds = coloured(photometric, tint=0)

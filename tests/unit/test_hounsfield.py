@@ -74,6 +74,16 @@ def test_padding_is_air_whether_declared_signed_or_unsigned(representation: int,
     assert (hu[:, 0, :40] == -1024).all() and np.array_equal(hu[:, 1:], truth()[:, 1:])
 
 
+def test_padding_declared_unsigned_is_found_among_signed_values(tmp_path: Path) -> None:
+    made = series(PixelRepresentation=1, RescaleIntercept=0)
+    for ds in made:
+        hu = np.frombuffer(ds.PixelData, "<i2") - 1024
+        hu[:40] = -500
+        ds.PixelData = hu.astype("<i2").tobytes()
+        ds.add_new("PixelPaddingValue", "US", 65536 - 500)
+    assert (load(made, tmp_path).hu[:, 0, :40] == -1024).all()
+
+
 def test_padding_may_be_a_range(tmp_path: Path) -> None:
     made = series()
     for ds in made:

@@ -16,6 +16,7 @@ from service.errors import EngineUnavailable, Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
 from service.infer.ct import CtTransform, assess_ct, study_probability
 from service.infer.engine import Engine
+from service.infer.extent import tally, zone_score
 from tests.builders import Sphere, phantom_hu
 from tests.tiny_bundles import threshold_ct
 
@@ -154,6 +155,26 @@ def test_scan_that_cuts_the_lungs_gets_a_limitation_and_no_score(assess) -> None
     assert assessment.limitations[0] == "given"
     assert assessment.limitations[1].startswith("incomplete coverage: the lungs are cut at the top of the scan")
     assert "severity score" not in measured(assessment)
+
+
+def test_cut_end_is_named_by_the_patient_not_by_the_order(assess) -> None:  # type: ignore[no-untyped-def]
+    volume = volume_of(RIGHT_LUNG, LEFT_LUNG, slices=30)
+    down = replace(volume.geometry, orientation=(-1, 0, 0, 0, 1, 0), normal=(0, 0, -1))
+    text, = assess(CtVolume(np.ascontiguousarray(volume.hu[:, :, ::-1]), down)).limitations
+    assert "cut at the bottom of the scan" in text
+
+
+@pytest.mark.parametrize("percent, score", [
+    (0, 0), (0.1, 1), (4.9, 1), (5, 2), (25, 2), (25.1, 3), (49.9, 3), (50, 4), (75, 4), (75.1, 5), (100, 5),
+])
+def test_zone_score_by_its_limits(percent: float, score: int) -> None:
+    assert zone_score(percent) == score
+
+
+def test_missing_slice_does_not_lose_its_volume() -> None:
+    masks = np.ones((4, 10, 10), np.uint8)
+    found = tally(masks, np.full(masks.shape, -850, np.float32), (0, 5, 15, 20), (5, 2, 2), ascends=True)
+    assert found.ml(bits=1) == pytest.approx(100 * 4 * (5 + 7.5 + 7.5 + 5) / 1000, rel=0.1)
 
 
 def test_one_lung_is_named_by_the_middle_of_the_body(assess) -> None:  # type: ignore[no-untyped-def]

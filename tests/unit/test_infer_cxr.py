@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,15 @@ def test_nothing_over_a_threshold_is_no_finding(assess) -> None:  # type: ignore
     found = by_name(assess(images(0.3)))
     assert [f.presence for f in found.values()] == [Presence.PRESENT, Presence.ABSENT, Presence.ABSENT]
     assert found["no_finding"].code == codes.NO_FINDING and found["no_finding"].urgency == ""
+
+
+def test_no_finding_is_absent_beside_a_finding_however_sure_it_is(tmp_path: Path) -> None:
+    manifest = brightness_cxr(tmp_path)
+    outputs = tuple(replace(o, threshold=0.2) for o in manifest.outputs)
+    engine = Engine(Catalogue.load(tmp_path), "cpu", threads=1)
+    found = by_name(assess_cxr(images(0.3), engine, replace(manifest, outputs=outputs), HALVED))
+    assert found["no_finding"].probability == pytest.approx(0.7) and found["no_finding"].presence is Presence.ABSENT
+    assert found["pneumonia"].presence is Presence.PRESENT
 
 
 def test_no_finding_needs_every_image_and_the_worst_image_is_named(assess) -> None:  # type: ignore[no-untyped-def]
