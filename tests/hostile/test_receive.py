@@ -229,15 +229,18 @@ def test_random_damage_to_the_command(tmp_path: Path):
             assert echo_accepted(talk(station, associate_request(abstract_syntax=ct), bytes(damaged)))
 
 
-def test_a_command_set_without_end(tmp_path: Path):
-    part = struct.pack(">LBB", 100_002, 1, 1) + bytes(100_000)
-    pdu = struct.pack(">BBL", 4, 0, len(part)) + part
-    with besieged(tmp_path, idle_timeout_s=1.0) as station, \
-            socket.create_connection((HOST, station.port), timeout=20) as connection:
-        connection.sendall(associate_request())
-        assert echo_accepted(connection.recv(65536))
-        for _ in range(50):
-            connection.sendall(pdu)
+@pytest.mark.parametrize(("padding", "answered"), [(1000, True), (100_000, False)])
+def test_a_command_set_of_absurd_size_is_not_answered(tmp_path: Path, padding: int, answered: bool):
+    """A C-ECHO-RQ that is right but for an element of padding (PS3.7 9.3.5)."""
+    command = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in (
+        (0x0002, b"1.2.840.10008.1.1\0"), (0x0100, b"\x30\0"), (0x0110, b"\1\0"), (0x0800, b"\1\1"),
+        (0x0901, bytes(padding))))
+    command = struct.pack("<HHLL", 0, 0, 4, len(command)) + command
+    fragment = struct.pack(">LBB", len(command) + 2, 1, 3) + command
+    with besieged(tmp_path, idle_timeout_s=1.0) as station:
+        answer = talk(station, associate_request(), struct.pack(">BBL", 4, 0, len(fragment)) + fragment)
+        assert echo_accepted(answer)
+        assert (b"\x30\x80" in answer) is answered
 
 
 def echo_accepted(answer: bytes) -> bool:
