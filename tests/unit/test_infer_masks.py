@@ -84,8 +84,9 @@ def test_holes_are_filled_up_to_an_area_and_notches_are_left() -> None:
     filled = without_holes(mask, 9)
     assert filled[10:13, 10:13].all() and not filled[18:28, 18:28].any() and not filled[5:9, 20:22].any()
     assert without_holes(np.zeros((4, 4), np.bool_), 9).sum() == 0
-    corner = np.tri(4, dtype=np.bool_)
-    assert np.array_equal(without_holes(corner, 900), corner)
+    pierced = np.tri(12, dtype=np.bool_)
+    pierced[8, 3] = False
+    assert np.array_equal(without_holes(pierced, 900), np.tri(12, dtype=np.bool_))
 
 
 def test_specks_are_removed_by_their_number_of_voxels() -> None:
