@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.prepare import ct
 from service.prepare.arguments import run_steps
@@ -54,8 +55,6 @@ def load(data: Path, fold: int, held_out: bool) -> CtSet:
 def read_grey(path: Path) -> NDArray[np.uint8]:
     """Read an image as it is stored: (y, x) uint8 grey values, or the indices of an indexed PNG."""
     if path.suffix == ".png":
-        from PIL import Image
-
         return np.asarray(Image.open(path)).astype(np.uint8)
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
