@@ -56,7 +56,8 @@ def brightness_cxr(folder: Path, name: str = "tiny-cxr", channels: int = 1) -> M
         [_tensor("probabilities", ["n", 3]), _tensor("activation", ["n", 3, "h", "w"])],
         [*(numpy_helper.from_array(np.array(v, np.float32), k) for k, v in constants.items()),
          numpy_helper.from_array(np.array([1], np.int64), "axis")])
-    return _bundle(folder / name, graph, "cxr-classification", "[parameters]\nmargin_fraction = 0.0\nsaliency_floor = 0.001\n" + _outputs(
+    parameters = "[parameters]\nmargin_fraction = 0.0\nsaliency_floor = 0.001\n"
+    return _bundle(folder / name, graph, "cxr-classification", parameters + _outputs(
         ("no_finding", "NO_FINDING", 0.5, None), ("pneumonia", "PNEUMONIA", 0.5, "urgent"),
         ("covid19", "COVID_19_PNEUMONIA", 0.2, "stat")))
 
