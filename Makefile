@@ -48,6 +48,7 @@ lock:
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres -o requirements/cpu.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres -o requirements/gpu.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres -o requirements/dev.lock
+	echo 'setuptools>=77' | $(subst pyproject.toml,-,$(UV)) --universal --python-version 3.11 --generate-hashes -o requirements/build.lock
 	$(UV) --python-version 3.11 --extra cpu --extra train -o requirements/train.lock
 
 clean:

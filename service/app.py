@@ -163,7 +163,7 @@ class App:
     def _start_web(self) -> None:
         web = self.settings.web
         style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
-                         version=__version__)
+                         version=__version__, limit=web.max_rows, window_s=web.window_h * 3600)
         picture = partial(montage, self.data_dir / "spool")
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
         config = uvicorn.Config(app, host=web.host, port=web.port, log_config=None, access_log=False, lifespan="off")

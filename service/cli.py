@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (InvalidSettings, InvalidManifest) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except KeyboardInterrupt:
+        return 130
     except (FirstlookError, OSError) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -145,6 +145,8 @@ class Web(_Section):
                               "Required when host is not loopback.")
     patient_names: str = Field("full", pattern="^(full|initials|hidden)$", description="How names are shown.")
     refresh_s: int = Field(5, ge=1, le=300, description="The page asks for news this often, seconds.")
+    window_h: float = Field(48.0, gt=0, le=8760, description="Studies without a new image for longer are left out, hours.")
+    max_rows: int = Field(300, ge=1, le=5000, description="Most studies on the page.")
 
 
 class Store(_Section):

@@ -18,7 +18,7 @@ from service.domain.job import DeliveryState, StudyState
 from service.settings import Settings
 from service.store.tables import Event, Job, ResultObject, Study
 from tests.builders import write
-from tests.peers import HOST, ScriptedPacs, wait_until
+from tests.peers import HOST, Orthanc, ScriptedPacs, wait_until
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 
 ENDED = (StudyState.ASSESSED, StudyState.NOT_ASSESSED, StudyState.FAILED)
@@ -110,7 +110,7 @@ def hospital(folder: Path, pacs: ScriptedPacs | None = None, **sections: dict[st
             app.stop()
 
 
-def settings_for(folder: Path, pacs: ScriptedPacs, **sections: dict[str, Any]) -> Settings:
+def settings_for(folder: Path, pacs: ScriptedPacs | Orthanc, **sections: dict[str, Any]) -> Settings:
     """Return the settings of a test's service."""
     tree: dict[str, dict[str, Any]] = {
         "store": {"data_dir": folder / "data"},

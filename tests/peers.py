@@ -283,6 +283,10 @@ class Orthanc:
         """Return the JSON of a REST path, for example /studies."""
         return httpx.get(self.url + path, timeout=DEADLINE_S).raise_for_status().json()
 
+    def raw(self, path: str) -> bytes:
+        """Return the bytes of a REST path, for example of a file."""
+        return httpx.get(self.url + path, timeout=DEADLINE_S).raise_for_status().content
+
     def post(self, path: str, body: Any) -> Any:
         """Post JSON, or bytes as they are, and return the JSON of the answer."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.codes import Code
+from service.domain.codes import NO_FINDING, Code
 
 
 class Presence(StrEnum):
@@ -81,6 +81,7 @@ class Assessment:
     masks: (z, y, x) uint8 on the source grid in the order of the selection; segment n is the bit 1 << (n - 1), so
     segments may overlap (a lung holds its infection). None for radiographs.
     saliency: by SOP Instance UID, (y, x) float32 in 0..1 on the source pixel grid; empty for CT.
+    quality: of the images by technical checks (CID 7036); None: not judged.
     """
 
     bundle: BundleIdentity
@@ -90,6 +91,12 @@ class Assessment:
     segments: tuple[Segment, ...] = ()
     masks: NDArray[np.uint8] | None = None
     saliency: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    quality: Code | None = None
+
+    @property
+    def abnormal(self) -> tuple[Finding, ...]:
+        """The present findings other than "no finding", most probable first."""
+        return tuple(f for f in self.present if f.code != NO_FINDING)
 
     @property
     def present(self) -> tuple[Finding, ...]:
@@ -124,4 +131,5 @@ class Assessment:
                 for m in self.measurements
             ],
             "limitations": list(self.limitations),
+            "quality": self.quality.meaning if self.quality else "",
         }

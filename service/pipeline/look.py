@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from service.domain import codes
+from service.domain.codes import Code
 from service.domain.finding import Assessment
 from service.domain.manifest import Manifest
 from service.domain.study import Kind, RadiographImage, Selection
@@ -56,6 +58,8 @@ def _look_at_ct(line: Line, selection: Selection, paths: Sequence[Path], manifes
         assessment = assess_ct(
             volume, line.engine, manifest, transform, (*manifest.limitations, *selection.limitations),
             [h.sop_instance_uid for h in selection.headers])
+    said = (*selection.limitations, *(t for t in assessment.limitations if t.startswith("incomplete coverage")))
+    assessment = replace(assessment, quality=_quality(said))
     return Looked(assessment, [_without_pixels(p) for p in paths])
 
 
@@ -82,7 +86,14 @@ def _look_at_radiographs(line: Line, selection: Selection, paths: Sequence[Path]
     limitations = dict.fromkeys((*manifest.limitations, *selection.limitations, *notes))
     with timed(line.metrics, "infer", "cxr"):
         assessment = assess_cxr(shown, line.engine, manifest, transform, tuple(limitations))
+    assessment = replace(assessment, quality=_quality(notes))
     return Looked(assessment, [_without_pixels(p) for p in paths], {i.sop_instance_uid: i.grey for i in shown})
+
+
+def _quality(notes: Sequence[str]) -> Code:
+    """Judge the images by the technical checks that they went through; what only limits the model does not count."""
+    harmless = ("spacing unknown", "the view is not stated", "the patient is under 18")
+    return codes.LIMITED_QUALITY if any(not n.startswith(harmless) for n in notes) else codes.DIAGNOSTIC_QUALITY
 
 
 def _without_pixels(path: Path) -> Dataset:

@@ -37,13 +37,15 @@ def algorithm(context: Context) -> AlgorithmIdentification:
 
 
 def study_group(
-    context: Context, status: Code, measurements: Iterable[Measurement], comments: Sequence[tuple[Code, str]]
+    context: Context, status: Code, measurements: Iterable[Measurement], comments: Sequence[tuple[Code, str]],
+    quality: Code | None = None,
 ) -> Group:
-    """Return the group about the whole study (TID 1501): processing status, measurements, comments in words."""
+    """Return the group about the whole study (TID 1501): processing status, quality, measurements, comments in words."""
+    judged = [(codes.PROCESSING_SUMMARY, status), *([(codes.QUALITY_ASSESSMENT, quality)] if quality else [])]
     group = Group(
         tracking_identifier=_tracking(context, "study"), algorithm_id=algorithm(context),
         measurements=[numeric(m, with_site=True) for m in measurements],
-        qualitative_evaluations=[QualitativeEvaluation(concept(codes.PROCESSING_SUMMARY), concept(status))],
+        qualitative_evaluations=[QualitativeEvaluation(concept(name), concept(value)) for name, value in judged],
     )
     for name, text in comments:
         _say(group, name, text)
@@ -71,6 +73,8 @@ def finding_group(context: Context, finding: Finding, image: Dataset | None) -> 
     _say(group, codes.COMMENT,
          f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
          "output, not a calibrated probability of disease.")
+    if finding.code == codes.NO_FINDING:
+        _say(group, codes.COMMENT, "No finding of this model is over its threshold. This does not mean that the study is normal.")
     if finding.urgency and finding.presence is Presence.PRESENT:
         _say(group, codes.COMMENT, f"Suggested priority of reading: {finding.urgency}.")
     return group

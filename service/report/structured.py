@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from service.domain import codes
 from service.domain.codes import Code
-from service.domain.finding import Assessment, Finding
+from service.domain.finding import Assessment, Finding, Presence
 from service.domain.study import Selection
 from service.errors import Reason
 from service.report.coded import concept
@@ -38,15 +38,16 @@ def report(
     others: our SEG and SC, which become evidence; library: stand-ins of the images shown in the image library;
     previous: earlier reports of the study, which this one replaces (PredecessorDocumentsSequence).
     """
-    status = codes.SUCCEEDED_WITH_FINDINGS if assessment.present else codes.SUCCEEDED_WITHOUT_FINDINGS
+    status = codes.SUCCEEDED_WITH_FINDINGS if assessment.abnormal else codes.SUCCEEDED_WITHOUT_FINDINGS
     comments = _comments(context, selection, assessment)
     labels = {s.label for s in assessment.segments}
-    groups = [study_group(context, status, [m for m in assessment.measurements if m.segment not in labels], comments)]
-    groups += [finding_group(context, f, _image(sources, f)) for f in assessment.findings]
+    measured = [m for m in assessment.measurements if m.segment not in labels]
+    groups = [study_group(context, status, measured, comments, assessment.quality)]
+    groups += [finding_group(context, f, _image(sources, f)) for f in assessment.findings if _worth_saying(f)]
     groups += _segment_groups(context, assessment, found, others)
     made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
     finish(made, context, "report", [text for _, text in comments])
-    return Made("sr", made, f"{len(assessment.present)} of {len(assessment.findings)} findings present")
+    return Made("sr", made, f"{len(assessment.abnormal)} of {_asked(assessment)} findings present")
 
 
 def refusal(
@@ -122,6 +123,15 @@ def _comments(context: Context, selection: Selection, assessment: Assessment) ->
     texts += [f"Limitation: {text}" for text in dict.fromkeys((*selection.limitations, *assessment.limitations))]
     texts.append(f"Model {assessment.bundle.title}, sha256 {assessment.bundle.digest}")
     return [(codes.COMMENT, text) for text in texts]
+
+
+def _worth_saying(finding: Finding) -> bool:
+    """Tell whether a finding belongs into the report: "no finding, absent" says nothing that the others do not."""
+    return finding.code != codes.NO_FINDING or finding.presence is Presence.PRESENT
+
+
+def _asked(assessment: Assessment) -> int:
+    return sum(f.code != codes.NO_FINDING for f in assessment.findings)
 
 
 def _image(sources: Sequence[Dataset], finding: Finding) -> Dataset | None:

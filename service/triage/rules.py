@@ -88,6 +88,6 @@ def decide(facts: Facts, emergency_ae_titles: Sequence[str] = ()) -> Decision:
         if not matching:
             return Decision(Urgency.ROUTINE, ordered)
     if not matching:
-        return Decision(Urgency.ROUTINE, "no rule matches: routine")
+        return Decision(Urgency.ROUTINE, "no priority stated")
     best = min(matching, key=lambda r: r.urgency.rank)
     return Decision(best.urgency, best.name)

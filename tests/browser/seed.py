@@ -61,7 +61,7 @@ def study(number: int, now: float, age_s: float, state: str, **given: Any) -> St
         patient_birth_date="19610314", patient_sex="F", accession_number=f"ACC-{26000 + number}", state=state,
         modality="CT", kind="ct", study_description="CT chest", calling_aet="CT_SCANNER_1", revision=1,
         urgency=ordered, urgency_rank=ordered.rank, reading_urgency=reading, reading_rank=reading.rank,
-        urgency_reason="no rule matches: routine", first_received_at=now - age_s, last_received_at=now - age_s + 42,
+        urgency_reason="no priority stated", first_received_at=now - age_s, last_received_at=now - age_s + 42,
         deadline_at=now - age_s + 600, summary={},
     )
     for name, value in given.items():
@@ -142,7 +142,7 @@ def _result(session: Any, row: Study, results_dir: Path, now: float) -> None:
         (0, "received", "First image received", {"calling_aet": row.calling_aet}),
         (42, "received", "Last image received", {"images": 3}),
         (47, "complete", "No image for 5 s after the association was released", {}),
-        (47, "queued", "Urgency routine: no rule matches", {"place": 1}),
+        (47, "queued", "Urgency routine: no priority stated", {"place": 1}),
         (48, "inferring", "Model cxr-pattern 1.0.0 started", {"provider": "CPU"}),
         (70, "reported", "Made 1 SR and 1 picture", {}),
         (76, "stored", "SR, picture stored in pacs", {}),

@@ -1,0 +1,60 @@
+"""What a report says of the quality of the images, and of "no finding"."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.finding import Finding, Presence
+from service.pipeline.look import _quality
+from service.report.build import Style, build
+from tests.builders import radiograph
+from tests.contracts import assessed
+
+
+def coded(item: Any) -> list[tuple[str, str]]:
+    found = []
+    for part in item.get("ContentSequence", []):
+        if part.ValueType == "CODE":
+            found.append((part.ConceptNameCodeSequence[0].CodeValue, part.ConceptCodeSequence[0].CodeValue))
+        found += coded(part)
+    return found
+
+
+def report_of(presence: Presence, quality: Code | None = None) -> list[tuple[str, str]]:
+    source = radiograph()
+    selection, said = assessed.cxr([source], present=presence is Presence.ABSENT)
+    nothing = Finding("no_finding", codes.NO_FINDING, presence, 0.9, 0.5)
+    said = replace(said, findings=(nothing, *said.findings), quality=quality)
+    made = build(selection, [source], said, Style(), "0" * 64, 1, [], datetime(2026, 1, 2, tzinfo=UTC), assessed.pictures([source]))
+    return coded(made[-1].dataset)
+
+
+def test_quality_is_told_when_it_was_judged() -> None:
+    assert ("111050", "RID13") in report_of(Presence.PRESENT, codes.LIMITED_QUALITY)
+    assert not [row for row in report_of(Presence.PRESENT) if row[0] == "111050"]
+
+
+def test_no_finding_over_its_threshold_is_a_success_without_findings() -> None:
+    rows = report_of(Presence.PRESENT)
+    assert ("111017", "111241") in rows and ("121071", codes.NO_FINDING.value) in rows
+
+
+def test_no_finding_that_is_absent_is_not_reported_at_all() -> None:
+    rows = report_of(Presence.ABSENT)
+    assert ("111017", "111242") in rows and codes.NO_FINDING.value not in {value for _, value in rows}
+
+
+@pytest.mark.parametrize(("notes", "quality"), [
+    ([], codes.DIAGNOSTIC_QUALITY),
+    (["spacing unknown", "the view is not stated; the image is taken as frontal"], codes.DIAGNOSTIC_QUALITY),
+    (["lossy compressed"], codes.LIMITED_QUALITY),
+    (["spacing unknown", "window absent: percentiles used"], codes.LIMITED_QUALITY),
+])
+def test_what_limits_the_image_limits_its_quality(notes: list[str], quality: Code) -> None:
+    assert _quality(notes) == quality
