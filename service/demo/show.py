@@ -51,8 +51,10 @@ def worklist_table(studies: Sequence[dict[str, Any]]) -> Table:
         found = [f"{f['name']} {f['probability']:.0%}" for f in (study["result"] or {}).get("findings", [])
                  if f["presence"] == "present"]
         table.add_row(
-            str(place), Text(urgency, _COLOURS.get(urgency, "")), Text(f"▲ {study['flag']}" if study["flag"] else "no flag"),
-            ", ".join(found) or study["state_sentence"] or "nothing over its threshold", study["modality"], study["urgency"], study["order_reason"],
+            str(place), Text(urgency, _COLOURS.get(urgency, "")),
+            Text(f"▲ {study['flag']}" if study["flag"] else "no flag"),
+            ", ".join(found) or study["state_sentence"] or "nothing over its threshold",
+            study["modality"], study["urgency"], study["order_reason"],
             study["state"].replace("_", " "), study["delivery"])
     return table
 

@@ -104,7 +104,8 @@ class Intake:
             study = Study(
                 study_instance_uid=header.study_instance_uid, modality=header.modality, calling_aet=calling_aet,
                 state=StudyState.RECEIVING, ordered_priority=header.requested_procedure_priority,
-                first_received_at=now, last_received_at=now, receiving_since_at=now, **{name: getattr(header, name) for name in _COPIED})
+                first_received_at=now, last_received_at=now, receiving_since_at=now,
+                **{name: getattr(header, name) for name in _COPIED})
         else:
             study.modality = _joined(study.modality, header.modality)
             study.ordered_priority = study.ordered_priority or header.requested_procedure_priority

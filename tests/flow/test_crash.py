@@ -87,8 +87,8 @@ def try_to_send(port: int, files: list[Path]) -> bool:
 
 def test_killed_at_random_moments_every_study_still_ends_once(tmp_path: Path) -> None:
     chance, pause = random.Random(7), Event()
-    studies = {uid(p, 1): write(ct_series(patient=p, slices=15) if p % 3 == 0 else [radiograph(patient=p)], tmp_path / str(p))
-               for p in range(1, KILLS + 1)}
+    sent = {p: ct_series(patient=p, slices=15) if p % 3 == 0 else [radiograph(patient=p)] for p in range(1, KILLS + 1)}
+    studies = {uid(p, 1): write(datasets, tmp_path / str(p)) for p, datasets in sent.items()}
     dicom_port, web_port = free_port(), free_port()
     with ScriptedPacs(tmp_path / "pacs") as pacs:
         settings, log = settings_file(tmp_path, pacs, dicom_port, web_port), tmp_path / "service.log"

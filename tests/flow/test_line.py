@@ -14,7 +14,7 @@ from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from service.domain.job import DeliveryState, JobState, StudyState
 from service.errors import Reason
 from tests.builders import Sphere, chest, ct_series, radiograph, ribs, uid
-from tests.hospital import Hospital, hospital, tiny_models
+from tests.hospital import TINY, Hospital, hospital, tiny_models
 from tests.peers import wait_until
 
 CT_STUDY, CXR_STUDY = uid(1, 1), uid(2, 1)
@@ -24,7 +24,7 @@ SEG, SR, SC = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34", "
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Hospital]:
     models = tiny_models(tmp_path / "models")
-    with hospital(tmp_path / "house", infer={"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}) as one:
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}) as one:
         yield one
 
 
@@ -73,7 +73,8 @@ def test_radiograph_comes_back_as_sr_and_picture(house: Hospital) -> None:
 def test_monochrome1_gives_the_scores_of_the_same_picture_in_monochrome2(house: Hospital) -> None:
     image = ribs(256)
     house.send(radiograph(patient=2, image=image))
-    house.send(radiograph(patient=3, image=1 - image, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"))
+    house.send(radiograph(
+        patient=3, image=1 - image, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"))
     one, other = (house.delivered(uid(p, 1)).summary["findings"] for p in (2, 3))
     assert [f["probability"] for f in one] == pytest.approx([f["probability"] for f in other], abs=2e-3)
 
@@ -112,7 +113,7 @@ def test_one_missing_slice_is_assessed_and_the_report_says_so(house: Hospital) -
 
 def test_no_bundle_for_a_kind_ends_as_not_assessed(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
-    with hospital(tmp_path / "house", infer={"models_dir": models, "ct_bundle": "", "cxr_bundle": "tiny-cxr"}) as house:
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models, "ct_bundle": ""}) as house:
         house.send(*ct_series(slices=12))
         assert house.ended(CT_STUDY).state_reason == Reason.NO_MODEL.value
 
@@ -159,7 +160,7 @@ def test_late_slice_revises_the_result_and_the_report_names_its_predecessor(hous
 def test_stat_is_looked_at_before_what_waited_longer(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
     house_folder = tmp_path / "house"
-    with hospital(house_folder, infer={"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}) as house:
+    with hospital(house_folder, infer=TINY | {"models_dir": models}) as house:
         for patient in range(11, 16):
             house.send(*ct_series(patient=patient, slices=20, RequestedProcedurePriority="LOW"))
         house.send(radiograph(patient=20, RequestedProcedurePriority="STAT"))
@@ -220,7 +221,7 @@ def test_result_uids_follow_from_input_and_model(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
     made = []
     for run in ("one", "two"):
-        with hospital(tmp_path / run, infer={"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}) as house:
+        with hospital(tmp_path / run, infer=TINY | {"models_dir": models}) as house:
             house.send(radiograph())
             house.delivered(CXR_STUDY)
             made.append([o.sop_instance_uid for o in house.objects(CXR_STUDY)])

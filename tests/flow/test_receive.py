@@ -251,7 +251,8 @@ def test_stopping_waits_for_the_store_under_way(tmp_path: Path):
         with station.database.transaction() as session:
             session.connection()  # takes the write lock
             sender.start()
-            wait_until(lambda: len(list(station.spool.files())) == 1)
+            wait_until(lambda: station.listener.open_studies() == {str(SLICES[0].StudyInstanceUID)})
+            assert len(list(station.spool.files())) == 1
             stopper.start()
             wait_until(lambda: not port_is_open(station))
             assert answers == stopped == []

@@ -9,7 +9,7 @@ import pytest
 from service import cli
 from service.demo.send import studies_in
 from tests.builders import ct_series, radiograph, uid, write
-from tests.hospital import hospital, tiny_models
+from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import HOST, ScriptedPacs, free_port
 
 
@@ -81,7 +81,7 @@ def test_send_stores_a_folder_study_by_study(tmp_path: Path, capsys: pytest.Capt
     (folder / "notes.txt").write_text("not DICOM")
     assert set(studies_in([folder])) == {uid(1, 1), uid(2, 1)}
     models = tiny_models(tmp_path / "models")
-    with hospital(tmp_path / "house", infer={"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}) as house:
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}) as house:
         assert house.app.listener is not None
         address = f"FIRSTLOOK@{HOST}:{house.app.listener.port}"
         assert cli.main(["send", str(folder), "--to", address]) == 0

@@ -21,9 +21,13 @@ def coded(item: Any) -> list[tuple[str, str]]:
     found = []
     for part in item.get("ContentSequence", []):
         if part.ValueType == "CODE":
-            found.append((part.ConceptNameCodeSequence[0].CodeValue, part.ConceptCodeSequence[0].CodeValue))
+            found.append((value_of(part.ConceptNameCodeSequence[0]), value_of(part.ConceptCodeSequence[0])))
         found += coded(part)
     return found
+
+
+def value_of(concept: Any) -> str:
+    return str(concept.get("CodeValue") or concept.LongCodeValue)
 
 
 def report_of(presence: Presence, quality: Code | None = None) -> list[tuple[str, str]]:
@@ -31,7 +35,8 @@ def report_of(presence: Presence, quality: Code | None = None) -> list[tuple[str
     selection, said = assessed.cxr([source], present=presence is Presence.ABSENT)
     nothing = Finding("no_finding", codes.NO_FINDING, presence, 0.9, 0.5)
     said = replace(said, findings=(nothing, *said.findings), quality=quality)
-    made = build(selection, [source], said, Style(), "0" * 64, 1, [], datetime(2026, 1, 2, tzinfo=UTC), assessed.pictures([source]))
+    made = build(selection, [source], said, Style(), "0" * 64, 1, [], datetime(2026, 1, 2, tzinfo=UTC),
+                 assessed.pictures([source]))
     return coded(made[-1].dataset)
 
 

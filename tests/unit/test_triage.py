@@ -129,7 +129,8 @@ def test_a_lease_that_ended_is_taken_by_another_and_the_first_loses_its_hold(dat
 
 def test_leases_of_a_dead_process_of_this_host_are_given_back_at_start(database: Database) -> None:
     host, pid, began = this_owner().split(":")
-    owners = [f"{host}:999999999:1", f"{host}:{pid}:{began}1", "elsewhere:7:7", f"{host}:{os.getppid()}:{_began(os.getppid())}"]
+    parent = os.getppid()
+    owners = [f"{host}:999999999:1", f"{host}:{pid}:{began}1", "elsewhere:7:7", f"{host}:{parent}:{_began(parent)}"]
     for key in owners:
         put(database, queue_of(database, Clock()), key, 10)
         assert queue_of(database, Clock(), key).claim(JobKind.INFER) is not None
