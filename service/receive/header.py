@@ -138,7 +138,7 @@ def is_uid(text: str) -> bool:
 
     A leading zero in a component is let through: devices write them.
     """
-    return len(text) <= 64 and text.isascii() and _UID_FORM.fullmatch(text) is not None
+    return len(text) <= 64 and _UID_FORM.fullmatch(text) is not None
 
 
 def _codecs(dataset: Dataset) -> list[str]:

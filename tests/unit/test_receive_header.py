@@ -207,6 +207,11 @@ def test_truncated_fragments_of_compressed_pixels_are_refused():
             read(minimal() + whole[:length])
 
 
+def test_what_follows_the_pixels_is_not_looked_at():
+    data = Raw.of(builders.ct_series(slices=1, size=8)[0]).data
+    assert read(data + b"\xff\xff\xff").sop_instance_uid == builders.uid(1, 1, 1, 1)
+
+
 def test_a_data_set_in_another_encoding_than_announced_is_refused():
     made = builders.ct_series(slices=1, size=8)[0]
     with pytest.raises(BadInstance):

@@ -116,6 +116,9 @@ def test_an_order_that_comes_with_a_later_image_is_not_lost(database: Database, 
     intake.record(replace(HEADER, requested_procedure_priority=""), "aa", 7, "1", "M")
     intake.record(replace(HEADER, sop_instance_uid="1.2.3.2"), "bb", 7, "2", "M")
     assert study(database).ordered_priority == "STAT"
+    later = replace(HEADER, sop_instance_uid="1.2.3.3", requested_procedure_priority="")
+    intake.record(later, "cc", 7, "3", "M")
+    assert study(database).ordered_priority == "STAT"
 
 
 def test_the_trace_is_written_only_for_a_study_that_exists(database: Database, intake: Intake):
