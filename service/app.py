@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import uvicorn
-from sqlmodel import select
 
 from service import __version__, logs
 from service.assemble.complete import QuietTimes
@@ -28,7 +27,6 @@ from service.report.build import Style
 from service.settings import Settings
 from service.store.database import Database
 from service.store.intake import Intake
-from service.store.tables import ResultObject
 from service.triage.queue import Queue, this_owner
 from service.web.app import Check, WebStyle, create_app
 from service.web.pictures import montage
@@ -113,12 +111,8 @@ class App:
             max_pdu_bytes=receive.max_pdu_bytes, max_object_bytes=receive.max_object_bytes,
             association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
             min_free_bytes=receive.min_free_bytes)
-        return Listener(policy, self.spool, Intake(self.database, self.clock), self.metrics, self._is_own)
-
-    def _is_own(self, sop_instance_uid: str) -> bool:
-        with self.database.reading() as session:
-            made = select(ResultObject.id).where(ResultObject.sop_instance_uid == sop_instance_uid)
-            return session.exec(made).first() is not None
+        intake = Intake(self.database, self.clock)
+        return Listener(policy, self.spool, intake, self.metrics, intake.is_ours)
 
     def _line(self) -> Line:
         settings = self.settings

@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 from rich.console import Console
@@ -20,6 +19,7 @@ from rich.live import Live
 
 from service import DISCLAIMER
 from service.deliver.cstore import CStoreTarget
+from service.demo.followed import Followed
 from service.demo.orthanc import OrthancPacs
 from service.demo.pacs import DemoPacs, Received
 from service.demo.send import studies_in
@@ -28,7 +28,6 @@ from service.errors import FirstlookError
 
 STUDIES = Path(__file__).parent / "studies"
 OUR_AE, SENDER_AE, PACS_AE = "FIRSTLOOK", "DEMO_MODALITY", "DEMO_PACS"
-_ENDED = ("assessed", "not_assessed", "failed")
 
 
 class Pacs(Protocol):
@@ -46,22 +45,6 @@ class Pacs(Protocol):
 
     def received(self) -> list[Received]:
         """Return what it holds."""
-
-
-@dataclass
-class Followed:
-    """What the demo knows of one study: sent when, and what the service's API says of it."""
-
-    study_instance_uid: str
-    files: list[Path]
-    sent: bool = False
-    error: str = ""
-    said: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        """Whether the result, or the refusal, is in the PACS."""
-        return self.said.get("state") in _ENDED and self.said.get("delivery") in ("delivered", "parked")
 
 
 def demo(output: Path, pacs_kind: str, once: bool, timeout_s: float) -> int:

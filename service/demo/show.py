@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom import dcmread
 from rich import box
@@ -11,10 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service import DISCLAIMER
+from service.demo.followed import Followed
 from service.demo.pacs import Received
-
-if TYPE_CHECKING:
-    from service.demo.run import Followed
 
 STEPS = ("received", "complete", "queued", "inferring", "reported", "stored")
 _COLOURS = {"stat": "bold red", "urgent": "yellow", "routine": "white", "low": "dim"}

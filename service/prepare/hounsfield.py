@@ -61,9 +61,8 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
         try:
             for done in work:
                 done.result()
-        except BaseException:
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
     _check_plausible(hu)
     return CtVolume(hu, geometry)
 

@@ -13,7 +13,7 @@ from service.domain.job import StudyState
 from service.domain.study import Header
 from service.errors import Reason, Unavailable
 from service.store.database import Database
-from service.store.tables import Event, Instance, Study
+from service.store.tables import Event, Instance, ResultObject, Study
 
 _TRIES = 5
 _COPIED = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex",
@@ -68,6 +68,15 @@ class Intake:
                     return False
                 session.add(Event(study_id=study.id, at=self._clock(), stage=stage, text=text, data=data or {}))
                 return True
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def is_ours(self, sop_instance_uid: str) -> bool:
+        """Tell whether this service made the object with this UID.  Raises: Unavailable."""
+        try:
+            with self._database.reading() as session:
+                made = select(ResultObject.id).where(ResultObject.sop_instance_uid == sop_instance_uid)
+                return session.exec(made).first() is not None
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
