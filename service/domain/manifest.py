@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,23 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Accepts:
+    """What a bundle may read, by the metadata alone. Empty or 0: no limit.
+
+    modality: values of Modality (0008,0060); least_slices and most_slice_spacing_mm are for CT.
+    """
+
+    modality: tuple[str, ...] = ()
+    least_slices: int = 0
+    most_slice_spacing_mm: float = 0.0
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A bundle's manifest.
 
     steps: names of the preparation steps in `service.prepare`, in order; parameters: their arguments and those of the
-    read-out; sha256: of model.onnx; accepts: limits on the metadata of the input (units in the key's name).
+    read-out; sha256: of model.onnx; figures: as measured, by name.
     """
 
     folder: Path
@@ -47,7 +59,7 @@ class Manifest:
     steps: tuple[str, ...]
     parameters: dict[str, Any]
     outputs: tuple[Output, ...]
-    accepts: dict[str, Any]
+    accepts: Accepts
     limitations: tuple[str, ...]
     figures: dict[str, Any]
 
@@ -78,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(
             folder=folder, name=raw["name"], version=raw["version"], title=raw["title"], task=raw["task"],
             sha256=raw["sha256"], steps=tuple(raw["input"]["steps"]), parameters=dict(raw.get("parameters", {})),
-            outputs=tuple(_output(path, row) for row in raw["outputs"]), accepts=dict(raw.get("accepts", {})),
+            outputs=tuple(_output(path, row) for row in raw["outputs"]), accepts=_accepts(path, raw.get("accepts", {})),
             limitations=tuple(raw["limitations"]), figures=dict(raw.get("figures", {})),
         )
     except KeyError as error:
@@ -88,6 +100,19 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.name != folder.name:
         raise InvalidManifest(f"{path}: name {manifest.name!r} differs from its folder {folder.name!r}")
     return manifest
+
+
+def _accepts(path: Path, table: dict[str, Any]) -> Accepts:
+    known = {f.name for f in fields(Accepts)}
+    if unknown := sorted(set(table) - known):
+        raise InvalidManifest(f"{path}: accepts.{unknown[0]} is unknown; accepted: {', '.join(sorted(known))}")
+    modality = table.get("modality", ())
+    modalities = (modality,) if isinstance(modality, str) else tuple(str(m) for m in modality)
+    numbers = {k: table.get(k, 0) for k in ("least_slices", "most_slice_spacing_mm")}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise InvalidManifest(f"{path}: accepts.{key} is {value!r}; accepted: a number, 0 or more")
+    return Accepts(modalities, int(numbers["least_slices"]), float(numbers["most_slice_spacing_mm"]))
 
 
 def _output(path: Path, row: dict[str, Any]) -> Output:

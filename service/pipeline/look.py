@@ -20,6 +20,7 @@ from service.domain.study import Kind, RadiographImage, Selection
 from service.errors import UnusableStudy
 from service.infer.ct import CtTransform, assess_ct
 from service.infer.cxr import CxrTransform, assess_cxr
+from service.pipeline.accept import require_accepted
 from service.pipeline.line import Line
 from service.pipeline.timing import timed
 from service.prepare import ct, cxr
@@ -40,6 +41,7 @@ class Looked:
 def look(line: Line, selection: Selection, images: Sequence[StoredImage]) -> Looked:
     """Run the active bundle for this kind of study. Raises: UnusableStudy; EngineUnavailable."""
     manifest = line.bundle_for(selection.kind)
+    require_accepted(manifest, selection)
     files = {i.header.sop_instance_uid: line.spool_dir / i.path for i in images}
     paths = [files[h.sop_instance_uid] for h in selection.headers]
     if selection.kind is Kind.CT:

@@ -1,0 +1,57 @@
+"""A manifest is read whole or refused with the file, the key and what is accepted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.assemble.choose import choose
+from service.assemble.geometry import GeometryRules
+from service.domain.manifest import Accepts, InvalidManifest, read_manifest
+from service.errors import Reason, UnusableStudy
+from service.pipeline.accept import require_accepted
+from tests.tiny_bundles import threshold_ct
+from tests.unit.test_assemble_geometry import slices
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ('task = "ct-segmentation"', 'task = "ct-guess"', ["ct-guess", "ct-segmentation, cxr-classification"]),
+    ('code = "OPACITY"', 'code = "SHADOW"', ["SHADOW", "codes.py"]),
+    ('urgency = "urgent"', 'urgency = "soon"', ["soon", "stat, urgent, routine, low"]),
+    ("threshold = 0.5", "threshold = 1.5", ["1.5", "0..1"]),
+    ('version = "1.0.0"', "", ["'version' is missing"]),
+    ('name = "tiny-ct"', 'name = "other"', ["'other'", "'tiny-ct'"]),
+    ("[input]", "[input", ["not valid TOML"]),
+    ("[input]", "[accepts]\nviews = 1\n[input]", ["accepts.views", "least_slices"]),
+    ("[input]", "[accepts]\nleast_slices = -1\n[input]", ["accepts.least_slices", "-1"]),
+])
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    folder = threshold_ct(tmp_path).folder
+    file = folder / "manifest.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(InvalidManifest) as caught:
+        read_manifest(folder)
+    for word in ["manifest.toml", *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(("accepts", "reason"), [
+    (Accepts(("CT",), 12, 2.5), None),
+    (Accepts(), None),
+    (Accepts(("MR",)), Reason.NO_MODEL),
+    (Accepts(least_slices=13), Reason.TOO_FEW_SLICES),
+    (Accepts(most_slice_spacing_mm=2.0), Reason.SLICES_TOO_THICK),
+])
+def test_a_bundle_reads_only_what_it_accepts(tmp_path: Path, accepts: Accepts, reason: Reason | None) -> None:
+    manifest = replace(threshold_ct(tmp_path), accepts=accepts)
+    selection = choose(slices(12, modality="CT"), GeometryRules(5, 5.0), lambda one, other: True)
+    if reason is None:
+        require_accepted(manifest, selection)
+        return
+    with pytest.raises(UnusableStudy) as caught:
+        require_accepted(manifest, selection)
+    assert caught.value.reason is reason and manifest.name in caught.value.detail
