@@ -56,6 +56,7 @@ class Receive(_Section):
     association_timeout_s: float = Field(5.0, gt=0, le=120, description="Time to finish negotiating, seconds.")
     idle_timeout_s: float = Field(60.0, gt=0, le=3600, description="Time a peer may stay silent, seconds.")
     min_free_bytes: int = Field(1_073_741_824, ge=0, description="Below this free space objects get 0xA700, bytes.")
+    fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
 
 
 class Assemble(_Section):

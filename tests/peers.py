@@ -39,6 +39,7 @@ HOST = "127.0.0.1"
 CALLED = "FIRSTLOOK"
 CALLING = "MODALITY"
 DEADLINE_S = 20.0
+FAST_PATH = "FIRSTLOOK_RECEIVE__FAST_PATH"
 _ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 
 
@@ -89,8 +90,12 @@ class Station:
 
 @contextmanager
 def listening(folder: Path, is_own: Callable[[str], bool] = lambda uid: False, **policy: Any) -> Iterator[Station]:
-    """Run a listener on a free port that takes any caller, unless `policy` says otherwise; the rows go to SQLite."""
-    settings = Policy(**({"ae_title": CALLED, "any_calling_ae": True} | policy))
+    """Run a listener on a free port that takes any caller, unless `policy` says otherwise; the rows go to SQLite.
+
+    The variable that switches the service's fast path off does so here, too.
+    """
+    fast_path = os.environ.get(FAST_PATH, "true") != "false"
+    settings = Policy(**({"ae_title": CALLED, "any_calling_ae": True, "fast_path": fast_path} | policy))
     database = Database(f"sqlite:///{folder / 'firstlook.db'}")
     database.migrate()
     spool, metrics = Spool(folder / "spool", settings.min_free_bytes), Metrics()

@@ -14,11 +14,13 @@ from pynetdicom.association import Association
 from service import logs
 from service.errors import FirstlookError, OutOfSpace, Reason
 from service.metrics import Metrics
+from service.receive.fast import FastServer, Taker, Touch
+from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
 from service.receive.policy import Policy, Refusal, contexts
 from service.receive.recovery import recover
 from service.receive.spool import Spool
-from service.receive.storing import Announced, Storing
+from service.receive.storing import Announced, Kept, Storing
 from service.receive.transport import BoundedBuffer, Handlers, Server, end
 from service.store.intake import Intake
 
@@ -58,7 +60,11 @@ class Listener:
         handlers: Handlers = [
             (evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted),
             (evt.EVT_REJECTED, self._on_limit), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
-        self._server = Server(self._policy, contexts(), handlers, ended=self._on_ended, answered=self._ledger.end_store)
+        if self._policy.fast_path:
+            taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store)
+            self._server = FastServer(self._policy, contexts(), handlers, taker, self._on_ended)
+        else:
+            self._server = Server(self._policy, contexts(), handlers, self._on_ended, self._ledger.end_store)
         self._server.start()
 
     def stop(self, timeout_s: float = 10.0) -> bool:
@@ -109,11 +115,21 @@ class Listener:
         return SUCCESS
 
     def _on_store(self, event: Any) -> int:
-        """Answer one C-STORE; whatever goes wrong is logged, even what nobody foresaw."""
+        """Answer one C-STORE that pynetdicom has received."""
+        request = event.request
+        announced = Announced(
+            sop_class_uid=str(request.AffectedSOPClassUID), sop_instance_uid=str(request.AffectedSOPInstanceUID),
+            abstract_syntax=str(event.context.abstract_syntax), transfer_syntax_uid=str(event.context.transfer_syntax),
+            calling_aet=event.assoc.requestor.ae_title)
+        return self._answer(event.assoc, announced,
+                            lambda touch: self._storing.store(announced, _data_set(request.DataSet), touch))
+
+    def _answer(self, association: Association, announced: Announced, keep: Callable[[Touch], Kept]) -> int:
+        """Return the status of one C-STORE; whatever goes wrong is logged, even what nobody foresaw."""
         began, finished = time.monotonic(), False
-        self._ledger.begin_store(event.assoc)
+        self._ledger.begin_store(association)
         try:
-            status = self._store(event)
+            status = self._kept(association, announced, keep)
             finished = True
             return status
         finally:
@@ -121,24 +137,18 @@ class Listener:
             if not finished:
                 _log.error("a store failed for a reason unforeseen", exc_info=sys.exc_info())
 
-    def _store(self, event: Any) -> int:
+    def _kept(self, association: Association, announced: Announced, keep: Callable[[Touch], Kept]) -> int:
         if self._stopping.is_set():
             return OutOfSpace.dimse_status
-        request = event.request
-        announced = Announced(
-            sop_class_uid=str(request.AffectedSOPClassUID), sop_instance_uid=str(request.AffectedSOPInstanceUID),
-            abstract_syntax=str(event.context.abstract_syntax), transfer_syntax_uid=str(event.context.transfer_syntax),
-            calling_aet=event.assoc.requestor.ae_title)
         try:
-            kept = self._storing.store(announced, _data_set(request.DataSet),
-                                       lambda study: self._ledger.touch(event.assoc, study))
+            kept = keep(lambda study: self._ledger.touch(association, study))
         except FirstlookError as error:
             self._refused(error, announced)
             return error.dimse_status
         self._metrics.instances.labels(kept.modality, kept.label).inc()
         if kept.size_bytes:
             self._metrics.received_bytes.inc(kept.size_bytes)
-        self._ledger.count(event.assoc, kept.study_instance_uid, kept.label)
+        self._ledger.count(association, kept.study_instance_uid, kept.label)
         return SUCCESS
 
     def _refused(self, error: FirstlookError, announced: Announced) -> None:

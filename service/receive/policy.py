@@ -99,6 +99,7 @@ class Policy:
     association_timeout_s: float = 5.0
     idle_timeout_s: float = 60.0
     min_free_bytes: int = 0
+    fast_path: bool = True
 
     def refusal(self, called: str, calling: str, address: str) -> Refusal | None:
         """Return why an association is rejected, or None: it is welcome. AE titles compare without outer spaces.

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import secrets
 import shutil
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
-
-from pydicom.dataset import FileMetaDataset
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
 
 from service.errors import FirstlookError, OutOfSpace, Reason, Unavailable
 
@@ -37,14 +34,19 @@ class Spooled:
 
 
 class Part:
-    """A file being written. Leaving its `with` block without `commit` removes it."""
+    """A file being written. Leaving its `with` block without `commit`, or `abandon`, removes it."""
 
-    def __init__(self, temporary: Path, final: Path, root: Path, meta: bytes) -> None:
-        self._temporary, self._final, self._root = temporary, final, root
+    def __init__(self, temporary: str, final: str, path: str, meta: bytes) -> None:
+        self._temporary, self._final, self._path = temporary, final, path
         self._sha256 = hashlib.sha256()
         self._size_bytes = 0
-        self._file: BinaryIO = temporary.open("xb", buffering=0)
-        self._put(meta)
+        self._meta_bytes = len(meta)
+        self._descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            self._put(meta)
+        except FirstlookError:
+            self.abandon()
+            raise
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes of the data set as received.  Raises: OutOfSpace, Unavailable."""
@@ -54,7 +56,20 @@ class Part:
 
     def fileno(self) -> int:
         """Return the file descriptor, for one who copies from a socket."""
-        return self._file.fileno()
+        return self._descriptor
+
+    @contextmanager
+    def mapped(self) -> Iterator[tuple[mmap.mmap, int]]:
+        """Yield the file as written so far, mapped, not read, and the byte offset of the data set in it.
+
+        Raises: Unavailable.
+        """
+        try:
+            data = mmap.mmap(self._descriptor, self._meta_bytes + self._size_bytes, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise _mapped(error) from error
+        with data:
+            yield data, self._meta_bytes
 
     def commit(self) -> Spooled:
         """Make the file durable under its final name and return it; after this it survives a power cut.
@@ -62,27 +77,37 @@ class Part:
         Raises: OutOfSpace, Unavailable; then nothing is left under the final name.
         """
         try:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._temporary.rename(self._final)
-            _sync_folder(self._final.parent)
+            os.fsync(self._descriptor)
+            os.rename(self._temporary, self._final)  # noqa: PTH104 - one call for each image; paths cost more
+            self._close()
+            _sync_folder(os.path.dirname(self._final))  # noqa: PTH120
         except OSError as error:
+            Path(self._final).unlink(missing_ok=True)
             raise _mapped(error) from error
-        return Spooled(self._final.relative_to(self._root).as_posix(), self._sha256.hexdigest(), self._size_bytes)
+        return Spooled(self._path, self._sha256.hexdigest(), self._size_bytes)
+
+    def abandon(self) -> None:
+        """Close the file and remove it; nothing happens when it was committed or abandoned before."""
+        if self._descriptor >= 0:
+            self._close()
+            Path(self._temporary).unlink(missing_ok=True)
 
     def __enter__(self) -> Part:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self.abandon()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         try:
             while view:
-                view = view[self._file.write(view) or 0:]
+                view = view[os.write(self._descriptor, view):]
         except OSError as error:
             raise _mapped(error) from error
 
@@ -108,9 +133,10 @@ class Spool:
         """
         self._check_room()
         name = secrets.token_hex(16)
-        final = self.root / name[:2] / (name + _WHOLE)
+        path = f"{name[:2]}/{name}"
+        whole = f"{self.root}/{path}"
         try:
-            return Part(final.with_suffix(_PART), final, self.root,
+            return Part(whole + _PART, whole + _WHOLE, path + _WHOLE,
                         _file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid))
         except OSError as error:
             raise _mapped(error) from error
@@ -163,19 +189,22 @@ class Spool:
 
 
 def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class_uid), UID(sop_instance_uid)
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    buffer = BytesIO()
-    buffer.write(bytes(128) + b"DICM")
-    write_file_meta_info(buffer, meta)
-    return buffer.getvalue()
+    """Return preamble, prefix and file meta information, explicit VR little endian (PS3.10 7.1)."""
+    version = struct.pack("<HH2sHL", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
+    group = version + b"".join((
+        _meta_element(0x0002, b"UI", sop_class_uid), _meta_element(0x0003, b"UI", sop_instance_uid),
+        _meta_element(0x0010, b"UI", transfer_syntax_uid), _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME)))
+    return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(group)) + group
 
 
-def _sync_folder(folder: Path) -> None:
+def _meta_element(number: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    return struct.pack("<HH2sH", 0x0002, number, vr, len(value)) + value
+
+
+def _sync_folder(folder: Path | str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -9,7 +9,7 @@ from service.domain.study import Header
 from service.errors import BadInstance, MismatchedInstance, Reason
 from service.receive.header import is_uid, read_encoded_header
 from service.receive.policy import RESULT_CLASSES
-from service.receive.spool import Spool
+from service.receive.spool import Part, Spool
 from service.receive.transport import BoundedBuffer
 from service.store.intake import Intake, Outcome
 
@@ -43,7 +43,7 @@ class Storing:
     """Stores objects one at a time; safe to share between threads. is_own: whether we made a SOP Instance UID."""
 
     def __init__(self, max_object_bytes: int, spool: Spool, intake: Intake, is_own: Callable[[str], bool]) -> None:
-        self._max_object_bytes, self._spool, self._intake, self._is_own = max_object_bytes, spool, intake, is_own
+        self.max_object_bytes, self._spool, self._intake, self._is_own = max_object_bytes, spool, intake, is_own
 
     def store(self, announced: Announced, data_set: BoundedBuffer, touch: Callable[[str], None]) -> Kept:
         """Keep one object; when this returns it can no longer be lost.
@@ -53,20 +53,38 @@ class Storing:
         Raises: BadInstance, MismatchedInstance, OutOfSpace, Unavailable.
         """
         if data_set.overflowed:
-            raise BadInstance(Reason.OBJECT_MALFORMED,
-                              f"{data_set.offered_bytes} bytes; at most {self._max_object_bytes} are taken")
+            raise self.too_large(data_set.offered_bytes)
         data = data_set.getbuffer()
         try:
             header = read_encoded_header(data, announced.transfer_syntax_uid)
             _compare(header, announced)
             if header.sop_class_uid in RESULT_CLASSES:
                 return self._result(header)
-            return self._image(header, announced, data, touch)
+            with self.begin(announced) as part:
+                part.write(data)
+                return self._keep(header, announced, part, touch)
         finally:
             data.release()
 
-    def _image(self, header: Header, announced: Announced, data: memoryview, touch: Callable[[str], None]) -> Kept:
-        spooled = self._spool.write(data, header.sop_class_uid, header.sop_instance_uid, announced.transfer_syntax_uid)
+    def begin(self, announced: Announced) -> Part:
+        """Open the file of an image that is about to come.  Raises: OutOfSpace, Unavailable."""
+        return self._spool.begin(announced.sop_class_uid, announced.sop_instance_uid, announced.transfer_syntax_uid)
+
+    def finish(self, announced: Announced, part: Part, touch: Callable[[str], None]) -> Kept:
+        """Keep the image whose data set was written to the part; else as `store`. The part is closed in any case."""
+        with part:
+            with part.mapped() as (data, start):
+                header = read_encoded_header(data, announced.transfer_syntax_uid, start)
+            _compare(header, announced)
+            return self._keep(header, announced, part, touch)
+
+    def too_large(self, offered_bytes: int) -> BadInstance:
+        """Return the error of an object that passes the limit."""
+        return BadInstance(Reason.OBJECT_MALFORMED,
+                           f"{offered_bytes} bytes; at most {self.max_object_bytes} are taken")
+
+    def _keep(self, header: Header, announced: Announced, part: Part, touch: Callable[[str], None]) -> Kept:
+        spooled = part.commit()
         touch(header.study_instance_uid)
         outcome = self._intake.record(
             header, spooled.sha256, spooled.size_bytes, spooled.path, announced.calling_aet)

@@ -40,7 +40,7 @@ _CHATTER = (
     (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler), (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
     (evt.EVT_PDU_RECV, standard_pdu_recv_handler), (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
 )
-_INVALID_PDU = "Evt19"  # PS3.8 9.2.1: unrecognized or invalid PDU received
+INVALID_PDU = "Evt19"  # PS3.8 9.2.1: unrecognized or invalid PDU received
 _UNREADABLE = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError,
                RecursionError, TypeError, ValueError, struct.error)
 _log = logs.get("receive.transport")
@@ -97,7 +97,7 @@ class BoundedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         except _UNREADABLE as error:
             _log.warning("a message cannot be read; the association ends", extra={"error": type(error).__name__})
             self.message = None
-            self.dul.event_queue.put(_INVALID_PDU)
+            self.dul.event_queue.put(INVALID_PDU)
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Hand a message to the network, then say so."""
@@ -116,7 +116,7 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read that many bytes; fewer when the peer closes, too many are asked for, or the time is up."""
-        established = self.assoc.is_established
+        established = self.assoc.dul.state_machine.current_state == "Sta6"
         if nr_bytes > max(_NEGOTIATION_BYTES, self._policy.max_pdu_bytes if established else 0):
             _log.warning("PDU longer than agreed; the connection is closed", extra={"pdu_bytes": nr_bytes})
             return bytearray()
@@ -148,12 +148,13 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         return int(self.socket.recv_into(view))
 
 
-class _Connection(RequestHandler):  # type: ignore[misc]
+class Connection(RequestHandler):  # type: ignore[misc]
     """One connection: makes the association, waits for its end in a thread of its own, and tells of it in any case."""
 
     server: Server
 
     def handle(self) -> None:
+        """Serve the connection to its end."""
         association = self._create_association()
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         association.start()
@@ -162,14 +163,18 @@ class _Connection(RequestHandler):  # type: ignore[misc]
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        policy = self.server.policy
         association.dul.socket = None
         association.dul.event_queue.get_nowait()  # "connected", said by the socket that is replaced
-        association.set_socket(BoundedSocket(association, cast(socket.socket, self.request), policy))
-        association.dimse = BoundedMessages(association, policy.max_object_bytes, self.server.answered)
+        connection = cast(socket.socket, self.request)
+        self._secure(association, BoundedSocket(association, connection, self.server.policy))
+        return association
+
+    def _secure(self, association: Association, connection: BoundedSocket) -> None:
+        """Put the bounds of our policy on an association, and take pynetdicom's chatter from it."""
+        association.set_socket(connection)
+        association.dimse = BoundedMessages(association, self.server.policy.max_object_bytes, self.server.answered)
         for event, handler in _CHATTER:
             association.unbind(event, handler)
-        return association
 
 
 def end(association: Association) -> None:
@@ -191,7 +196,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     def __init__(self, policy: Policy, contexts: list[PresentationContext], handlers: Handlers,
                  ended: Callable[[Association], None] = _nothing,
-                 answered: Callable[[Association], None] = _nothing) -> None:
+                 answered: Callable[[Association], None] = _nothing,
+                 connection: type[Connection] = Connection) -> None:
         self.policy, self.ended, self.answered = policy, ended, answered
         entity = ApplicationEntity(policy.ae_title)
         entity.require_called_aet = True
@@ -201,7 +207,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         entity.network_timeout = policy.idle_timeout_s
         entity.dimse_timeout = policy.idle_timeout_s
         super().__init__(entity, (policy.host, policy.port), policy.ae_title, contexts, evt_handlers=handlers,
-                         request_handler=_Connection)
+                         request_handler=connection)
         entity._servers.append(self)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True,
                                         name="listener")

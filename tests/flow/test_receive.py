@@ -21,10 +21,16 @@ from sqlmodel import select
 from service.receive.policy import Peer
 from service.store.tables import Event, Instance, Study
 from tests import builders
-from tests.peers import HOST, Link, Raw, Station, listening, store, wait_until
+from tests.peers import FAST_PATH, HOST, Link, Raw, Station, listening, store, wait_until
 
 SLICES = builders.ct_series(slices=6, size=32)
 RAWS = [Raw.of(ds) for ds in SLICES]
+
+
+@pytest.fixture(params=["true", "false"], ids=["fast", "plain"], autouse=True)
+def both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is run with the fast path and without."""
+    monkeypatch.setenv(FAST_PATH, request.param)
 
 
 def instances(station: Station) -> list[Instance]:
@@ -307,9 +313,10 @@ def execute(station: Station, statement: str) -> None:
 
 
 def test_stopping_does_not_wait_for_a_caller_that_says_nothing(tmp_path: Path):
+    before = set(threading.enumerate())
     with listening(tmp_path, association_timeout_s=60.0) as station, \
             socket.create_connection((HOST, station.port)) as silent:
-        wait_until(lambda: [t for t in threading.enumerate() if t.name.startswith("AcceptorThread")])
+        wait_until(lambda: [t for t in set(threading.enumerate()) - before if t.name.startswith("AcceptorThread")])
         began = time.monotonic()
         assert station.listener.stop()
         assert time.monotonic() - began < 5

@@ -11,9 +11,15 @@ from sqlmodel import select
 from service.receive.header import read_file_header
 from service.store.tables import Event, Instance
 from tests import builders
-from tests.peers import HOST, Station, dcmtk_run, echo, listening, send, wait_until
+from tests.peers import FAST_PATH, HOST, Station, dcmtk_run, echo, listening, send, wait_until
 
 pytestmark = pytest.mark.peer
+
+
+@pytest.fixture(params=["true", "false"], ids=["fast", "plain"], autouse=True)
+def both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is run with the fast path and without."""
+    monkeypatch.setenv(FAST_PATH, request.param)
 
 
 def rows(station: Station) -> list[Instance]:

@@ -15,9 +15,15 @@ from sqlmodel import select
 
 from service.store.tables import Instance
 from tests import builders
-from tests.peers import Link, Raw, listening, wait_until
+from tests.peers import FAST_PATH, Link, Raw, listening, wait_until
 
 KILL_AFTER = 20
+
+
+@pytest.fixture(params=["true", "false"], ids=["fast", "plain"], autouse=True)
+def both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is run with the fast path and without."""
+    monkeypatch.setenv(FAST_PATH, request.param)
 
 
 def serve(folder: Path) -> None:

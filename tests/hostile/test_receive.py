@@ -24,11 +24,17 @@ from sqlmodel import select
 
 from service.store.tables import Instance
 from tests import builders
-from tests.peers import HOST, Link, Raw, Station, listening, store, wait_until
+from tests.peers import FAST_PATH, HOST, Link, Raw, Station, listening, store, wait_until
 
 NORMAL = Raw.of(builders.radiograph(patient=9, size=16))
 SLICE = builders.ct_series(slices=1, size=16)[0]
 BAD = Raw.of(SLICE)
+
+
+@pytest.fixture(params=["true", "false"], ids=["fast", "plain"], autouse=True)
+def both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is run with the fast path and without."""
+    monkeypatch.setenv(FAST_PATH, request.param)
 
 
 @contextmanager

@@ -1,0 +1,82 @@
+"""What comes in on one connection: read in large pieces into one buffer, and never waited for longer than agreed."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+
+CAPACITY_BYTES = 262_144
+_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Inflow:
+    """A reading end. Bytes are looked at with `peek`, taken with `take` or `piece`; one thread only.
+
+    The connection must be non-blocking below (a Python time-out set makes it so).
+    """
+
+    def __init__(self, connection: socket.socket, capacity_bytes: int = CAPACITY_BYTES) -> None:
+        self._connection = connection
+        self._buffer = bytearray(capacity_bytes)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes were received and not yet taken."""
+        return self._end - self._start
+
+    def fill(self, wanted_bytes: int, deadline: float) -> bool:
+        """Receive until at least that many bytes are held (at most the capacity); False: closed by the peer, or late.
+
+        deadline: of time.monotonic().  Raises: OSError when the connection broke.
+        """
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start + wanted_bytes > len(self._buffer):
+            self._view[:self.held_bytes] = bytes(self._view[self._start:self._end])
+            self._start, self._end = 0, self.held_bytes
+        while self.held_bytes < wanted_bytes:
+            try:
+                got = os.readv(self._connection.fileno(), [self._view[self._end:]])
+            except BlockingIOError:
+                if not wait_readable(self._connection, deadline - time.monotonic()):
+                    return False
+                continue
+            if not got:
+                return False
+            self._end += got
+        return True
+
+    def peek(self, size_bytes: int, offset: int = 0) -> memoryview:
+        """Return bytes that are held, without taking them; valid until the next `fill`."""
+        return self._view[self._start + offset:self._start + offset + size_bytes]
+
+    def take(self, size_bytes: int) -> None:
+        """Let go of bytes that are held."""
+        self._start += size_bytes
+
+    def piece(self, most_bytes: int) -> memoryview:
+        """Take what is held, at most that many bytes; valid until the next `fill`."""
+        size = min(most_bytes, self.held_bytes)
+        self._start += size
+        return self._view[self._start - size:self._start]
+
+
+def wait_readable(connection: socket.socket, timeout_s: float, bell: socket.socket | None = None) -> bool:
+    """Wait until there is something to read on the connection, or on the bell; False when the time is up.
+
+    What was received is acknowledged at once (TCP_QUICKACK): a sender that has left Nagle's algorithm on would
+    otherwise hold back its next piece for the 40 ms of a delayed acknowledgement.
+    """
+    if timeout_s <= 0 or connection.fileno() < 0:
+        return False
+    if _QUICK_ACK is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+    poller = select.poll()
+    poller.register(connection, select.POLLIN)
+    if bell is not None:
+        poller.register(bell, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
