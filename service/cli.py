@@ -22,6 +22,7 @@ from service.demo.send import send
 from service.domain.manifest import InvalidManifest
 from service.errors import FirstlookError
 from service.example import example
+from service.explain import explain
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
@@ -35,6 +36,7 @@ examples:
   firstlook settings > firstlook.toml              every setting with its default, to edit
   firstlook check --settings firstlook.toml        is everything in place?
   firstlook serve --settings firstlook.toml        listen, look, report, show
+  firstlook explain STUDY_INSTANCE_UID             what happened to a study, and why
   firstlook send FOLDER --to FIRSTLOOK@127.0.0.1:11112 --from CT1
 
 Settings: --settings FILE, or the variable FIRSTLOOK_SETTINGS; FIRSTLOOK_<SECTION>__<FIELD> goes over the file.
@@ -79,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="the model bundles").add_subparsers(required=True, metavar="COMMAND")
     listed = _with_settings(models.add_parser("list", help="every bundle: version, task, digest, where it runs"))
     listed.set_defaults(run=_models)
+    told = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
+    told.add_argument("study", metavar="STUDY_INSTANCE_UID")
+    told.set_defaults(run=_explain)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     return parser
@@ -174,6 +179,20 @@ def _models(asked: argparse.Namespace) -> int:
         table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
                       "yes" if manifest.name in active else "", manifest.title)
     Console().print(table)
+    return 0
+
+
+def _explain(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    database = Database(settings.database_url)
+    try:
+        lines = explain(database, asked.study)
+    finally:
+        database.close()
+    if lines is None:
+        print(f"firstlook: no study {asked.study} is here", file=sys.stderr)  # noqa: T201
+        return 1
+    print("\n".join(lines))  # noqa: T201
     return 0
 
 

@@ -91,6 +91,23 @@ def test_send_stores_a_folder_study_by_study(tmp_path: Path, capsys: pytest.Capt
     assert said.count("stored") == 2 and said.count("failed") == 2
 
 
+def test_explain_tells_the_story_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = settings_file(tmp_path, free_port(), tiny_models(tmp_path / "models"))
+    with hospital(tmp_path, infer=TINY | {"models_dir": tmp_path / "models"}) as house:
+        house.send(radiograph(), radiograph(patient=3, ViewPosition="LL"))
+        house.delivered(uid(2, 1))
+        house.delivered(uid(3, 1))
+    capsys.readouterr()
+    assert cli.main(["explain", uid(2, 1), "--settings", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "Patient" not in said
+    for words in ("state      assessed", "association released", "queued", "SR ", "stored in pacs", "tiny-cxr 1.0.0"):
+        assert words in said
+    assert cli.main(["explain", uid(3, 1), "--settings", str(file)]) == 0
+    assert "lateral_view: Only lateral" in capsys.readouterr().out
+    assert cli.main(["explain", uid(9, 9), "--settings", str(file)]) == 1
+
+
 @pytest.mark.parametrize("address", ["FIRSTLOOK", "FIRSTLOOK@host", "A@b:99999", "@host:1"])
 def test_send_says_how_an_address_is_written(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["send", str(tmp_path), "--to", address]) == 2
