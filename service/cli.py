@@ -10,9 +10,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App
 from service.checks import check_bundles, check_database, check_disk, check_target
@@ -26,6 +23,7 @@ from service.explain import explain
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
+from service.models_cli import add_models
 from service.settings import InvalidSettings, Settings, load
 from service.store.database import Database
 from service.web.app import Check
@@ -78,12 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(commands.add_parser("send", help="send a folder of DICOM files to a peer (C-STORE)"))
     check = _with_settings(commands.add_parser("check", help="is everything in place? one line for each part"))
     check.set_defaults(run=_check)
-    models = commands.add_parser("models", help="the model bundles").add_subparsers(required=True, metavar="COMMAND")
-    listed = _with_settings(models.add_parser("list", help="every bundle: version, task, digest, where it runs"))
-    listed.set_defaults(run=_models)
-    told = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
-    told.add_argument("study", metavar="STUDY_INSTANCE_UID")
-    told.set_defaults(run=_explain)
+    add_models(commands.add_parser("models", help="the model bundles: list, verify, evaluate, compare, import, train"))
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     return parser
@@ -169,31 +162,6 @@ def _warm_engine(settings: Settings) -> Engine:
     for name in filter(None, (settings.infer.ct_bundle, settings.infer.cxr_bundle)):
         engine.warm(name)
     return engine
-
-
-def _models(asked: argparse.Namespace) -> int:
-    settings = load(asked.settings)
-    table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
-    active = {settings.infer.ct_bundle, settings.infer.cxr_bundle}
-    for manifest in Catalogue.load(settings.infer.models_dir):
-        table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
-                      "yes" if manifest.name in active else "", manifest.title)
-    Console().print(table)
-    return 0
-
-
-def _explain(asked: argparse.Namespace) -> int:
-    settings = load(asked.settings)
-    database = Database(settings.database_url)
-    try:
-        lines = explain(database, asked.study)
-    finally:
-        database.close()
-    if lines is None:
-        print(f"firstlook: no study {asked.study} is here", file=sys.stderr)  # noqa: T201
-        return 1
-    print("\n".join(lines))  # noqa: T201
-    return 0
 
 
 def _settings(_asked: argparse.Namespace) -> int:
