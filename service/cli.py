@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     check = _with_settings(commands.add_parser("check", help="is everything in place? one line for each part"))
     check.set_defaults(run=_check)
     add_models(commands.add_parser("models", help="the model bundles: list, verify, evaluate, compare, import, train"))
+    told = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
+    told.add_argument("study", metavar="STUDY_INSTANCE_UID")
+    told.set_defaults(run=_explain)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     return parser
@@ -162,6 +165,20 @@ def _warm_engine(settings: Settings) -> Engine:
     for name in filter(None, (settings.infer.ct_bundle, settings.infer.cxr_bundle)):
         engine.warm(name)
     return engine
+
+
+def _explain(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    database = Database(settings.database_url)
+    try:
+        lines = explain(database, asked.study)
+    finally:
+        database.close()
+    if lines is None:
+        print(f"firstlook: no study {asked.study} is here", file=sys.stderr)  # noqa: T201
+        return 1
+    print("\n".join(lines))  # noqa: T201
+    return 0
 
 
 def _settings(_asked: argparse.Namespace) -> int:

@@ -1,0 +1,143 @@
+"""`python -m models.evaluation evaluate | compare | import | card`, as `firstlook models` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.evaluation.bundles import find_bundle
+from models.evaluation.compare import compare, show_comparison
+from models.evaluation.evaluate import Request, evaluate
+from models.evaluation.held_out import CannotTell
+from models.evaluation.recard import recard
+from models.evaluation.show import show, write_out
+from models.evaluation.take_in import Refused, take_in
+from service import DISCLAIMER
+from service.domain.manifest import InvalidManifest
+from service.errors import FirstlookError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns 0 well, 1 something is wrong, 2 wrong usage."""
+    asked = _parser().parse_args(arguments)
+    cv2.setNumThreads(1)
+    run: Callable[[argparse.Namespace], int] = asked.run
+    try:
+        return run(asked)
+    except (InvalidManifest, CannotTell) as error:
+        print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (FirstlookError, Refused, OSError) as error:
+        print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="firstlook models", description=__doc__, epilog=DISCLAIMER)
+    parser.add_argument("--models", type=Path, default=Path(__file__).parents[1], help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("evaluate", help="measure a bundle on a data folder", epilog=DISCLAIMER)
+    one.add_argument("bundle", help="name, or path of its folder")
+    _with_data(one)
+    one.add_argument("--held-out", action="store_true", help="only what the bundle was not trained on, if it can be told")
+    one.add_argument("--out", type=Path, metavar="FOLDER", help="also write the figures and the scores of every image")
+    one.set_defaults(run=_evaluate)
+    two = commands.add_parser("compare", help="measure two bundles on the same images", epilog=DISCLAIMER)
+    two.add_argument("bundles", nargs=2, metavar="BUNDLE", help="name, or path of its folder")
+    _with_data(two)
+    two.set_defaults(run=_compare)
+    new = commands.add_parser("import", help="make a bundle from an ONNX file, a recipe and an input", epilog=DISCLAIMER)
+    new.add_argument("model", type=Path, metavar="MODEL.onnx")
+    new.add_argument("--recipe", type=Path, required=True, help="TOML file: what the manifest will say")
+    new.add_argument("--golden", type=Path, required=True, metavar="INPUT.npz", help="`hu` (1, y, x) or `grey` (y, x)")
+    new.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle's folder; must not exist")
+    new.set_defaults(run=_import)
+    card = commands.add_parser("card", help="write the card again from recipe and figures.json", epilog=DISCLAIMER)
+    card.add_argument("bundle")
+    card.set_defaults(run=lambda a: recard(find_bundle(a.bundle, a.models)))
+    return parser
+
+
+def _with_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="laid out as models/README.md says")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else there")
+    parser.add_argument("--limit", type=_count, default=0, metavar="N", help="at most N images of each part, by the seed")
+    parser.add_argument("--seed", type=_count, default=0, help="of the draw and of the intervals (0)")
+    parser.add_argument("--resamples", type=_count, default=1000, help="for the intervals (1000)")
+    parser.add_argument("--threads", type=_count, default=0, help="CPU threads, 0 for all cores")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def _request(asked: argparse.Namespace, held_out: bool = False) -> Request:
+    if not asked.data.is_dir():
+        raise InvalidManifest(f"--data {asked.data}: no such folder")
+    return Request(asked.data.resolve(), asked.limit, asked.seed, max(asked.resamples, 1), held_out)
+
+
+def _evaluate(asked: argparse.Namespace) -> int:
+    manifest = find_bundle(asked.bundle, asked.models)
+    with _progress() as bars:
+        found = evaluate(manifest, _request(asked, asked.held_out), _ticks(bars), _each(bars), asked.threads)
+    if asked.json:
+        _write_json(found.as_json())
+    else:
+        show(Console(), found)
+    if asked.out:
+        write_out(asked.out, found)
+    return 0 if found.figures else 1
+
+
+def _compare(asked: argparse.Namespace) -> int:
+    one, other = (find_bundle(name, asked.models) for name in asked.bundles)
+    with _progress() as bars:
+        found = compare(one, other, _request(asked), _ticks(bars), _each(bars), asked.threads)
+    if asked.json:
+        _write_json(found.as_json())
+    else:
+        show_comparison(Console(), found)
+    return 0 if found.figures else 1
+
+
+def _import(asked: argparse.Namespace) -> int:
+    wrong = take_in(asked.model, asked.recipe, asked.golden, asked.out)
+    said = f"made {asked.out}" if not wrong else f"{asked.out} was made, but: {'; '.join(wrong)}"
+    Console().print(said, markup=False, soft_wrap=True)
+    return 1 if wrong else 0
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                    console=Console(stderr=True), transient=True)
+
+
+def _ticks(bars: Progress) -> Callable[[int], Callable[[], None]]:
+    def start(total: int) -> Callable[[], None]:
+        bar = bars.add_task("images", total=total)
+        return lambda: bars.advance(bar)
+
+    return start
+
+
+def _each(bars: Progress) -> Callable[[Sequence[Any]], Iterable[Any]]:
+    return lambda questions: bars.track(questions, description="intervals")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Make a bundle of somebody's ONNX file: check it, record a golden case, write manifest and card, verify.
+
+The recipe is TOML like those of models/training/recipes: `[bundle]` version, title, task; `[parameters]`; `[[outputs]]`;
+`limitations`; optional `[input] steps`, `[accepts]`, and `[rename]` old = "new" for the graph's inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.bundles import INPUTS, Network
+from service.domain.manifest import TASKS, Manifest, read_manifest
+from service.infer.golden import OUTPUTS, SOURCE, shape_problems
+from service.prepare import ct, cxr
+from service.verify import prepare, verify
+
+STEPS = {"ct-segmentation": tuple(ct.STEPS), "cxr-classification": tuple(cxr.STEPS)}
+CARD = """# {title}
+
+Bundle `{name}`, version {version}, sha256 of `model.onnx` `{sha256}`.
+
+**Research use only. Not for clinical diagnosis.**
+
+This card is a skeleton. No figure was measured here: run `firstlook models evaluate {name} --data DIR` on data that the
+model was not trained on, and write what it gives, with n and intervals.
+
+## Intended use
+
+To be written by the owner of the model.
+
+## Not for
+
+- clinical diagnosis, or any decision on a patient
+
+## Training data and licences
+
+To be written by the owner of the model: sources, licences, patients.
+
+## Figures
+
+None measured here.
+
+## Known shortcuts and weaknesses
+
+To be written by the owner of the model.
+
+## Limitations written into every result
+
+{limitations}"""
+
+
+class Refused(ValueError):
+    """A model that cannot become a bundle as it is; the text says what to change."""
+
+
+def take_in(model: Path, recipe_file: Path, golden: Path, out: Path) -> list[str]:
+    """Make the bundle `out` and return what `verify` finds wrong with it: nothing, if all is well.
+
+    Nothing is left at `out` when it is refused. Raises: Refused; InvalidManifest; EngineUnavailable.
+    """
+    if out.exists():
+        raise Refused(f"{out} exists; give another folder or remove it")
+    recipe = _recipe(recipe_file)
+    source = _source(golden, recipe["bundle"]["task"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as scratch:
+        folder = Path(scratch) / out.name
+        folder.mkdir()
+        _write_model(model, recipe.get("rename", {}), folder / "model.onnx")
+        manifest = _write_manifest(folder, recipe)
+        if wrong := shape_problems(manifest):
+            hint = "" if recipe.get("rename") else "; [rename] in the recipe can give graph inputs and outputs other names"
+            raise Refused(f"{model}: {'; '.join(wrong)}{hint}")
+        _write_golden(manifest, source)
+        (folder / "MODEL_CARD.md").write_text(CARD.format(
+            title=manifest.title, name=manifest.name, version=manifest.version, sha256=manifest.sha256,
+            limitations="".join(f"- {text}\n" for text in manifest.limitations)), encoding="utf-8")
+        shutil.move(folder, out)
+    return verify(out).problems
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refused(f"{path}: not a readable TOML file ({error})") from error
+    bundle = recipe.get("bundle", {})
+    if missing := [key for key in ("version", "title", "task") if key not in bundle]:
+        raise Refused(f"{path}: [bundle] lacks {', '.join(missing)}")
+    if bundle["task"] not in TASKS:
+        raise Refused(f"{path}: task {bundle['task']!r} is unknown; accepted: {', '.join(TASKS)}")
+    recipe.setdefault("limitations", recipe.get("card", {}).get("limitations"))
+    if missing := [key for key in ("outputs", "limitations") if not recipe.get(key)]:
+        raise Refused(f"{path}: {', '.join(missing)} missing or empty")
+    return recipe
+
+
+def _source(path: Path, task: str) -> NDArray[Any]:
+    """Read the golden input: `hu` (n, y, x) in HU or `grey` (y, x) uint8."""
+    key, axes = SOURCE[task], 3 if task == "ct-segmentation" else 2
+    try:
+        with np.load(path) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise Refused(f"{path}: the golden input is missing or no .npz file") from error
+    if key not in found or found[key].ndim != axes:
+        raise Refused(f"{path}: needs the array {key!r} with {axes} axes; found: "
+                      f"{', '.join(f'{k} {v.shape}' for k, v in found.items()) or 'nothing'}")
+    return found[key]
+
+
+def _write_model(model: Path, rename: dict[str, str], target: Path) -> None:
+    """Copy the ONNX file, with inputs and outputs renamed where the recipe asks for it."""
+    if not model.is_file():
+        raise Refused(f"{model}: no such file")
+    if not rename:
+        shutil.copyfile(model, target)
+        return
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise Refused("[rename] needs the package onnx (requirements/dev.lock or train.lock); without it the graph's names "
+                      "must fit") from error
+    try:
+        loaded = onnx.load(str(model))
+    except (DecodeError, OSError, ValueError) as error:
+        raise Refused(f"{model}: not an ONNX file") from error
+    graph = loaded.graph
+    known = {value.name for value in (*graph.input, *graph.output)}
+    if unknown := sorted(set(rename) - known):
+        raise Refused(f"[rename] {unknown[0]!r} is neither input nor output; the graph has: {', '.join(sorted(known))}")
+    for value in (*graph.input, *graph.output):
+        value.name = rename.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [rename.get(name, name) for name in node.input]
+        node.output[:] = [rename.get(name, name) for name in node.output]
+    target.write_bytes(loaded.SerializeToString())
+
+
+def _write_manifest(folder: Path, recipe: dict[str, Any]) -> Manifest:
+    try:
+        from models.training.toml_text import dumps
+    except ImportError as error:
+        raise Refused("import writes TOML with models/training/toml_text.py, which is not here: use a checkout") from error
+    task = recipe["bundle"]["task"]
+    steps = recipe.get("input", {}).get("steps", list(STEPS[task]))
+    if unknown := [name for name in steps if name not in STEPS[task]]:
+        raise Refused(f"unknown preparation step {unknown[0]!r}; accepted: {', '.join(STEPS[task])}")
+    table = {
+        "name": folder.name, **{k: recipe["bundle"][k] for k in ("version", "title", "task")},
+        "sha256": sha256((folder / "model.onnx").read_bytes()).hexdigest(), "limitations": recipe["limitations"],
+        "input": {"steps": steps}, "parameters": recipe.get("parameters", {}), "accepts": recipe.get("accepts", {}),
+        "outputs": recipe["outputs"],
+    }
+    (folder / "manifest.toml").write_text(dumps(table), encoding="utf-8")
+    return read_manifest(folder)
+
+
+def _write_golden(manifest: Manifest, source: NDArray[Any]) -> None:
+    """Run the golden input twice; two different answers are refused."""
+    case = {SOURCE[manifest.task]: source}
+    try:
+        tensor = prepare(manifest, case)
+    except ValueError as error:
+        raise Refused(f"the golden input cannot be prepared: {error}") from error
+    network = Network(manifest, 1)
+    first, second = network.run(tensor), network.run(tensor)
+    for name in OUTPUTS[manifest.task]:
+        if not np.array_equal(first[name], second[name]):
+            raise Refused(f"two runs of the same input gave different {name}: the model is not deterministic")
+    (manifest.folder / "golden").mkdir()
+    kept = {name: first[name] for name in OUTPUTS[manifest.task]}
+    np.savez_compressed(manifest.folder / "golden" / "case-1.npz", **case, **{INPUTS[manifest.task]: tensor}, **kept)
+
+

@@ -1,0 +1,127 @@
+"""`firstlook models ...`: list and verify here; what measures and trains lives in models/ and is run from there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from service import DISCLAIMER
+from service.infer.catalogue import Catalogue
+from service.settings import Settings, load
+from service.verify import verify
+
+_EPILOG = f"""
+examples:
+  firstlook models verify                                     every bundle: whole, and answering as it did
+  firstlook models evaluate cxr-pattern --data DIR            its figures on your data, with intervals
+  firstlook models compare cxr-pattern NEW --data DIR         two bundles on the same images
+  firstlook models import NET.onnx --recipe R.toml --golden IN.npz --out models/NAME
+
+{DISCLAIMER}
+"""
+_MEASURING = {
+    "evaluate": "measure a bundle on a data folder: figures with intervals, by source and subgroup",
+    "compare": "two bundles on the same images: paired differences, agreement, speed",
+    "import": "make a bundle from an ONNX file, a recipe and one input",
+    "card": "write a bundle's card again, from its recipe and its figures",
+}
+_TRAINING = {"train": "train a bundle's network", "export": "turn trained weights into a bundle"}
+_NO_PREFIX = "\0"  # no argument is an option here: all are passed on
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the commands to `firstlook models`. Every one takes --settings FILE, which says where the bundles are."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _EPILOG
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listed = _with_settings(commands.add_parser("list", help="every bundle: version, task, digest, where it runs"))
+    listed.set_defaults(run=_list)
+    told = "is each bundle whole? manifest, checksum, shapes, golden cases, card"
+    checked = _with_settings(commands.add_parser("verify", help=told, description=told))
+    checked.add_argument("names", nargs="*", metavar="NAME", help="a bundle, or the path of its folder; none: all")
+    checked.set_defaults(run=_verify)
+    for table, run in ((_MEASURING, _measure), (_TRAINING, _train)):
+        for name, words in table.items():
+            passed = commands.add_parser(name, help=words, add_help=False, prefix_chars=_NO_PREFIX)
+            passed.add_argument("rest", nargs=argparse.REMAINDER)
+            passed.set_defaults(run=_passing(run, name))
+
+
+def _with_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    default = os.environ.get("FIRSTLOOK_SETTINGS")
+    parser.add_argument("--settings", type=Path, default=Path(default) if default else None, metavar="FILE",
+                        help="TOML file; `firstlook settings` prints one with every default")
+    return parser
+
+
+def _list(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
+    active = {settings.infer.ct_bundle, settings.infer.cxr_bundle}
+    for manifest in Catalogue.load(settings.infer.models_dir):
+        table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
+                      "yes" if manifest.name in active else "", manifest.title)
+    Console().print(table)
+    return 0
+
+
+def _verify(asked: argparse.Namespace) -> int:
+    models_dir = load(asked.settings).infer.models_dir
+    folders = [_folder(name, models_dir) for name in asked.names]
+    folders = folders or sorted(path.parent for path in models_dir.glob("*/manifest.toml"))
+    if not folders:
+        print(f"firstlook: no bundle in {models_dir}", file=sys.stderr)  # noqa: T201
+        return 1
+    found = [verify(folder) for folder in folders]
+    for one in found:
+        said = "; ".join(" ".join(p.split()) for p in one.problems) or one.detail
+        print(f"{'FAIL' if one.problems else 'ok  '}  {one.name:<20} {said}")  # noqa: T201
+    return 1 if any(one.problems for one in found) else 0
+
+
+def _folder(name: str, models_dir: Path) -> Path:
+    return Path(name).resolve() if (Path(name) / "manifest.toml").is_file() else (models_dir / name).resolve()
+
+
+def _passing(run: Callable[[Settings, str, list[str]], int], name: str) -> Callable[[argparse.Namespace], int]:
+    def passed(asked: argparse.Namespace) -> int:
+        own = _with_settings(argparse.ArgumentParser(add_help=False, allow_abbrev=False))
+        settings, rest = own.parse_known_args(asked.rest)
+        return run(load(settings.settings), name, rest)
+
+    return passed
+
+
+def _measure(settings: Settings, name: str, rest: list[str]) -> int:
+    models_dir = settings.infer.models_dir.resolve()
+    return _run_module(models_dir, "evaluation", ["--models", str(models_dir), name, *rest])
+
+
+def _train(settings: Settings, name: str, rest: list[str]) -> int:
+    if find_spec("torch") is None:
+        print(f"firstlook: models {name} needs torch, which is not installed; "  # noqa: T201
+              "pip install -r requirements/train.lock", file=sys.stderr)
+        return 2
+    return _run_module(settings.infer.models_dir.resolve(), f"training.{name}", rest)
+
+
+def _run_module(models_dir: Path, module: str, arguments: list[str]) -> int:
+    """Run `python -m models.<module>` of the package next to the bundles, or else next to the service."""
+    part = Path(module.split(".")[0]) / "__init__.py"
+    homes = [h for h in (models_dir, Path(__file__).resolve().parents[1] / "models") if h.name == "models"]
+    home = next((h for h in homes if (h / part).is_file() and (h / "__init__.py").is_file()), None)
+    if home is None:
+        looked = " and ".join(str(h) for h in dict.fromkeys([models_dir, *homes]))
+        print(f"firstlook: the package models.{module} is not here (looked in {looked}); "  # noqa: T201
+              "it comes with a checkout of the project: set infer.models_dir to its models folder", file=sys.stderr)
+        return 2
+    path = os.pathsep.join(filter(None, [str(home.parent), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-P", "-m", f"models.{module}", *arguments]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
