@@ -77,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     check = _with_settings(commands.add_parser("check", help="is everything in place? one line for each part"))
     check.set_defaults(run=_check)
     add_models(commands.add_parser("models", help="the model bundles: list, verify, evaluate, compare, import, train"))
-    told = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
-    told.add_argument("study", metavar="STUDY_INSTANCE_UID")
-    told.set_defaults(run=_explain)
+    explained = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
+    explained.add_argument("study", metavar="STUDY_INSTANCE_UID")
+    explained.set_defaults(run=_explain)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     return parser

@@ -115,7 +115,7 @@ def notes_on(manifest: Manifest, request: Request, scores: Scores) -> list[str]:
         "Held-out images only: the bundle was not trained on them; thresholds or curves may have been chosen with them, see "
         "its card." if request.held_out else
         "Images that the bundle was trained on may be among these; for its own training data see --held-out.",
-        "Intervals: 95 %, patients (groups, cases) drawn again, never images.",
+        "Intervals: 95 %, patients (groups, cases) drawn again, never images; those of fewer than 10 groups are too narrow.",
     ]
     if isinstance(scores, CxrScores):
         if alone := single_class_sources(scores):
