@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -90,7 +90,7 @@ class Header:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON types; absent values are left out."""
-        return {k: v for k, v in asdict(self).items() if v not in ("", None, ())}
+        return {k: v for k, v in vars(self).items() if v not in ("", None, ())}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Header:

@@ -9,12 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
+from dataclasses import dataclass, field
 
 from service.errors import BadInstance, Reason
 
@@ -25,6 +20,7 @@ MAX_VALUE_BYTES = 65536
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
+_SHORT_HEADER = struct.Struct("<HH2sH")
 _LONG_FORM = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _SHORT_FORM = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN",
                          b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))
@@ -40,6 +36,14 @@ class Element:
     end: int
 
 
+@dataclass(frozen=True)
+class Collected:
+    """Wanted elements of a data set. values: tag -> (VR, "" when implicit; bytes); items: tag -> first item."""
+
+    values: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    items: dict[int, Collected] = field(default_factory=dict)
+
+
 def walk(data: Buffer, implicit: bool, start: int = 0, end: int | None = None) -> Iterator[Element]:
     """Yield the top-level elements of a little endian data set, in order, ending after the pixel data.
 
@@ -47,8 +51,32 @@ def walk(data: Buffer, implicit: bool, start: int = 0, end: int | None = None) -
     Raises: BadInstance when a length passes the end, a VR is none, or sequences nest deeper than MAX_DEPTH.
     See PS3.5 7.1 and 7.5.
     """
-    end = len(data) if end is None else end
-    at = start
+    for tag, vr, value, after in _scan(data, implicit, start, len(data) if end is None else end):
+        yield Element(tag, vr.decode(), value, after)
+
+
+def collect(data: Buffer, implicit: bool, tags: Collection[int], sequences: Collection[int],
+            start: int = 0) -> Collected:
+    """Return the wanted elements of a data set, their values as received, cut at MAX_VALUE_BYTES.
+
+    tags: 0xGGGGEEEE; sequences: those of them that are sequences: of these, the first item.
+    Raises: BadInstance as `walk` does.
+    """
+    found = Collected()
+    for tag, vr, value, after in _scan(data, implicit, start, len(data)):
+        if tag not in tags:
+            continue
+        if tag in sequences:
+            item = _first_item(data, Element(tag, vr.decode(), value, after), implicit, tags)
+            if item is not None:
+                found.items[tag] = item
+        else:
+            found.values[tag] = vr.decode(), bytes(data[value:min(after, value + MAX_VALUE_BYTES)])
+    return found
+
+
+def _scan(data: Buffer, implicit: bool, at: int, end: int) -> Iterator[tuple[int, bytes, int, int]]:
+    """Yield (tag, VR, start, end of the value) of each top-level element, as `walk` says."""
     while at < end:
         tag, vr, length, value = _element_header(data, at, end, implicit)
         if tag >> 16 == 0xFFFE:
@@ -58,37 +86,13 @@ def walk(data: Buffer, implicit: bool, start: int = 0, end: int | None = None) -
             after = _skip_nested(data, value, end, _nested_implicit(vr, implicit))
         if after > end:
             raise _malformed(f"element {tag:08X} ends at byte {after}, the data set at {end}")
-        yield Element(tag, vr.decode(), value, after)
+        yield tag, vr, value, after
         if tag == _PIXEL_DATA:
             return
         at = after
 
 
-def collect(data: Buffer, implicit: bool, tags: Collection[int], sequences: Collection[int], start: int = 0) -> Dataset:
-    """Return a data set of the wanted elements, their values as received, cut at MAX_VALUE_BYTES.
-
-    tags: 0xGGGGEEEE; sequences: those of them that are sequences: of these, the first item.
-    Raises: BadInstance as `walk` does.
-    """
-    found = Dataset()
-    for element in walk(data, implicit, start):
-        if element.tag not in tags:
-            continue
-        if element.tag in sequences:
-            item = _first_item(data, element, implicit, tags)
-            if item is not None:
-                found.add_new(BaseTag(element.tag), "SQ", Sequence([item]))
-            continue
-        found[BaseTag(element.tag)] = _raw(data, element, implicit)
-    return found
-
-
-def _raw(data: Buffer, element: Element, implicit: bool) -> RawDataElement:
-    value = bytes(data[element.start:min(element.end, element.start + MAX_VALUE_BYTES)])
-    return RawDataElement(BaseTag(element.tag), element.vr or None, len(value), value, element.start, implicit, True)
-
-
-def _first_item(data: Buffer, sequence: Element, implicit: bool, tags: Collection[int]) -> Dataset | None:
+def _first_item(data: Buffer, sequence: Element, implicit: bool, tags: Collection[int]) -> Collected | None:
     implicit = implicit or sequence.vr == "UN"
     if sequence.start + 8 > sequence.end:
         return None
@@ -98,10 +102,10 @@ def _first_item(data: Buffer, sequence: Element, implicit: bool, tags: Collectio
     end = _item_end(data, start, sequence.end, implicit) if length == _UNDEFINED else start + length
     if end > sequence.end:
         raise _malformed(f"an item ends at byte {end}, its sequence at {sequence.end}")
-    item = Dataset()
-    for element in walk(data, implicit, start, end):
-        if element.tag in tags:
-            item[BaseTag(element.tag)] = _raw(data, element, implicit)
+    item = Collected()
+    for tag, vr, value, after in _scan(data, implicit, start, end):
+        if tag in tags:
+            item.values[tag] = vr.decode(), bytes(data[value:min(after, value + MAX_VALUE_BYTES)])
     return item
 
 
@@ -114,13 +118,12 @@ def _element_header(data: Buffer, at: int, end: int, implicit: bool) -> tuple[in
     """Return (tag, VR, length, offset of the value) of the element at a byte offset."""
     if at + 8 > end:
         raise _malformed(f"{end - at} bytes left at byte {at}, too few for an element")
-    group, number = struct.unpack_from("<HH", data, at)
+    group, number, vr, short = _SHORT_HEADER.unpack_from(data, at)
     tag = group << 16 | number
+    if not implicit and vr in _SHORT_FORM and group != 0xFFFE:
+        return tag, vr, short, at + 8
     if implicit or group == 0xFFFE:
         return tag, b"", struct.unpack_from("<L", data, at + 4)[0], at + 8
-    vr = bytes(data[at + 4:at + 6])
-    if vr in _SHORT_FORM:
-        return tag, vr, struct.unpack_from("<H", data, at + 6)[0], at + 8
     if vr not in _LONG_FORM and not (vr.isalpha() and vr.isupper()):
         raise _malformed(f"element {tag:08X} at byte {at} has no value representation")
     if at + 12 > end:

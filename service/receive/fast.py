@@ -100,7 +100,9 @@ class FastProvider(WakefulProvider):
         return self.socket is not None and self.socket.inflow.held_bytes > 0
 
     def ended(self) -> None:
-        """Remove what was half received."""
+        """Remove what was half received, and let go of the buffer: dead associations are not collected at once."""
+        if self.socket is not None:
+            self.socket.inflow.close()
         if self._store is not None:
             self._store.image.drop()
             self._store = None
@@ -114,6 +116,7 @@ class FastProvider(WakefulProvider):
                     return
         except InvalidPData as error:
             _log.warning("P-DATA that cannot be read; the association ends", extra={"detail": str(error)})
+            self.socket.inflow.take(self.socket.inflow.held_bytes)
             self.event_queue.put(INVALID_PDU)
         except OSError as error:
             _log.warning("the connection broke off", extra={"error": type(error).__name__})

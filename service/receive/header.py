@@ -6,9 +6,10 @@ import math
 import mmap
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pydicom.uid import (
 
 from service.domain.study import Header
 from service.errors import BadInstance, Reason
-from service.receive.elements import Buffer, collect, walk
+from service.receive.elements import Buffer, Collected, collect, walk
 
 MAX_TEXT = 1024
 MAX_VALUES = 64
@@ -59,6 +60,7 @@ _CHARACTER_SET = _tag("SpecificCharacterSet")
 _PRIORITY, _REQUESTS = _tag("RequestedProcedurePriority"), _tag("RequestAttributesSequence")
 _VIEW_CODES, _MEANING = _tag("ViewCodeSequence"), _tag("CodeMeaning")
 _SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES))
+_NONE = Collected()
 _WANTED = frozenset(_TAGS.values()) | _SEQUENCES | {_CHARACTER_SET, _PRIORITY, _MEANING}
 
 
@@ -69,15 +71,25 @@ def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
     An attribute that is absent, or not what its type says, is absent in the header.
     Raises: BadInstance when SOP Instance, SOP Class, Study or Series Instance UID is not a UID (PS3.5 9.1).
     """
-    codecs = _codecs(dataset)
-    found: dict[str, Any] = {name: _typed(_values(dataset, tag, codecs), _TYPES[name]) for name, tag in _TAGS.items()}
-    found["view_code_meaning"] = _typed(_nested_values(dataset, _VIEW_CODES, _MEANING, codecs), "str")
-    found["requested_procedure_priority"] = (_typed(_values(dataset, _PRIORITY, codecs), "str")
-                                             or _typed(_nested_values(dataset, _REQUESTS, _PRIORITY, codecs), "str"))
+    codecs = _codecs([str(term) for term in _values(dataset, _CHARACTER_SET, ["ascii"])])
     meta = getattr(dataset, "file_meta", None)
-    found["transfer_syntax_uid"] = transfer_syntax_uid or str(meta.get("TransferSyntaxUID", "") if meta else "")
+    return _header(lambda tag: _values(dataset, tag, codecs),
+                   lambda sequence, tag: _nested_values(dataset, sequence, tag, codecs),
+                   transfer_syntax_uid or str(meta.get("TransferSyntaxUID", "") if meta else ""))
+
+
+def _header(values: Callable[[int], list[Any]], nested: Callable[[int, int], list[Any]],
+            transfer_syntax_uid: str) -> Header:
+    """Return the header from what gives the values of an element, and of one in the first item of a sequence."""
+    found: dict[str, Any] = {"transfer_syntax_uid": transfer_syntax_uid}
+    for name, tag in _TAGS.items():
+        given = values(tag)
+        if given:
+            found[name] = _typed(given, _TYPES[name])
+    found["view_code_meaning"] = _typed(nested(_VIEW_CODES, _MEANING), "str")
+    found["requested_procedure_priority"] = _typed(values(_PRIORITY), "str") or _typed(nested(_REQUESTS, _PRIORITY), "str")
     for name in _IDENTIFIERS:
-        found[name] = "\\".join(str(v) for v in _values(dataset, _TAGS[name], codecs))
+        found[name] = "\\".join(str(v) for v in values(_TAGS[name]))
         if not is_uid(found[name]):
             raise BadInstance(Reason.OBJECT_MALFORMED, f"{_keyword(name)} is absent or not a UID")
     return Header(**{name: value for name, value in found.items() if value is not None})
@@ -91,7 +103,11 @@ def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) 
     if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian) or not is_uid(transfer_syntax_uid):
         raise BadInstance(Reason.OBJECT_MALFORMED, "the transfer syntax is deflated, big endian or none")
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
-    return read_header(collect(data, implicit, _WANTED, _SEQUENCES, start), transfer_syntax_uid)
+    found = collect(data, implicit, _WANTED, _SEQUENCES, start)
+    codecs = _codecs([str(term) for term in _collected_values(found, _CHARACTER_SET, ["ascii"])])
+    return _header(lambda tag: _collected_values(found, tag, codecs),
+                   lambda sequence, tag: _collected_values(found.items.get(sequence, _NONE), tag, codecs),
+                   transfer_syntax_uid)
 
 
 def read_file_header(path: Path) -> Header:
@@ -141,10 +157,9 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID_FORM.fullmatch(text) is not None
 
 
-def _codecs(dataset: Dataset) -> list[str]:
+def _codecs(terms: list[str]) -> list[str]:
     """Return the Python codecs of Specific Character Set; an unknown one is left out, none is Latin-1."""
-    terms = _values(dataset, _CHARACTER_SET, ["ascii"])
-    codecs = [python_encoding[term] for term in map(str, terms) if term in python_encoding]
+    codecs = [python_encoding[term] for term in terms if term in python_encoding]
     return codecs or ["iso8859"]
 
 
@@ -161,15 +176,21 @@ def _values(dataset: Dataset, tag: int, codecs: list[str]) -> list[Any]:
         return []
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement):
-        return _decoded(element, codecs)
+        return _decoded(element.VR or _implicit_vr(tag), element.value or b"", codecs)
     value = element.value if element is not None else None
     if value is None or isinstance(value, bytes):
         return []
     return list(value)[:MAX_VALUES] if isinstance(value, list | MultiValue) else [value]
 
 
-def _decoded(element: RawDataElement, codecs: list[str]) -> list[Any]:
-    vr, value = element.VR or _implicit_vr(element), element.value or b""
+def _collected_values(found: Collected, tag: int, codecs: list[str]) -> list[Any]:
+    """Return the values of an element that was collected; [] when absent or not understood."""
+    element = found.values.get(tag)
+    return _decoded(element[0] or _implicit_vr(tag), element[1], codecs) if element is not None else []
+
+
+def _decoded(vr: str, value: bytes, codecs: list[str]) -> list[Any]:
+    """Return the values that the bytes of an element hold: text or numbers."""
     if vr in _BINARY:
         form = _BINARY[vr]
         size = struct.calcsize(form)
@@ -179,9 +200,11 @@ def _decoded(element: RawDataElement, codecs: list[str]) -> list[Any]:
     return text.split("\\")[:MAX_VALUES] if text else []
 
 
-def _implicit_vr(element: RawDataElement) -> str:
+@cache
+def _implicit_vr(tag: int) -> str:
+    """Return the VR of a tag by the dictionary; asked for wanted tags only."""
     try:
-        return str(dictionary_VR(element.tag)).split(" ")[0]
+        return str(dictionary_VR(tag)).split(" ")[0]
     except KeyError:
         return "UN"
 
@@ -191,6 +214,8 @@ def _text(value: bytes, codecs: list[str]) -> str:
 
     The escape sequences of ISO 2022 are left to the Japanese codecs, which need them, and taken out for the others.
     """
+    if value.isascii() and b"\x1b" not in value and not any(c.startswith("iso2022") for c in codecs):
+        return value.decode("ascii")
     for codec in reversed(codecs):
         try:
             return (value if codec.startswith("iso2022") else _ESCAPE.sub(b"", value)).decode(codec)
@@ -201,7 +226,8 @@ def _text(value: bytes, codecs: list[str]) -> str:
 
 def _clean(value: Any) -> str:
     """Return text without control characters (a NUL would be refused by PostgreSQL), at most MAX_TEXT long."""
-    return str(value).translate(_CONTROL).strip()[:MAX_TEXT]
+    text = str(value)
+    return (text if text.isprintable() else text.translate(_CONTROL)).strip()[:MAX_TEXT]
 
 
 def _typed(values: list[Any], type_name: str) -> Any:

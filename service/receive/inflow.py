@@ -58,6 +58,11 @@ class Inflow:
         """Let go of bytes that are held."""
         self._start += size_bytes
 
+    def close(self) -> None:
+        """Let go of the buffer and what it holds."""
+        self._start = self._end = 0
+        self._buffer, self._view = bytearray(), memoryview(b"")
+
     def piece(self, most_bytes: int) -> memoryview:
         """Take what is held, at most that many bytes; valid until the next `fill`."""
         size = min(most_bytes, self.held_bytes)

@@ -227,6 +227,9 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         self.server_close()
         self._thread.join()
 
+    def service_actions(self) -> None:
+        """Leave the collecting of garbage to Python: pynetdicom would halt every thread for it, every few seconds."""
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong while a connection was set up."""
         _log.error("connection could not be set up", exc_info=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import String, bindparam, insert, or_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
 
@@ -18,6 +19,13 @@ from service.store.tables import Event, Instance, ResultObject, Study
 _TRIES = 5
 _COPIED = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex",
            "accession_number", "study_date", "study_time", "study_description")
+
+_INSTANCE = insert(Instance)
+_TOUCHED = (
+    update(Study).values(last_received_at=bindparam("now")).returning(col(Study.id)).where(
+        col(Study.study_instance_uid) == bindparam("uid"), col(Study.state) == StudyState.RECEIVING,
+        col(Study.modality) == bindparam("mod"), col(Study.last_received_at) <= bindparam("now"),
+        or_(col(Study.ordered_priority) != "", bindparam("priority", type_=String()) == "")))
 
 
 class Outcome(StrEnum):
@@ -44,8 +52,12 @@ class Intake:
 
         sha256: of the data set as received; path: relative to the spool. A study that was already complete goes back
         to `receiving`; a duplicate changes nothing, so that a second copy of a study makes no second result.
+        The file must be on the disk for good: a power cut can take the row of an image that is not its study's first,
+        and the file is what it is made from again at the next start.
         Raises: Unavailable when the database cannot be reached; then the row may or may not be there.
         """
+        if self._added(header, sha256, size_bytes, path, calling_aet):
+            return Outcome.STORED
         for _ in range(_TRIES):
             try:
                 with self._database.transaction() as session:
@@ -85,6 +97,31 @@ class Intake:
         try:
             with self._database.reading() as session:
                 return set(session.exec(select(Instance.path)))
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def _added(self, header: Header, sha256: str, size_bytes: int, path: str, calling_aet: str) -> bool:
+        """Write the row of one more image of a study that is being received; tell whether that was all there was to do.
+
+        Two statements, for a CT brings hundreds. False, and nothing changed: a new study, one that must be reopened,
+        an image that is known, a modality that is new to the study.
+        Raises: Unavailable.
+        """
+        now = self._clock()
+        touched = {"uid": header.study_instance_uid, "mod": header.modality, "now": now,
+                   "priority": header.requested_procedure_priority}
+        try:
+            with self._database.rebuildable() as connection:
+                study_id = connection.execute(_TOUCHED, touched).scalar()
+                if study_id is None:
+                    return False
+                connection.execute(_INSTANCE, {
+                    "study_id": study_id, "sop_instance_uid": header.sop_instance_uid,
+                    "series_instance_uid": header.series_instance_uid, "sha256": sha256, "size_bytes": size_bytes,
+                    "path": path, "received_at": now, "calling_aet": calling_aet, "header": header.to_json()})
+                return True
+        except IntegrityError:
+            return False
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
