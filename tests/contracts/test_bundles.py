@@ -12,7 +12,9 @@ import pytest
 
 from service.domain import codes
 from service.domain.manifest import Manifest, read_manifest
+from service.infer.golden import golden_cases, golden_problems, shape_problems
 from service.prepare import ct, cxr
+from service.verify import prepare, verify
 
 MODELS = Path(__file__).parents[2] / "models"
 BUNDLES = sorted(path.parent.name for path in MODELS.glob("*/manifest.toml"))
@@ -20,23 +22,17 @@ STEPS = {"ct-segmentation": ct.STEPS, "cxr-classification": cxr.STEPS}
 LARGEST_MODEL_BYTES, LARGEST_GOLDEN_BYTES = 20_000_000, 1_500_000
 
 
+def of_task(task: str) -> list[Manifest]:
+    return [m for m in map(read_manifest, (MODELS / name for name in BUNDLES)) if m.task == task]
+
+
 @pytest.fixture(params=BUNDLES)
 def manifest(request: pytest.FixtureRequest) -> Manifest:
     return read_manifest(MODELS / request.param)
 
 
-def golden(manifest: Manifest) -> list[Path]:
-    return sorted((manifest.folder / "golden").glob("*.npz"))
-
-
 def session(manifest: Manifest) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(manifest.model_path), providers=["CPUExecutionProvider"])
-
-
-def prepared(manifest: Manifest, case: dict[str, np.ndarray]) -> np.ndarray:
-    if manifest.task == "ct-segmentation":
-        return ct.slice_tensor(case["hu"].astype(np.float32), manifest.parameters, manifest.steps)
-    return cxr.image_tensor(case["grey"].astype(np.float32) / np.float32(255.0), manifest.parameters, manifest.steps)
 
 
 def test_both_bundles_are_there() -> None:
@@ -65,37 +61,23 @@ def test_no_finding_never_asks_for_urgency(manifest: Manifest) -> None:
     assert all(output.urgency is None for output in manifest.outputs if output.code == codes.NO_FINDING)
 
 
-def test_the_input_has_a_free_first_axis_and_the_outputs_have_their_names(manifest: Manifest) -> None:
-    run = session(manifest)
-    (given,) = run.get_inputs()
-    names = [output.name for output in run.get_outputs()]
-    if manifest.task == "ct-segmentation":
-        side = manifest.parameters["side_px"]
-        assert (given.name, given.shape[1:], names) == ("slices", [1, side, side], ["probabilities"])
-    else:
-        size = [manifest.parameters["rows_px"], manifest.parameters["columns_px"]]
-        assert (given.name, given.shape[1:], names) == ("image", [1, *size], ["probabilities", "activation"])
-    assert isinstance(given.shape[0], str)
+def test_the_network_has_the_inputs_and_outputs_of_its_task(manifest: Manifest) -> None:
+    assert shape_problems(manifest) == []
 
 
 def test_golden_cases_reproduce(manifest: Manifest) -> None:
-    assert golden(manifest)
-    run = session(manifest)
-    (given,) = run.get_inputs()
-    for path in golden(manifest):
-        case = dict(np.load(path))
-        tensor = prepared(manifest, case)
-        np.testing.assert_allclose(tensor, case[given.name], atol=1e-5, err_msg=f"{path.name}: preparation")
-        for output, found in zip(run.get_outputs(), run.run(None, {given.name: tensor}), strict=True):
-            np.testing.assert_allclose(
-                found, case[output.name].astype(np.float32), atol=5e-3, rtol=1e-3, err_msg=f"{path.name}: {output.name}",
-            )
+    assert golden_cases(manifest)
+    assert golden_problems(manifest, prepare) == []
+
+
+def test_the_bundle_verifies(manifest: Manifest) -> None:
+    assert verify(manifest.folder).problems == []
 
 
 def test_probabilities_sum_to_one_and_a_batch_changes_nothing(manifest: Manifest) -> None:
     run = session(manifest)
     (given,) = run.get_inputs()
-    case = dict(np.load(golden(manifest)[0]))[given.name]
+    case = dict(np.load(golden_cases(manifest)[0]))[given.name]
     batch = np.concatenate([case, case * 0.5, case])
     together = run.run(["probabilities"], {given.name: batch})[0]
     alone = run.run(["probabilities"], {given.name: case})[0]
@@ -103,20 +85,18 @@ def test_probabilities_sum_to_one_and_a_batch_changes_nothing(manifest: Manifest
     np.testing.assert_allclose(together[[0, 2]], np.concatenate([alone, alone]), atol=1e-4)
 
 
+@pytest.mark.parametrize("manifest", of_task("cxr-classification"), ids=lambda m: m.name)
 def test_a_class_probability_follows_from_the_mean_of_its_evidence_map(manifest: Manifest) -> None:
-    if manifest.task != "cxr-classification":
-        pytest.skip("only radiograph bundles have evidence maps")
     run = session(manifest)
-    case = dict(np.load(golden(manifest)[0]))["image"]
+    case = dict(np.load(golden_cases(manifest)[0]))["image"]
     probabilities, activation = run.run(["probabilities", "activation"], {"image": case})
     logits = activation.mean(axis=(2, 3))
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("manifest", of_task("ct-segmentation"), ids=lambda m: m.name)
 def test_the_study_probability_grows_with_the_infected_fraction(manifest: Manifest) -> None:
-    if manifest.task != "ct-segmentation":
-        pytest.skip("only CT bundles have a study probability")
     curve = manifest.parameters["study_probability"]
     assert curve["feature"] == "log_infected_fraction"
     assert curve["slope"] > 0
@@ -125,7 +105,7 @@ def test_the_study_probability_grows_with_the_infected_fraction(manifest: Manife
 
 def test_files_stay_small(manifest: Manifest) -> None:
     assert manifest.model_path.stat().st_size < LARGEST_MODEL_BYTES
-    assert sum(path.stat().st_size for path in golden(manifest)) < LARGEST_GOLDEN_BYTES
+    assert sum(path.stat().st_size for path in golden_cases(manifest)) < LARGEST_GOLDEN_BYTES
 
 
 def test_the_card_says_research_use_only_and_belongs_to_these_weights(manifest: Manifest) -> None:

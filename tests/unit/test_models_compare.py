@@ -1,0 +1,56 @@
+"""Two bundles on the same images: paired differences, agreement and speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.evaluation.__main__ import main
+from models.evaluation.compare import compare
+from models.evaluation.evaluate import Request
+from tests.tiny_bundles import brightness_cxr, threshold_ct
+from tests.tiny_data import radiographs, sick, well
+from tests.unit.test_models_evaluate import ct_data
+
+ROWS = [sick(), sick(100), sick(140), sick(200), well(), well(160), well(90), well(10)]
+
+
+def test_a_bundle_does_not_differ_from_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = radiographs(tmp_path / "data", ROWS)
+    folder = str(brightness_cxr(tmp_path).folder)
+    assert main(["compare", folder, folder, "--data", str(data), "--json", "--resamples", "100"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["figures"] and {p["difference"] for p in told["figures"]} == {0.0}
+    assert all(p["low"] in (None, 0.0) and p["high"] in (None, 0.0) for p in told["figures"])
+    assert {f["value"] for f in told["agreement"]} == {1.0} and len(told["agreement"]) == 3
+    assert told["latency"]["ratio"] > 0 and told["only_in_one"] == [] and told["data"]["images"] == 8
+
+
+def test_ct_bundles_are_compared_slice_by_slice(tmp_path: Path) -> None:
+    one, other = threshold_ct(tmp_path, "one"), threshold_ct(tmp_path, "other")
+    found = compare(one, other, Request(ct_data(tmp_path / "data"), resamples=50))
+    assert {p.difference for p in found.figures} == {0.0}
+    assert [(f.of, f.value) for f in found.agreement] == [("slice over the threshold", 1.0)]
+
+
+def test_a_lower_threshold_shows_in_sensitivity_and_agreement_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = radiographs(tmp_path / "data", ROWS)
+    one, other = brightness_cxr(tmp_path, "one"), brightness_cxr(tmp_path, "other")
+    file = other.folder / "manifest.toml"
+    file.write_text(file.read_text().replace('name = "pneumonia"\nindex = 1\nthreshold = 0.5',
+                                             'name = "pneumonia"\nindex = 1\nthreshold = 0.3'))
+    assert main(["compare", str(one.folder), str(other.folder), "--data", str(data), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    of = {(p["name"], p["of"]): p for p in told["figures"] if p["subset"] == "all"}
+    assert of["sensitivity", "pneumonia"]["a"] == 0.75 and of["sensitivity", "pneumonia"]["b"] == 1.0
+    assert of["sensitivity", "pneumonia"]["difference"] == -0.25 and of["sensitivity", "pneumonia"]["low"] < -0.25
+    assert of["specificity", "pneumonia"]["difference"] == 0.25 and of["AUC", "pneumonia"]["difference"] == 0.0
+    kappas = {f["of"]: f["value"] for f in told["agreement"]}
+    assert kappas["pneumonia over its threshold"] == pytest.approx((0.75 - 0.5) / 0.5)
+    assert kappas["most probable class"] == 1.0
+    assert main(["compare", str(one.folder), str(other.folder), "--data", str(data), "--resamples", "20"]) == 0
+    assert "kappa" in capsys.readouterr().out
