@@ -41,7 +41,7 @@ _CHATTER = (
     (evt.EVT_PDU_RECV, standard_pdu_recv_handler), (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
 )
 INVALID_PDU = "Evt19"  # PS3.8 9.2.1: unrecognized or invalid PDU received
-_UNREADABLE = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError,
+UNREADABLE = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError,
                RecursionError, TypeError, ValueError, struct.error)
 _log = logs.get("receive.transport")
 
@@ -94,7 +94,7 @@ class BoundedMessages(DIMSEServiceProvider):  # type: ignore[misc]
             self.message.data_set = BoundedBuffer(self._max_object_bytes)
         try:
             super().receive_primitive(primitive)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             _log.warning("a message cannot be read; the association ends", extra={"error": type(error).__name__})
             self.message = None
             self.dul.event_queue.put(INVALID_PDU)

@@ -179,6 +179,16 @@ def test_after_a_refusal_the_association_goes_on(tmp_path: Path):
         assert parts(station) == []
 
 
+def test_an_abort_of_an_unknown_source_ends_the_association(tmp_path: Path):
+    with besieged(tmp_path) as station:
+        with associated(station) as connection:
+            connection.sendall(HALF)
+            wait_until(lambda: parts(station))
+            connection.sendall(pdu(b"\0\0\xf3\0", kind=7))
+            rest(connection)
+        wait_until(lambda: not parts(station))
+
+
 fragments = st.builds(value, st.integers(0, 3), st.binary(max_size=40), st.sampled_from([1, 1, 1, 3, 0]),
                       st.none() | st.none() | st.integers(0, 60))
 damaged = st.tuples(st.integers(0, 400), st.integers(0, 255)).map(
@@ -195,7 +205,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
         yield station
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(messages)
 def test_whatever_comes_is_answered_or_ends_the_association_and_the_next_is_served(target: Station, sent: list[bytes]):
     with associated(target) as connection:
