@@ -101,7 +101,7 @@ def _passing(run: Callable[[Settings, str, list[str]], int], name: str) -> Calla
 
 def _measure(settings: Settings, name: str, rest: list[str]) -> int:
     models_dir = settings.infer.models_dir.resolve()
-    return _run_module(models_dir, "evaluation", ["--models", str(models_dir), name, *rest])
+    return run_module(models_dir, "evaluation", ["--models", str(models_dir), name, *rest])
 
 
 def _train(settings: Settings, name: str, rest: list[str]) -> int:
@@ -109,11 +109,14 @@ def _train(settings: Settings, name: str, rest: list[str]) -> int:
         print(f"firstlook: models {name} needs torch, which is not installed; "  # noqa: T201
               "pip install -r requirements/train.lock", file=sys.stderr)
         return 2
-    return _run_module(settings.infer.models_dir.resolve(), f"training.{name}", rest)
+    return run_module(settings.infer.models_dir.resolve(), f"training.{name}", rest)
 
 
-def _run_module(models_dir: Path, module: str, arguments: list[str]) -> int:
-    """Run `python -m models.<module>` of the package next to the bundles, or else next to the service."""
+def run_module(models_dir: Path, module: str, arguments: list[str]) -> int:
+    """Run `python -m models.<module>` of the package next to the bundles, or else next to the service.
+
+    Returns its exit code; 2, with a word on where it was looked for, when it is in neither place.
+    """
     part = Path(module.split(".")[0]) / "__init__.py"
     homes = [h for h in (models_dir, Path(__file__).resolve().parents[1] / "models") if h.name == "models"]
     home = next((h for h in homes if (h / part).is_file() and (h / "__init__.py").is_file()), None)

@@ -145,9 +145,9 @@ def show_comparison(console: Console, found: Comparison) -> None:
     """Print both bundles' figures side by side."""
     for letter, m in zip("ab", found.manifests, strict=True):
         console.print(f"{letter}: [bold]{escape(m.name)}[/bold] {escape(m.version)}, {m.sha256[:12]}")
-    table = Table("part", "of", "figure", "class", "a", "b", "a - b", "95 % interval", "n")
+    table = Table("part", "of", "figure", "a", "b", "a - b", "95 % interval", "n")
     for p in found.figures:
-        table.add_row(p.part, escape(p.subset), p.name, escape(p.of), f"{p.a:.3f}", f"{p.b:.3f}",
+        table.add_row(p.part, escape(p.subset), escape(f"{p.name} {p.of}".strip()), f"{p.a:.3f}", f"{p.b:.3f}",
                       f"{p.difference:+.3f}", interval(p.low, p.high), str(p.n))
     console.print(table)
     for f in found.agreement:

@@ -90,8 +90,7 @@ def gather(manifest: Manifest, request: Request, problems: Problems) -> list[Any
         files = held_out.held_out_files(rows, held_out.recipe_of(manifest), held_out.figures_of(manifest))
     images = read_radiographs(request.data, rows, manifest, problems)
     if request.held_out:
-        folder = request.data / "cxr"
-        images = [i for i in images if i.path.relative_to(folder).as_posix() in files]
+        images = [i for i in images if i.name in files]
     return drawn(images, request)
 
 

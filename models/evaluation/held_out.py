@@ -28,7 +28,10 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     path = Path(next(iter(models.__path__))) / "training" / "recipes" / f"{manifest.name}.toml"
     if not path.is_file():
         raise CannotTell(f"{manifest.name} has no recipe under models/training/recipes, so its training images are unknown")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "fold" not in recipe.get("split", {}):
+        raise CannotTell(f"{path.name} names no [split] fold")
+    return recipe
 
 
 def figures_of(manifest: Manifest) -> dict[str, Any]:
@@ -36,7 +39,10 @@ def figures_of(manifest: Manifest) -> dict[str, Any]:
     path = manifest.folder / "figures.json"
     if not path.is_file():
         raise CannotTell(f"{manifest.name} has no figures.json that names what was held out")
-    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CannotTell(f"{path} is not readable JSON") from error
     return figures
 
 

@@ -12,5 +12,8 @@ def recard(manifest: Manifest) -> int:
         from models.training.card import write_card
     except ImportError as error:
         raise CannotTell("cards are written by models/training, which is not here") from error
-    write_card(manifest.folder, recipe_of(manifest), figures_of(manifest))
+    figures = figures_of(manifest)
+    if "auc" in figures:  # the file is sorted by name, the card goes by the order of the outputs
+        figures["auc"] = {o.name: figures["auc"][o.name] for o in manifest.outputs if o.name in figures["auc"]}
+    write_card(manifest.folder, recipe_of(manifest), figures)
     return 0

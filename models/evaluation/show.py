@@ -38,10 +38,10 @@ def show(console: Console, evaluation: Evaluation) -> None:
 def show_figures(console: Console, figures: list[Figure]) -> None:
     """Print one table for each part and subset."""
     for key in dict.fromkeys((f.part, f.subset.split(" ")[0]) for f in figures):
-        table = Table("of", "figure", "class", "value", "95 % interval", "n", "groups", title=f"{key[0]}: {key[1]}")
+        table = Table("of", "figure", "value", "95 % interval", "n", "groups", title=f"{key[0]}: {key[1]}")
         for f in (f for f in figures if (f.part, f.subset.split(" ")[0]) == key):
-            table.add_row(escape(f.subset), f.name, escape(f.of), f"{f.value:.3f}", interval(f.low, f.high), str(f.n),
-                          str(f.groups))
+            table.add_row(escape(f.subset), escape(f"{f.name} {f.of}".strip()), f"{f.value:.3f}", interval(f.low, f.high),
+                          str(f.n), str(f.groups))
         console.print(table)
     if not figures:
         console.print("No figure could be measured: no usable image, or no class with both positives and negatives.")

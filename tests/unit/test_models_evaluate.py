@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from models.evaluation.__main__ import main
 from models.evaluation.evaluate import Evaluation, Request, evaluate
-from models.evaluation.held_out import CannotTell, held_out_slices
+from models.evaluation.held_out import CannotTell, held_out_files, held_out_slices
 from models.evaluation.problems import Problems
 from models.evaluation.slices import find_slices, paper_of
 from tests.tiny_bundles import brightness_cxr, threshold_ct
@@ -230,6 +232,35 @@ def test_what_cannot_be_done_is_said(
     monkeypatch.chdir(tmp_path)
     assert main(["--models", str(tmp_path / "models"), *arguments]) == code
     assert words in capsys.readouterr().err
+
+
+def test_held_out_radiographs_are_those_of_the_training_code_and_their_number_must_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "models.training.cxr_data", raising=False)
+    monkeypatch.setitem(sys.modules, "models.training.nets", None)
+    rows = [{"file": str(n), "patient": f"p{n // 2}", "group": f"g{n}", "source": "s", "orig": "demo" if n > 37 else "",
+             "covid19": "0", "Pneumonia": str(n % 4 // 2), "no_finding": str(1 - n % 4 // 2)} for n in range(40)]
+    recipe = {"split": {"fold": 0, "seed": 7, "excluded": ["demo"]}}
+    with pytest.raises(CannotTell, match=r"train\.lock"):
+        held_out_files(rows, recipe, {})
+    classes = ModuleType("models.training.nets")
+    vars(classes)["CXR_CLASSES"] = ("no_finding", "pneumonia", "covid19")
+    monkeypatch.setitem(sys.modules, "models.training.nets", classes)  # the split needs its names of classes, no torch
+    with pytest.raises(CannotTell, match=r"figures\.json is of 5 held-out images") as caught:
+        held_out_files(rows, recipe, {"images": 5})
+    count = int(str(caught.value).split("gives ")[1].split(";")[0])
+    held = held_out_files(rows, recipe, {"images": count})
+    assert len(held) == count and 4 <= count <= 12 and not held & {"38", "39"}
+    assert {int(n) ^ 1 for n in held} == {int(n) for n in held}
+    del sys.modules["models.training.cxr_data"]
+
+
+def test_a_table_without_the_column_of_files_is_said(tmp_path: Path) -> None:
+    data = radiographs(tmp_path / "data", [sick()])
+    (data / "cxr" / "labels.csv").write_text("image,Pneumonia\na.png,1\n")
+    found = evaluate(brightness_cxr(tmp_path), Request(data))
+    assert found.figures == [] and found.problems.rows == [("cxr/labels.csv", "the table has no column `file`")]
 
 
 def test_held_out_slices_must_be_those_that_the_figures_name(tmp_path: Path) -> None:

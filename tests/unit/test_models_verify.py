@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -17,9 +19,12 @@ from models.evaluation.take_in import Refused, take_in
 from service import cli
 from service.domain.manifest import InvalidManifest, read_manifest
 from service.infer.golden import shape_problems
+from service.models_cli import run_module
 from service.verify import verify
 from tests.tiny_bundles import brightness_cxr, threshold_ct
-from tests.tiny_data import SIDE
+from tests.tiny_data import SIDE, radiographs, sick, well
+
+MODELS = Path(__file__).parents[2] / "models"
 
 RECIPE = """
 limitations = ["for tests only"]
@@ -197,6 +202,40 @@ def test_verify_finds_a_golden_case_that_does_not_reproduce(tmp_path: Path, key:
     assert words in problem
 
 
+@pytest.mark.parametrize("name", ["ct-lung-infection", "cxr-pattern"])
+def test_a_card_written_again_is_the_card(name: str, tmp_path: Path) -> None:
+    shutil.copytree(MODELS / name, tmp_path / name)
+    card = tmp_path / name / "MODEL_CARD.md"
+    before = card.read_text()
+    card.write_text("lost")
+    assert main(["card", str(tmp_path / name)]) == 0
+    assert card.read_text() == before
+
+
+def test_commands_are_passed_on_with_the_folder_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:
+    brightness_cxr(tmp_path / "bundles")
+    radiographs(tmp_path / "data", [sick(), sick(), well()])
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text(f'[infer]\nmodels_dir = "{tmp_path}/bundles"\n')
+    assert cli.main(["models", "evaluate", "tiny-cxr", "--settings", "own.toml", "--data", "data", "--limit", "2",
+                     "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["bundle"]["name"] == "tiny-cxr" and told["data"] == {
+        "folder": "data", "absent": [], "images": 2, "held_out_only": False, "limit": 2}
+    assert cli.main(["models", "evaluate", "nobody", "--settings", "own.toml", "--data", "data"]) == 2
+    assert "in " + str(tmp_path / "bundles") + ": tiny-cxr" in capfd.readouterr().err
+    assert cli.main(["models", "compare", "--help"]) == 0
+    assert "firstlook models compare" in capfd.readouterr().out
+
+
+def test_a_package_that_is_not_there_is_named_with_the_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_module(tmp_path / "models", "nothing", []) == 2
+    said = capsys.readouterr().err
+    assert "models.nothing is not here" in said and str(tmp_path / "models") in said and "infer.models_dir" in said
+
+
 def test_training_without_torch_names_the_lock(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     for command in ("train", "export"):
@@ -207,7 +246,7 @@ def test_training_without_torch_names_the_lock(monkeypatch: pytest.MonkeyPatch, 
 def test_the_worked_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:
-    readme = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
+    readme = (MODELS / "README.md").read_text(encoding="utf-8")
     example = readme.split("<!-- example: begin -->")[1].split("<!-- example: end -->")[0]
     recipe, script, commands = re.findall(r"```[a-z]*\n(.*?)```", example, re.S)
     assert tomllib.loads(recipe)["bundle"]["task"] == "cxr-classification"
