@@ -61,6 +61,13 @@ def test_the_interval_holds_the_value(seed: int) -> None:
         assert found.low <= found.value <= found.high
 
 
+def test_the_interval_reaches_down_to_a_calibration_error_of_nothing() -> None:
+    confidence = np.repeat([0.25, 0.5, 0.75], 12)
+    right = np.tile(np.arange(12), 3) < 12 * confidence
+    found = Resampler().estimate(calibration_error(confidence, right), np.arange(36))
+    assert found is not None and found.value == found.low == 0.0 and found.high is not None and found.high > 0.1
+
+
 def test_copies_of_the_images_of_a_group_do_not_narrow_the_interval() -> None:
     random = np.random.default_rng(3)
     right, groups = random.random(40) < 0.7, np.arange(40)

@@ -10,6 +10,7 @@ import pytest
 from models.evaluation.__main__ import main
 from models.evaluation.compare import compare
 from models.evaluation.evaluate import Request
+from service.domain.manifest import read_manifest
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 from tests.tiny_data import radiographs, sick, well
 from tests.unit.test_models_evaluate import ct_data
@@ -33,6 +34,18 @@ def test_ct_bundles_are_compared_slice_by_slice(tmp_path: Path) -> None:
     found = compare(one, other, Request(ct_data(tmp_path / "data"), resamples=50))
     assert {p.difference for p in found.figures} == {0.0}
     assert [(f.of, f.value) for f in found.agreement] == [("slice over the threshold", 1.0)]
+
+
+def test_figures_of_other_images_are_not_set_side_by_side(tmp_path: Path) -> None:
+    rows = [*ROWS, {"grey": 230, "covid19": 1, "no_finding": 0, "Pneumonia": ""}]
+    data = radiographs(tmp_path / "data", rows)
+    one, other = brightness_cxr(tmp_path, "one"), brightness_cxr(tmp_path, "other")
+    file = other.folder / "manifest.toml"
+    file.write_text(file.read_text().replace('name = "covid19"', 'name = "mass"').replace('COVID_19_PNEUMONIA', "OPACITY"))
+    found = compare(one, read_manifest(other.folder), Request(data, resamples=20))
+    assert {p.name for p in found.figures if p.of == "pneumonia"} == {"AUC", "sensitivity", "specificity"}
+    assert "accuracy" not in {p.name for p in found.figures} and "radiographs, all, accuracy" in found.only_in_one
+    assert "radiographs, all, AUC, covid19" in found.only_in_one
 
 
 def test_a_lower_threshold_shows_in_sensitivity_and_agreement_only(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.evaluation.__main__ import main
 from models.evaluation.evaluate import Evaluation, Request, evaluate
 from models.evaluation.held_out import CannotTell, held_out_files, held_out_slices
 from models.evaluation.problems import Problems
-from models.evaluation.slices import find_slices, paper_of
+from models.evaluation.slices import CtSlice, find_slices, paper_of, read_slice
+from service.prepare import ct
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 from tests.tiny_data import SIDE, lesion, lung, radiographs, sick, square, well
 
@@ -118,7 +122,7 @@ def test_saliency_inside_the_lungs_is_measured_where_there_is_a_mask(tmp_path: P
 
 
 def ct_data(data: Path) -> Path:
-    """Two cases seen rightly, one where half of the infection is missed; two lung slices, one with a false alarm."""
+    """A case seen rightly, one where half of the infection is missed; lung slices: right, false alarm, no lung."""
     sixteen_by_eight = square(2, on=square(1, slice(4, 28), slice(4, 28)))
     half = square(1, slice(8, 12)).astype(bool)
     for number in range(2):
@@ -127,6 +131,7 @@ def ct_data(data: Path) -> Path:
     air = square(-800, on=np.full((SIDE, SIDE), 100))
     lung(data, "ID_1_Z_1", air, air < 0)
     lung(data, "ID_2_Z_1", square(-300, slice(8, 10), on=air), air < 0)
+    lung(data, "ID_4_Z_1", np.full((SIDE, SIDE), 100), air < -1000)
     return data
 
 
@@ -140,11 +145,12 @@ def test_dice_and_false_alarms_by_hand(tmp_path: Path) -> None:
     assert (mean.low, mean.high) == (pytest.approx(2 / 3), 1.0)
     expected = (2 * 128 / (128 + 576) + 2 * 64 / (64 + 576)) / 2
     assert lesions["lung Dice, mean of cases", ""].value == pytest.approx(expected)
-    assert lungs["lung Dice, mean of slices", ""].value == 1.0
+    dice = lungs["lung Dice, mean of slices", ""]
+    assert (dice.value, dice.n) == (1.0, 2)
     alarm = lungs["% of lung called infected, slices without infection", ""]
-    assert (alarm.value, alarm.low, alarm.high, alarm.n) == (pytest.approx(12.5), 0.0, pytest.approx(25.0), 2)
+    assert (alarm.value, alarm.low, alarm.high, alarm.n) == (pytest.approx(12.5), 0.0, pytest.approx(25.0), 3)
     told = figures(found, "ct_lesions + ct_lungs")["AUC of slices by infected share", "infection"]
-    assert told.value == 1.0 and told.n == 5
+    assert told.value == 1.0 and told.n == 6
     assert lesions["slices over the threshold, sensitivity", "infection"].value == 1.0
     assert found.problems.absent == ["ct_slices"]
 
@@ -180,6 +186,24 @@ def test_slices_of_papers_are_told_apart_and_grouped_by_paper(tmp_path: Path) ->
     told = figures(found, "ct_slices")["AUC of slices by infected share", "infection"]
     assert (told.value, told.n, told.groups) == (1.0, 5, 3)
     assert paper_of("kjr-21-e25-p1-8") == "kjr-21-e25"
+
+
+def test_only_the_steps_that_a_slice_has_not_been_through_are_run(tmp_path: Path) -> None:
+    steps = ("air", "square", "resize", "stretch", "equalise")
+    parameters = {"side_px": 64, "window_hu": [-1000, 1000], "clahe_clip_limit": 7.0, "clahe_tiles": 2}
+    bundle = replace(threshold_ct(tmp_path), steps=steps, parameters=parameters)
+    ramp = np.tile(np.linspace(50, 200, 64), (48, 1)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), ramp)
+    item = CtSlice("ct_slices", tmp_path / "a.png", "a", "a", None, True)
+    paper, labels, shape = read_slice(item, bundle)
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "m.png")
+    seen, _, _ = read_slice(replace(item, part="ct_lesions", mask=tmp_path / "m.png"), bundle)
+    assert labels is None and shape == (48, 64) and paper.shape == seen.shape == (64, 64)
+    np.testing.assert_array_equal(seen[8:56], ramp.astype(np.float32) / np.float32(255.0))
+    assert (seen[:8] == np.float32(50 / 255)).all() and (seen[56:] == np.float32(50 / 255)).all()
+    expected = ct.equalise(ct.stretch(seen, parameters), parameters)
+    np.testing.assert_array_equal(paper, expected)
+    assert paper.max() > seen.max()
 
 
 def test_the_limit_is_drawn_by_the_seed(tmp_path: Path) -> None:

@@ -149,6 +149,20 @@ def test_a_missing_input_file_or_model_is_refused(tmp_path: Path) -> None:
         other.take_in()
 
 
+def test_a_network_that_answers_differently_each_time_is_refused(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    model = onnx.load(str(parts.model))
+    for node in model.graph.node:
+        node.output[:] = ["sure" if name == "probabilities" else name for name in node.output]
+    model.graph.node.extend([
+        onnx.helper.make_node("RandomUniformLike", ["sure"], ["noise"]),
+        onnx.helper.make_node("Add", ["sure", "noise"], ["probabilities"]),
+    ])
+    onnx.save(model, str(parts.model))
+    with pytest.raises(Refused, match="not deterministic"):
+        parts.take_in()
+
+
 def test_a_network_of_three_channels_or_a_fixed_batch_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"needed: float \(n, 1, 32, 32\)"):
         Parts(tmp_path, channels=3).take_in()
