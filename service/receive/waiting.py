@@ -75,7 +75,6 @@ class WakefulProvider(DULServiceProvider):  # type: ignore[misc]
         self._bell.setblocking(False)
         self._bell_pull.setblocking(False)
         super().__init__(association)
-        self._told = told
         self.daemon = True
         self.event_queue = RingingQueue(self.ring)
         self.to_provider_queue = RingingQueue(self.ring)
@@ -126,7 +125,7 @@ class WakefulProvider(DULServiceProvider):  # type: ignore[misc]
             self.ended()
             self._bell.close()
             self._bell_pull.close()
-            self._told()
+            self.to_user_queue.put(None)  # whoever waits for an association request that never came need not wait on
 
     def ended(self) -> None:
         """Do what is to be done when the upper layer has ended."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +18,7 @@ from service.settings import load
 from service.store.tables import Instance, Study
 from tests import builders
 from tests.benchmarks import ingest
-from tests.peers import Link, Raw, listening, missing, store, wait_until
+from tests.peers import HOST, Link, Raw, listening, missing, store, wait_until
 
 RAWS = [Raw.of(ds) for ds in builders.ct_series(slices=5, size=32)]
 CONTEXTS = [(RAWS[0].sop_class_uid, RAWS[0].transfer_syntax_uid)]
@@ -58,6 +60,18 @@ def test_one_association_after_the_other_leaves_no_open_file(tmp_path: Path):
             store(station.port, replace(RAWS[0], data=b"x" * 50), RAWS[number])
         wait_until(lambda: station.counted("firstlook_associations_open") == 0)
         wait_until(lambda: open_files() <= before)
+
+
+def test_a_caller_that_leaves_without_a_word_is_forgotten_at_once(tmp_path: Path):
+    before = set(threading.enumerate())
+    with listening(tmp_path, fast_path=True, association_timeout_s=60.0) as station:
+        with socket.create_connection((HOST, station.port)):
+            wait_until(lambda: acceptors(before))
+        wait_until(lambda: not acceptors(before), timeout_s=5.0)
+
+
+def acceptors(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t not in before and t.name.startswith("AcceptorThread")]
 
 
 def open_files() -> int:

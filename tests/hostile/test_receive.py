@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -282,12 +283,18 @@ def test_a_pdu_longer_than_agreed_is_cut_off_at_once(tmp_path: Path, established
         assert echo_accepted(talk(station, *messages)) is established
 
 
+def acceptors() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("AcceptorThread")}
+
+
 def test_silent_connections_take_no_ones_place(tmp_path: Path):
+    before = acceptors()
     with besieged(tmp_path, association_timeout_s=0.5, max_associations=4) as station:
         silent = [socket.create_connection((HOST, station.port), timeout=20) for _ in range(20)]
         for connection in silent:
             assert connection.recv(1) == b""
             connection.close()
+        wait_until(lambda: len(acceptors() - before) <= 3)
 
 
 def test_a_peer_that_falls_silent_half_way_is_cut_off(tmp_path: Path):
