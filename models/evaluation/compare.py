@@ -94,7 +94,8 @@ def compare(
         raise InvalidManifest(f"{one.name} and {other.name} could not read the same images")
     resampler = Resampler(request.seed, request.resamples)
     pairs, alone = paired(questions_of(a), questions_of(b), resampler, each)
-    notes = [*notes_on(one, request, a), "Difference: first bundle minus second, on the same resamples."]
+    notes = ["Images that either bundle was trained on may be among these.", *notes_on(one, request, a)[1:],
+             "Difference: first bundle minus second, on the same resamples."]
     return Comparison((one, other), request, len(images_of(a)), pairs, answer(agreement(a, b), resampler), alone,
                       latency(networks, _example(one)), problems, notes)
 
