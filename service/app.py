@@ -67,7 +67,11 @@ class App:
             self.line = self._line()
         if "listen" in self.roles:
             self.listener = self._listener()
-            self.listener.start()
+            try:
+                self.listener.start()
+            except OSError as error:
+                where = f"receive.host {self.settings.receive.host}, receive.port {self.settings.receive.port}"
+                raise OSError(f"the listener cannot start on {where}: {error.strerror or error}") from error
             _log.info("listening", extra={"ae_title": self.settings.receive.ae_title, "port": self.listener.port})
         if self.line is not None:
             self._start_work(self.line)
@@ -122,12 +126,10 @@ class App:
         for name in filter(None, bundles.values()):
             catalogue.get(name)
             engine.warm(name)
-        work = settings.work
-        retry = RetryPolicy(work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s)
         return Line(
             database=self.database, metrics=self.metrics, clock=self.clock, spool_dir=self.data_dir / "spool",
             results_dir=self.results_dir, catalogue=catalogue, engine=engine, bundles=bundles,
-            queue=Queue(self.database, self.clock, retry, work.lease_s, this_owner()),
+            queue=queue_of(settings, self.database, self.clock),
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
             emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,
             style=Style(
@@ -169,3 +171,11 @@ class App:
                 raise OSError(f"the page cannot listen on {web.host}:{web.port}")
             self._web_thread.join(0.02)
         _log.info("page", extra={"url": f"http://{web.host}:{self.web_port}/"})
+
+
+def queue_of(settings: Settings, database: Database, clock: Callable[[], float]) -> Queue:
+    """Return the queue as these settings want it."""
+    work = settings.work
+    retry = RetryPolicy(
+        work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s, work.deliver_for_h * 3600)
+    return Queue(database, clock, retry, work.lease_s, this_owner())

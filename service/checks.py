@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import socket
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from service.deliver.target import Target
 from service.errors import FirstlookError
@@ -24,6 +26,47 @@ def check_database(database: Database) -> Check:
     except SQLAlchemyError as error:
         return Check("database", False, f"{type(error).__name__}: the database does not answer or has no tables")
     return Check("database", True, database.engine.dialect.name)
+
+
+def check_migrated(url: str) -> Check:
+    """Tell whether the database can be opened and its tables brought up to date."""
+    try:
+        database = Database(url)
+        try:
+            database.migrate()
+            return check_database(database)
+        finally:
+            database.close()
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        return Check("database", False, f"store.database_url: {trouble(error)}")
+
+
+def trouble(error: Exception) -> str:
+    """Say what is wrong with a database in one line, without its password."""
+    if isinstance(error, ArgumentError | NoSuchModuleError):
+        return "not a database URL; accepted: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME"
+    if isinstance(error, ImportError):
+        return f"the driver {error.name!r} of this database is not installed; accepted: SQLite and postgresql+psycopg"
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return f"{type(cause).__name__}: {str(cause).splitlines()[0][:200] if str(cause) else 'no answer'}"
+
+
+def check_ports(settings: Settings) -> list[Check]:
+    """Tell whether the ports can be listened on; one that is taken may be held by the running service."""
+    checks = []
+    for name, host, port in (("receive", settings.receive.host, settings.receive.port),
+                             ("web", settings.web.host, settings.web.port)):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                taken = " (perhaps by the running service)" if error.errno == errno.EADDRINUSE else ""
+                what = f"{name}.host {host}, {name}.port {port}: {error.strerror}{taken}"
+                checks.append(Check(f"{name} port", False, what))
+            else:
+                checks.append(Check(f"{name} port", True, f"{host}:{port} is free"))
+    return checks
 
 
 def check_disk(folder: Path, min_free_bytes: int) -> Check:

@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from service import DISCLAIMER, __version__, logs
-from service.app import ROLES, App
-from service.checks import check_bundles, check_database, check_disk, check_target
+from service.app import ROLES, App, queue_of
+from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_target, trouble
 from service.deliver.cstore import CStoreTarget
 from service.demo.run import demo
 from service.demo.send import send
@@ -24,6 +27,7 @@ from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
 from service.models_cli import add_models
+from service.pipeline.again import take_up_again
 from service.settings import InvalidSettings, Settings, load
 from service.store.database import Database
 from service.web.app import Check
@@ -53,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except (SQLAlchemyError, ImportError) as error:
+        print(f"firstlook: store.database_url: {trouble(error)}", file=sys.stderr)  # noqa: T201
+        return 1
     except (FirstlookError, OSError) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -80,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     explained = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
     explained.add_argument("study", metavar="STUDY_INSTANCE_UID")
     explained.set_defaults(run=_explain)
+    again = _with_settings(commands.add_parser("retry", help="take up again what was parked or failed"))
+    again.add_argument("study", nargs="?", default="", metavar="STUDY_INSTANCE_UID", help="only this study; else all")
+    again.set_defaults(run=_retry)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     return parser
@@ -98,7 +108,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
                         help="the PACS that gets the results: one of our own, or an installed Orthanc")
     parser.add_argument("--once", action="store_true", help="end when all is done; exit 1 and say what is missing if not")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), metavar="FOLDER",
-                        help="where images, results and logs go; made anew (default: demo-output)")
+                        help="where images, results and logs go; emptied if a demo made it (default: demo-output)")
     parser.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="give up after this (300)")
     parser.set_defaults(run=lambda a: demo(a.output, a.pacs, a.once, a.timeout))
 
@@ -137,14 +147,7 @@ def _check(asked: argparse.Namespace) -> int:
 def _run_checks(settings: Settings) -> list[Check]:
     folder = settings.store.data_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.database_url)
-    try:
-        database.migrate()
-        checks = [check_database(database)]
-    except OSError as error:
-        checks = [Check("database", False, str(error))]
-    finally:
-        database.close()
+    checks = [check_migrated(settings.database_url), *check_ports(settings)]
     checks.append(check_disk(folder, settings.receive.min_free_bytes))
     try:
         checks.append(check_bundles(settings, _warm_engine(settings)))
@@ -178,6 +181,17 @@ def _explain(asked: argparse.Namespace) -> int:
         print(f"firstlook: no study {asked.study} is here", file=sys.stderr)  # noqa: T201
         return 1
     print("\n".join(lines))  # noqa: T201
+    return 0
+
+
+def _retry(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    database = Database(settings.database_url)
+    try:
+        taken = take_up_again(database, queue_of(settings, database, time.time), time.time(), asked.study)
+    finally:
+        database.close()
+    print("\n".join(taken) or "nothing is parked or failed")  # noqa: T201
     return 0
 
 

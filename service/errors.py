@@ -38,6 +38,9 @@ class Reason(StrEnum):
     INVALID_PIXEL_DESCRIPTION = "invalid_pixel_description"
     INVALID_RESCALE = "invalid_rescale"
     UNREADABLE_PIXELS = "unreadable_pixels"
+    BLANK_IMAGE = "blank_image"
+    ROTATED_IMAGE = "rotated_image"
+    IMAGE_TOO_SMALL = "image_too_small"
     NO_LUNG_FOUND = "no_lung_found"
     NO_MODEL = "no_model"
     OBJECT_MALFORMED = "object_malformed"
@@ -76,6 +79,9 @@ _SENTENCES: dict[Reason, str] = {
     Reason.INVALID_PIXEL_DESCRIPTION: "The description of the pixels contradicts itself or is out of range.",
     Reason.INVALID_RESCALE: "Rescale slope or intercept is absent, zero or not a number; values are not in HU.",
     Reason.UNREADABLE_PIXELS: "The pixel data could not be decoded.",
+    Reason.BLANK_IMAGE: "The image is blank: it holds a single grey value.",
+    Reason.ROTATED_IMAGE: "The radiograph lies on its side; the model reads upright images only.",
+    Reason.IMAGE_TOO_SMALL: "The radiograph has too few pixels to be read.",
     Reason.NO_LUNG_FOUND: "No lung was found in the images.",
     Reason.NO_MODEL: "No model bundle is installed for this kind of study.",
     Reason.OBJECT_MALFORMED: "The object is not a readable DICOM data set or lacks a required identifier.",

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from service.domain.urgency import Urgency
 
 PREFIX = "FIRSTLOOK_"
+_AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
 
 class InvalidSettings(ValueError):
@@ -31,7 +32,7 @@ class _Section(BaseModel):
 class Peer(_Section):
     """A DICOM sender that may call us."""
 
-    ae_title: str = Field(description="Calling AE title, 1 to 16 characters.", pattern=r"^[ -~]{1,16}$")
+    ae_title: str = Field(description="Calling AE title, 1 to 16 characters.", pattern=_AE_TITLE, max_length=16)
     address: str = Field("", description="IP address or network (CIDR) it must call from; empty: any.")
 
     @field_validator("address")
@@ -45,7 +46,7 @@ class Peer(_Section):
 class Receive(_Section):
     """The DICOM listener."""
 
-    ae_title: str = Field("FIRSTLOOK", description="Our AE title; a caller must name it.", pattern=r"^[ -~]{1,16}$")
+    ae_title: str = Field("FIRSTLOOK", description="Our AE title; a caller must name it.", pattern=_AE_TITLE, max_length=16)
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     any_calling_ae: bool = Field(False, description="Accept every calling AE title; false: only those under peers.")
@@ -101,10 +102,19 @@ class Work(_Section):
     first_wait_s: float = Field(2.0, ge=0, description="Wait after the first failure, seconds.")
     wait_factor: float = Field(3.0, ge=1, le=10, description="Each further wait is this many times longer.")
     longest_wait_s: float = Field(600.0, gt=0, description="Longest wait between tries, seconds.")
+    deliver_for_h: float = Field(168.0, gt=0, le=8760, description="A PACS that is away is tried for this long, hours.")
 
 
 class Report(_Section):
     """The objects that go back."""
+
+    @field_validator("institution_name", "series_description_prefix")
+    @classmethod
+    def _long_string(cls, value: str, about: ValidationInfo) -> str:
+        longest = 64 if about.field_name == "institution_name" else 24
+        if len(value) > longest or "\\" in value or not value.isprintable():
+            raise ValueError(f"accepted: at most {longest} characters, no backslash and no control character")
+        return value
 
     institution_name: str = Field("", description="Institution Name of our objects; empty: left out.")
     series_description_prefix: str = Field("AI", description="Begins the Series Description of our objects.")
@@ -117,7 +127,7 @@ class Target(_Section):
     """A DICOM peer that results go to."""
 
     name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, in metrics and the worklist.")
-    ae_title: str = Field(description="Its AE title.", pattern=r"^[ -~]{1,16}$")
+    ae_title: str = Field(description="Its AE title.", pattern=_AE_TITLE, max_length=16)
     host: str = Field(description="Its address.")
     port: int = Field(ge=1, le=65535, description="Its port.")
     calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
@@ -229,6 +239,8 @@ def _explain(error: Any) -> str:
         close = difflib.get_close_matches(where[-1], known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{field}: unknown key; {hint}accepted: {', '.join(known)}"
+    if field.endswith("ae_title") and error["type"] in ("string_pattern_mismatch", "string_too_long"):
+        return f"{field}: an AE title has 1 to 16 characters, no backslash, not spaces only (found {error['input']!r})"
     found = "" if not where or error["type"] == "missing" else f" (found {error['input']!r})"
     return f"{field}: {error['msg'].removeprefix('Value error, ')}{found}"
 

@@ -23,10 +23,13 @@ from service.errors import Reason, UnusableStudy
 THIN_MM = 3.0  # a series with slices at most this far apart is preferred to a thicker one
 SamePixels = Callable[[Header, Header], bool]
 
-_CHEST = re.compile(r"chest|thorax|lung|pulm|rib|\bcxr\b|cardiac|heart", re.I)
-_FRONTAL = re.compile(r"\b(AP|PA)\b|postero-?anterior|antero-?posterior|frontal", re.I)
+_CHEST = re.compile(r"\b(chest|thorax|thoracic|lungs?|pulm\w*|ribs?|cxr|heart|cardiac)\b", re.I)
+_ELSEWHERE = re.compile(
+    r"\b(skull|head|brain|neck|spine|pelvis|hips?|knees?|legs?|foot|feet|ankles?|hands?|wrists?|arms?|elbows?|shoulders?"
+    r"|abdomen|abdominal|extremity|femur|tibia|humerus|breast|sinus(es)?)\b", re.I)
+_FRONTAL = re.compile(r"\b(AP|PA|PORTABLE)\b|postero-?anterior|antero-?posterior|frontal", re.I)
 _NOT_FRONTAL = re.compile(
-    r"\b(LL|RL|LLD|RLD|LLO|RLO|LAO|RAO|LPO|RPO|LAT|LATERALS?|OBLIQUE|OBL|DECUBITUS)\b|seitlich", re.I)
+    r"\b(LL|RL|LLD|RLD|LLO|RLO|LAO|RAO|LPO|RPO|LAT|LATERALS?|OBLIQUE|OBL|DECUBITUS|SEITL\w*|PROFILE?)\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def choose(headers: Sequence[Header], rules: GeometryRules, same_pixels: SamePix
     then the lowest Series Number. All frontal radiographs are read.
     Raises: UnusableStudy with the reason that explains most.
     """
-    if len({(h.patient_id, h.issuer_of_patient_id) for h in headers}) > 1:
+    issuers = {h.issuer_of_patient_id for h in headers} - {""}
+    if len({h.patient_id for h in headers}) > 1 or len(issuers) > 1:
         raise UnusableStudy(Reason.PATIENT_MISMATCH)
     slices = [h for h in headers if h.sop_class_uid in (CT_IMAGE_STORAGE, ENHANCED_CT_IMAGE_STORAGE)]
     radiographs = [h for h in headers if h.sop_class_uid in (CR_IMAGE_STORAGE, DX_FOR_PRESENTATION)]
@@ -145,8 +149,10 @@ def _choose_radiographs(radiographs: Sequence[Header]) -> Selection:
             aside.append(SetAside(header.series_instance_uid, reason, f"instance {header.instance_number}"))
             continue
         frontal.append(header)
-        if not _FRONTAL.search(f"{header.view_position} {header.view_code_meaning} {header.series_description}"):
+        if not _FRONTAL.search(_view_in_words(header)):
             notes.append("the view is not stated; the image is taken as frontal")
+        if header.patient_orientation[:1] in (("R",),):
+            notes.append("the image is mirrored (Patient Orientation R\\F)")
         notes.extend(_study_limitations(header))
     if not frontal:
         raise UnusableStudy(Reason(aside[0].reason), f"{len(aside)} radiographs, none usable")
@@ -161,13 +167,42 @@ def _why_not_frontal(header: Header) -> Reason | None:
         return Reason.FOR_PROCESSING
     if (header.number_of_frames or 1) > 1:
         return Reason.MULTIFRAME
-    described = f"{header.study_description} {header.series_description} {header.protocol_name}"
-    if header.body_part_examined and not _CHEST.search(f"{header.body_part_examined} {described}"):
+    if _is_elsewhere(header):
         return Reason.NOT_CHEST
-    view = f"{header.view_position} {header.view_code_meaning}".strip()
-    if _NOT_FRONTAL.search(view or header.series_description):
+    row, column = (*header.patient_orientation, "", "")[:2]
+    if row[:1] in ("A", "P") or column[:1] in ("A", "P") or _NOT_FRONTAL.search(_view_in_words(header)):
         return Reason.LATERAL_VIEW
+    if row[:1] in ("H", "F") or column[:1] in ("L", "R"):
+        return Reason.ROTATED_IMAGE
     return None
+
+
+def _is_elsewhere(header: Header) -> bool:
+    """Tell whether the image is labelled as another body part: the nearest label that names one decides."""
+    for label in (header.body_part_examined, header.series_description, header.protocol_name, header.study_description):
+        words = _words(label)
+        if _CHEST.search(words):
+            return False
+        if _ELSEWHERE.search(words):
+            return True
+    return bool(header.body_part_examined)
+
+
+def _view_in_words(header: Header) -> str:
+    """Return the nearest text that tells the view: the view's own attributes, else a description that names one."""
+    own = _words(f"{header.view_position} {header.view_code_meaning}")
+    if own.strip():
+        return own
+    for label in (header.series_description, header.protocol_name, header.study_description):
+        words = _words(label)
+        if _NOT_FRONTAL.search(words) or _FRONTAL.search(words):
+            return words
+    return ""
+
+
+def _words(label: str) -> str:
+    """Return a label with its separators as spaces: THORAX_LAT is two words."""
+    return re.sub(r"[_\-./,;:()]+", " ", label)
 
 
 def _study_limitations(header: Header) -> list[str]:

@@ -131,7 +131,7 @@ def _even_spacing(positions: NDArray[np.float64], max_gap_mm: float) -> tuple[fl
             Reason.MISSING_SLICES, f"{len(gaps)} gaps, the widest {gaps.max():.2f} mm with slices {median:.2f} mm apart")
     if len(gaps):
         at = float(positions[int(np.argmax(distances))])
-        return median, [f"one slice is missing after position {at:.1f} mm; volumes are carried over the gap"]
+        return median, [f"one slice is missing after position {at:.1f} mm; volumes leave it out"]
     return median, []
 
 

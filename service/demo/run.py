@@ -27,6 +27,7 @@ from service.demo.show import outcome_table, progress_table, results_table, work
 from service.errors import FirstlookError
 
 STUDIES = Path(__file__).parent / "studies"
+_MARK = "MADE-BY-FIRSTLOOK-DEMO"
 OUR_AE, SENDER_AE, PACS_AE = "FIRSTLOOK", "DEMO_MODALITY", "DEMO_PACS"
 
 
@@ -50,10 +51,7 @@ class Pacs(Protocol):
 def demo(output: Path, pacs_kind: str, once: bool, timeout_s: float) -> int:
     """Run the demo; return 0 when every study ended with its result in the PACS, 1 when something is missing."""
     console = Console()
-    output = output.resolve()
-    if output.exists():
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
+    output = _fresh(output.resolve())
     console.print(f"[bold]firstlook demo[/]  {DISCLAIMER}")
     with ExitStack() as stack:
         pacs = _pacs(pacs_kind, output / "pacs")
@@ -70,6 +68,18 @@ def demo(output: Path, pacs_kind: str, once: bool, timeout_s: float) -> int:
             console.print(f"The worklist stays at [bold]{url}/[/] until Ctrl-C.")
             _wait_for_interrupt()
     return 1 if missing else 0
+
+
+def _fresh(output: Path) -> Path:
+    """Make the folder anew. Raises: OSError for a folder that holds anything and was not made by an earlier demo."""
+    if output.exists() and any(output.iterdir()) and not (output / _MARK).is_file():
+        raise OSError(f"--output {output}: the folder holds other files; name a new or an empty one")
+    if output.exists():
+        for entry in output.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    output.mkdir(parents=True, exist_ok=True)
+    (output / _MARK).write_text("Made by `firstlook demo`, which empties this folder each time.\n", encoding="utf-8")
+    return output
 
 
 def _pacs(kind: str, folder: Path) -> Pacs:

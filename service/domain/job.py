@@ -63,7 +63,7 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to try again. After `tries` failures the job is parked.
+    """When to try again. After `tries` failures the job is parked; a delivery only once it is older than deliver_for_s.
 
     The n-th wait is first_wait_s * factor**(n - 1), at most longest_wait_s.
     """
@@ -72,9 +72,14 @@ class RetryPolicy:
     first_wait_s: float
     factor: float
     longest_wait_s: float
+    deliver_for_s: float
 
-    def wait_s(self, failures: int) -> float | None:
-        """Return the seconds to wait after the given number of failures (from 1), or None: park it."""
-        if failures >= self.tries:
+    def wait_s(self, kind: JobKind, failures: int, age_s: float) -> float | None:
+        """Return the seconds to wait after the given number of failures (from 1), or None: park it.
+
+        age_s: since the job was queued. A PACS that is away for a night must not cost a result.
+        """
+        if age_s >= self.deliver_for_s if kind is JobKind.DELIVER else failures >= self.tries:
             return None
-        return float(min(self.first_wait_s * self.factor ** (failures - 1), self.longest_wait_s))
+        steps = min(failures - 1, 64)  # more would overflow, and the longest wait is long reached
+        return float(min(self.first_wait_s * self.factor**steps, self.longest_wait_s))

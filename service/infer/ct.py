@@ -38,6 +38,8 @@ _BATCH = 8
 _CUT_AREA_MM2 = 300.0
 _MISREAD_SHARE = 0.02
 _MIN_EXCESS_HU = 100.0  # ground glass lies about 150 HU and more above healthy lung
+_CANDIDATES = ("too few voxels were marked as infection for a finding; segment, volume, percentages and score of infection "
+               "describe these candidates only")
 _ZONES = "severity score by five zones of equal height (right lung 3, left lung 2), not by lobes"
 
 Tensor = NDArray[np.float32]
@@ -78,8 +80,11 @@ def assess_ct(
     found = tally(masks, hu, volume.geometry.positions_mm, volume.geometry.spacing_mm, presentation.ascends)
     own = _limitations(found, volume, misread)
     complete = not any(text.startswith("incomplete coverage") for text in own)
+    findings = _findings(found, manifest, sop_instance_uids)
+    if found.ml(bits=INFECTION_BIT) and not any(f.presence is Presence.PRESENT for f in findings):
+        own.append(_CANDIDATES)
     return Assessment(
-        bundle=identity(manifest), findings=_findings(found, manifest, sop_instance_uids),
+        bundle=identity(manifest), findings=findings,
         measurements=measurements(found, complete), limitations=(*limitations, *own, *([_ZONES] if complete else [])),
         segments=SEGMENTS, masks=np.ascontiguousarray(presentation.turn_back(masks)),
     )

@@ -66,8 +66,7 @@ def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], positions_mm: Seque
             counts[k] = np.bincount(flat, minlength=8)
             sums[k] = np.bincount(flat, weights=values[place].ravel(), minlength=8)
     positions = np.asarray(positions_mm, np.float64)
-    thickness = np.gradient(positions) if len(positions) > 1 else np.array([spacing_mm[0]])
-    voxel_ml = np.abs(thickness) * spacing_mm[1] * spacing_mm[2] / 1000.0
+    voxel_ml = np.full(len(positions), spacing_mm[0] * spacing_mm[1] * spacing_mm[2] / 1000.0)
     return Tally(counts, sums, voxel_ml, positions if ascends else -positions)
 
 

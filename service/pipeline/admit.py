@@ -44,6 +44,7 @@ def give_up(line: Line, study_id: int, error: FirstlookError) -> None:
     """Say on the worklist that a complete study could not be admitted. Raises the error again when it may pass."""
     if isinstance(error, Unavailable):
         raise error
+    line.metrics.jobs.labels("admit", "parked").inc()
     with line.database.transaction() as session:
         study = session.get_one(Study, study_id)
         study.state, study.state_reason, study.state_detail = StudyState.FAILED.value, error.reason.value, error.detail

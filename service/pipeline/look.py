@@ -17,7 +17,7 @@ from service.domain.codes import Code
 from service.domain.finding import Assessment
 from service.domain.manifest import Manifest
 from service.domain.study import Kind, RadiographImage, Selection
-from service.errors import UnusableStudy
+from service.errors import Reason, UnusableStudy
 from service.infer.ct import CtTransform, assess_ct
 from service.infer.cxr import CxrTransform, assess_cxr
 from service.pipeline.accept import require_accepted
@@ -27,6 +27,8 @@ from service.prepare import ct, cxr
 from service.prepare.display import to_grey
 from service.prepare.hounsfield import load_volume
 from service.store.studies import StoredImage
+
+_LEAST_PX = 128
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def _look_at_radiographs(line: Line, selection: Selection, paths: Sequence[Path]
         for header, path in zip(selection.headers, paths, strict=True):
             try:
                 image, found = to_grey(path)
+                _require_size(image)
             except UnusableStudy as error:
                 failed.append(error)
                 notes.append(f"image {header.instance_number} was not read: {error.reason.value}")
@@ -90,6 +93,12 @@ def _look_at_radiographs(line: Line, selection: Selection, paths: Sequence[Path]
         assessment = assess_cxr(shown, line.engine, manifest, transform, tuple(limitations))
     assessment = replace(assessment, quality=_quality(notes))
     return Looked(assessment, [_without_pixels(p) for p in paths], {i.sop_instance_uid: i.grey for i in shown})
+
+
+def _require_size(image: RadiographImage) -> None:
+    rows, columns = image.grey.shape
+    if min(rows, columns) < _LEAST_PX:
+        raise UnusableStudy(Reason.IMAGE_TOO_SMALL, f"{rows} x {columns} pixels; accepted: at least {_LEAST_PX} a side")
 
 
 def _quality(notes: Sequence[str]) -> Code:

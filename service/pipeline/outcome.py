@@ -100,7 +100,8 @@ def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made
     sources = [dcmread(line.spool_dir / i.path, stop_before_pixels=True, force=True) for i in images[:_EVIDENCE]]
     return build_refusal(
         source=sources[0], evidence=sources, reason=reason, detail=detail, style=line.style,
-        input_digest=study.input_digest, previous=previous_reports(line, study), now=now_of(line))
+        input_digest=study.input_digest, previous=previous_reports(line, study), now=now_of(line),
+        revision=study.revision)
 
 
 _EVIDENCE = 50  # images named as evidence in an SR that only says "not assessed"
@@ -136,7 +137,7 @@ def _add_objects(line: Line, session: Session, study: Study, revision: int, made
     session.add(study)
     for name in line.targets:
         line.queue.insert(session, Job(
-            key=f"deliver:{study.study_instance_uid}:{revision}:{name}", kind=JobKind.DELIVER.value,
+            key=f"deliver:{made[-1].sop_instance_uid}:{revision}:{name}", kind=JobKind.DELIVER.value,
             study_id=study.id or 0, revision=revision, target=name, urgency=study.reading_urgency, queued_at=now,
             deadline_at=study.deadline_at or now))
 

@@ -104,7 +104,7 @@ def _voi(values: Values, dataset: Dataset, outside: Mask | None) -> tuple[Values
     low, high = np.percentile(_inside(values, outside), _PERCENTILES)
     why = "window absent" if windowed is None else "window unusable"
     if not high > low:
-        return np.zeros_like(values), ("the image has a single grey value",)
+        raise UnusableStudy(Reason.BLANK_IMAGE, f"every value is {float(low):g}")
     return _clipped((values - np.float32(low)) / np.float32(high - low)), (f"{why}: percentiles used",)
 
 

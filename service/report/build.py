@@ -42,7 +42,7 @@ def build(
     context = Context(
         source=sources[0], style=style, equipment=equipment_of(bundle, style.software_version),
         key=(input_digest, bundle.digest), now=now, modality="CT" if selection.kind is Kind.CT else "CXR",
-        urgent=any(f.urgency for f in assessment.present),
+        urgent=any(f.urgency for f in assessment.present), revision=revision,
     )
     if selection.kind is Kind.CT:
         return _ct(context, selection, sources, assessment, previous)
@@ -51,7 +51,7 @@ def build(
 
 def build_refusal(
     source: Dataset, evidence: Sequence[Dataset], reason: Reason, detail: str, style: Style, input_digest: str,
-    previous: Sequence[Dataset], now: datetime,
+    previous: Sequence[Dataset], now: datetime, revision: int = 1,
 ) -> list[Made]:
     """Build the SR that says that a study was not assessed and why, so that silence never looks like "normal".
 
@@ -61,7 +61,7 @@ def build_refusal(
     modality = "CT" if source.get("Modality") == "CT" else "CXR" if source.get("Modality") in ("CR", "DX") else "study"
     context = Context(
         source=source, style=style, equipment=equipment_of(None, style.software_version),
-        key=(input_digest, "refusal", str(reason)), now=now, modality=modality, urgent=False,
+        key=(input_digest, "refusal", str(reason)), now=now, modality=modality, urgent=False, revision=revision,
     )
     return [refusal(context, list(evidence) or [source], reason, detail, previous)]
 

@@ -73,9 +73,6 @@ def finding_group(context: Context, finding: Finding, image: Dataset | None) -> 
     _say(group, codes.COMMENT,
          f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
          "output, not a calibrated probability of disease.")
-    if finding.code == codes.NO_FINDING:
-        _say(group, codes.COMMENT,
-             "No finding of this model is over its threshold. This does not mean that the study is normal.")
     if finding.urgency and finding.presence is Presence.PRESENT:
         _say(group, codes.COMMENT, f"Suggested priority of reading: {finding.urgency}.")
     return group

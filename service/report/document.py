@@ -74,6 +74,7 @@ class Context:
     now: datetime
     modality: str
     urgent: bool
+    revision: int = 1
 
     def uid(self, *what: str) -> str:
         """Return the UID of one thing in this assessment; the same thing always has the same UID."""
@@ -89,7 +90,9 @@ class Context:
     def series_description(self, what: str) -> str:
         """Return for example "AI CT: URGENT report, research use only"; at most 64 characters (LO)."""
         urgent = "URGENT " if self.urgent else ""
-        return f"{self.style.series_description_prefix} {self.modality}: {urgent}{what}, research use only".strip()[:64]
+        again = f" revision {self.revision}" if self.revision > 1 else ""
+        prefix = f"{self.style.series_description_prefix} {self.modality}: {urgent}{what}{again}".strip()
+        return f"{prefix}, research use only"[:64]
 
 
 def anonymous(source: Dataset) -> Dataset:

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from service.domain import codes
 from service.domain.codes import Code
-from service.domain.finding import Assessment, Finding, Presence
+from service.domain.finding import Assessment, Finding
 from service.domain.study import Selection
 from service.errors import Reason
 from service.report.coded import concept
@@ -121,13 +121,17 @@ def _comments(context: Context, selection: Selection, assessment: Assessment) ->
         aside = Counter(s.reason for s in selection.set_aside)
         texts.append("Not used: " + ", ".join(f"{n} x {why}" for why, n in sorted(aside.items())))
     texts += [f"Limitation: {text}" for text in dict.fromkeys((*selection.limitations, *assessment.limitations))]
+    texts += [
+        f"The model's class {f.name!r} has the score {f.probability:.3f}. This does not mean that the study is normal."
+        for f in assessment.findings if f.code == codes.NO_FINDING
+    ]
     texts.append(f"Model {assessment.bundle.title}, sha256 {assessment.bundle.digest}")
     return [(codes.COMMENT, text) for text in texts]
 
 
 def _worth_saying(finding: Finding) -> bool:
-    """Tell whether a finding belongs into the report: "no finding, absent" says nothing that the others do not."""
-    return finding.code != codes.NO_FINDING or finding.presence is Presence.PRESENT
+    """Tell whether a finding belongs into the report; "no finding" does not: viewers would print "normal"."""
+    return finding.code != codes.NO_FINDING
 
 
 def _asked(assessment: Assessment) -> int:

@@ -103,7 +103,7 @@ class Queue:
         found = session.get_one(Job, job.id)
         found.failures += 1
         found.reason, found.detail = str(reason), detail
-        wait_s = self._retry.wait_s(found.failures)
+        wait_s = self._retry.wait_s(JobKind(found.kind), found.failures, self._clock() - found.queued_at)
         found.lease_owner = ""
         if wait_s is None:
             found.state, found.ended_at = JobState.PARKED.value, self._clock()
@@ -111,6 +111,15 @@ class Queue:
             found.state, found.not_before_at = JobState.WAITING.value, self._clock() + wait_s
         session.add(found)
         return wait_s
+
+    def retry_parked(self, session: Session, study_id: int) -> int:
+        """Put the parked jobs of a study back into the queue as if new; return how many."""
+        parked = session.exec(select(Job).where(Job.study_id == study_id, Job.state == JobState.PARKED.value)).all()
+        for job in parked:
+            job.state, job.failures, job.not_before_at, job.ended_at = JobState.WAITING.value, 0, 0.0, None
+            job.queued_at, job.reason, job.detail = self._clock(), "", ""
+            session.add(job)
+        return len(parked)
 
     def cancel_older(self, session: Session, study_id: int, revision: int) -> None:
         """Cancel inference of earlier revisions of a study that has not begun: a newer one replaces it."""

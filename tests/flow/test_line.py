@@ -13,6 +13,7 @@ from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from service.domain.job import DeliveryState, JobState, StudyState
 from service.errors import Reason
+from service.pipeline.again import take_up_again
 from tests.builders import Sphere, chest, ct_series, radiograph, ribs, uid
 from tests.hospital import TINY, Hospital, hospital, tiny_models
 from tests.peers import wait_until
@@ -50,8 +51,8 @@ def test_ct_comes_back_as_seg_and_sr_with_the_volume_that_was_built(house: Hospi
     voxels = seg.get_volume(segment_numbers=[infection], combine_segments=False).array.astype(bool).sum()
     ball_ml = 4 / 3 * np.pi * ball.radius_mm**3 / 1000
     assert voxels * 5.0 * 2.5 * 2.5 / 1000 == pytest.approx(ball_ml, rel=0.05)
-    told = {m["name"]: m for m in study.summary["measurements"] if m["segment"] == "infection"}
-    assert any(m["value"] == pytest.approx(voxels * 0.03125, rel=1e-3) for m in told.values())
+    told = {m["name"]: m["value"] for m in study.summary["measurements"]}
+    assert told["infection volume"] == pytest.approx(voxels * 0.03125, rel=1e-3)
     assert study.flag and study.reading_urgency == "urgent" and study.urgency == "routine"
 
 
@@ -88,6 +89,8 @@ def test_monochrome1_gives_the_scores_of_the_same_picture_in_monochrome2(house: 
     (ct_series(slices=12, spheres=[]), CT_STUDY, Reason.NO_LUNG_FOUND),
     (ct_series(slices=12, RescaleSlope=0), CT_STUDY, Reason.INVALID_RESCALE),
     ([radiograph(PixelData=b"\0" * 100)], CXR_STUDY, Reason.UNREADABLE_PIXELS),
+    ([radiograph(image=np.full((256, 256), 0.5))], CXR_STUDY, Reason.BLANK_IMAGE),
+    ([radiograph(size=64)], CXR_STUDY, Reason.IMAGE_TOO_SMALL),
     ([radiograph(BitsStored=17, HighBit=16)], CXR_STUDY, Reason.INVALID_PIXEL_DESCRIPTION),
     ([radiograph(), radiograph(instance=2, PatientID="OTHER")], CXR_STUDY, Reason.PATIENT_MISMATCH),
 ], ids=lambda value: str(value) if isinstance(value, Reason) else "")
@@ -153,7 +156,7 @@ def test_late_slice_revises_the_result_and_the_report_names_its_predecessor(hous
     house.delivered(CT_STUDY, revision=2)
     report = house.in_pacs(CT_STUDY)[-1]
     named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
-    assert named.ReferencedSOPInstanceUID == first_report
+    assert named.ReferencedSOPInstanceUID == first_report and "revision 2" in report.SeriesDescription
     assert len({o.sop_instance_uid for o in house.objects(CT_STUDY)}) == 4
 
 
@@ -189,11 +192,41 @@ def test_pacs_that_refuses_for_good_parks_the_delivery_with_its_reason(house: Ho
     assert "Not in the PACS" in page and Reason.PEER_REFUSED.sentence.rstrip(".") in page
 
 
-def test_pacs_that_stays_away_parks_the_delivery_after_the_last_try(house: Hospital) -> None:
-    house.pacs.refuse(0xA700)
-    house.send(radiograph())
-    wait_until(lambda: house.study(CXR_STUDY).delivery == DeliveryState.PARKED)
-    assert [j.failures for j in house.jobs(CXR_STUDY)] == [0, 3]
+def test_pacs_that_stays_away_too_long_parks_the_delivery_until_a_person_retries(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, work={"deliver_for_h": 0.0002}) as house:
+        house.pacs.refuse(0xA700)
+        house.send(radiograph())
+        wait_until(lambda: house.study(CXR_STUDY).delivery == DeliveryState.PARKED)
+        assert house.jobs(CXR_STUDY)[1].failures > 1
+        house.pacs.resume()
+        assert house.app.line is not None
+        told = take_up_again(house.app.database, house.app.line.queue, house.app.clock())
+        assert told == [f"{CXR_STUDY}: 1 jobs queued again, now assessed"]
+        house.delivered(CXR_STUDY)
+        assert take_up_again(house.app.database, house.app.line.queue, house.app.clock()) == []
+
+
+def test_model_that_failed_is_run_again_when_a_person_asks_and_its_result_delivered(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}) as house:
+        assert house.app.line is not None
+        engine = house.app.line.engine
+        session = engine._sessions.pop("tiny-cxr")
+        weights = models / "tiny-cxr" / "model.onnx"
+        content = weights.read_bytes()
+        weights.write_bytes(b"")
+        house.send(radiograph())
+        failed = house.ended(CXR_STUDY)
+        assert failed.state == StudyState.FAILED and failed.state_reason
+        house.delivered(CXR_STUDY)
+        assert processing_summary(house.in_pacs(CXR_STUDY)[0]) == "111245"
+        weights.write_bytes(content)
+        engine._sessions["tiny-cxr"] = session
+        take_up_again(house.app.database, house.app.line.queue, house.app.clock(), CXR_STUDY)
+        wait_until(lambda: house.study(CXR_STUDY).state == StudyState.ASSESSED, 30)
+        house.delivered(CXR_STUDY)
+        assert len(house.in_pacs(CXR_STUDY)) == 3
 
 
 def test_health_and_metrics_tell_of_every_stage(house: Hospital) -> None:

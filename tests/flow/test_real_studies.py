@@ -34,6 +34,13 @@ def test_demo_ends_well_with_every_result_in_the_pacs(tmp_path: Path) -> None:
     assert kinds == sorted([SEG, *[SR] * 7, *[SC] * 6])
 
 
+def test_demo_never_empties_a_folder_that_it_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    ended = run_demo(tmp_path)
+    assert ended.returncode == 1 and "other files" in ended.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 def test_demo_that_runs_out_of_time_fails_and_names_what_is_missing(tmp_path: Path) -> None:
     ended = run_demo(tmp_path / "out", "--timeout", "0")
     assert ended.returncode == 1

@@ -89,10 +89,39 @@ def test_repeated_acquisition_is_split_and_the_largest_part_used() -> None:
     ({"view_position": "", "series_description": "Chest LAT"}, Reason.LATERAL_VIEW),
     ({"presentation_intent_type": "FOR PROCESSING"}, Reason.FOR_PROCESSING),
     ({"body_part_examined": "HAND", "view_position": "AP"}, Reason.NOT_CHEST),
+    ({"body_part_examined": "KNEE", "study_description": "Polytrauma chest pelvis knee"}, Reason.NOT_CHEST),
+    ({"body_part_examined": "", "series_description": "Skull AP", "study_description": "chest, skull"}, Reason.NOT_CHEST),
+    ({"body_part_examined": "", "study_description": "Hand 2 views"}, Reason.NOT_CHEST),
+    ({"body_part_examined": "XYZ"}, Reason.NOT_CHEST),
+    ({"view_position": "", "series_description": "THORAX_LAT"}, Reason.LATERAL_VIEW),
+    ({"view_position": "", "protocol_name": "Thorax lat"}, Reason.LATERAL_VIEW),
+    ({"view_position": "", "series_description": "Thorax seitl."}, Reason.LATERAL_VIEW),
+    ({"view_position": "", "study_description": "Thorax profil"}, Reason.LATERAL_VIEW),
+    ({"patient_orientation": ("A", "F")}, Reason.LATERAL_VIEW),
+    ({"patient_orientation": ("F", "L")}, Reason.ROTATED_IMAGE),
     ({"number_of_frames": 30}, Reason.MULTIFRAME),
 ])
 def test_radiograph_that_no_model_may_read_is_refused(changes: dict[str, object], reason: Reason) -> None:
     assert refusal(frontal(**changes)) is reason
+
+
+@pytest.mark.parametrize("changes", [
+    {"body_part_examined": "", "study_description": "Chest and abdomen"},
+    {"body_part_examined": "", "view_position": "", "series_description": "CHEST_PA"},
+    {"body_part_examined": "", "study_description": ""},
+    {"body_part_examined": "XYZ", "series_description": "Thorax ap"},
+    {"patient_orientation": ("L", "F")}, {"patient_orientation": ("R", "F")}, {"patient_orientation": ("L",)},
+    {"view_position": "", "series_description": "Thorax pa", "study_description": "Thorax pa und seitlich"},
+])
+def test_radiograph_of_the_chest_from_the_front_is_read(changes: dict[str, object]) -> None:
+    assert len(pick(frontal(**changes)).headers) == 1
+
+
+def test_an_issuer_that_is_missing_on_one_image_is_no_other_patient() -> None:
+    one, other = frontal(issuer_of_patient_id="HOSP"), frontal(sop_instance_uid="1.5.2")
+    assert len(pick(one, other).headers) == 2
+    with pytest.raises(UnusableStudy):
+        pick(one, replace(other, issuer_of_patient_id="CLINIC"))
 
 
 def test_frontal_is_read_and_its_lateral_set_aside() -> None:

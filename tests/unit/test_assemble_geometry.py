@@ -60,7 +60,7 @@ def test_one_missing_slice_is_a_limitation_that_says_where() -> None:
     del headers[5]
     ordered, geometry, limitations = stack(headers, RULES, never_same)
     assert len(ordered) == 11 and geometry.spacing_mm[0] == pytest.approx(2.5)
-    assert limitations == ("one slice is missing after position -40.0 mm; volumes are carried over the gap",)
+    assert limitations == ("one slice is missing after position -40.0 mm; volumes leave it out",)
 
 
 def test_two_missing_slices_refuse_the_volume() -> None:

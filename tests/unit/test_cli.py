@@ -19,12 +19,15 @@ def settings_file(folder: Path, port: int, models: Path) -> Path:
 [store]
 data_dir = "{folder}/data"
 [receive]
+port = 0
 any_calling_ae = true
 min_free_bytes = 0
 [infer]
 models_dir = "{models}"
 ct_bundle = "tiny-ct"
 cxr_bundle = "tiny-cxr"
+[web]
+port = 0
 [[deliver.targets]]
 name = "pacs"
 ae_title = "PACS"
@@ -43,8 +46,8 @@ def test_check_has_a_line_for_each_part_and_fails_when_the_pacs_is_away(
         file = settings_file(tmp_path, pacs.port, models)
         assert cli.main(["check", "--settings", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["settings", "database", "disk", "bundles", "target"]
-    assert all(line.startswith("ok") for line in lines) and "tiny-ct on CPU" in lines[3]
+    assert [line.split()[1] for line in lines] == ["settings", "database", "receive", "web", "disk", "bundles", "target"]
+    assert all(line.startswith("ok") for line in lines) and "tiny-ct on CPU" in lines[5]
     assert cli.main(["check", "--settings", str(file)]) == 1
     assert "FAIL  target pacs" in capsys.readouterr().out
 
@@ -56,6 +59,32 @@ def test_check_names_a_bundle_whose_weights_were_changed(tmp_path: Path, capsys:
     assert cli.main(["check", "--settings", str(settings_file(tmp_path, free_port(), models))]) == 1
     said = capsys.readouterr().out
     assert "FAIL  bundles" in said and "tiny-ct" in said and "sha256" in said
+
+
+@pytest.mark.parametrize(("url", "words"), [
+    ("nonsense", "sqlite:///FILE"), ("oracle://a:secret@b/c", "driver"),
+    ("postgresql+psycopg://u:secret@127.0.0.1:1/x", "OperationalError"),
+])
+def test_a_database_that_cannot_be_opened_is_told_in_one_line(
+    tmp_path: Path, url: str, words: str, capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = settings_file(tmp_path, free_port(), tiny_models(tmp_path / "models"))
+    file.write_text(file.read_text().replace("[store]", f'[store]\ndatabase_url = "{url}"'))
+    assert cli.main(["check", "--settings", str(file)]) == 1
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.split()[1] == "database"]
+    assert line.startswith("FAIL") and words in line and "secret" not in line
+    assert cli.main(["explain", "1.2", "--settings", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert "store.database_url" in said and "secret" not in said
+
+
+def test_check_names_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = settings_file(tmp_path, free_port(), tiny_models(tmp_path / "models"))
+    with ScriptedPacs(tmp_path / "pacs") as pacs:
+        file.write_text(file.read_text().replace("[receive]\nport = 0", f"[receive]\nport = {pacs.port}"))
+        assert cli.main(["check", "--settings", str(file)]) == 1
+        port = pacs.port
+    assert f"receive.port {port}: Address already in use" in capsys.readouterr().out
 
 
 def test_wrong_settings_stop_the_start_with_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

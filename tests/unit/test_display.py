@@ -167,9 +167,10 @@ def test_unknown_spacing_and_lossy_compression_are_told() -> None:
     assert limitations == ("spacing unknown", "lossy compressed")
 
 
-def test_image_of_one_value_is_black_and_told() -> None:
-    image, limitations = to_grey(radiograph(image=np.full((32, 32), 0.5)))
-    assert not image.grey.any() and "the image has a single grey value" in limitations
+def test_image_of_one_value_is_refused() -> None:
+    with pytest.raises(UnusableStudy) as caught:
+        to_grey(radiograph(image=np.full((32, 32), 0.5)))
+    assert caught.value.reason is Reason.BLANK_IMAGE
 
 
 def lut(count: int, first: int, bits: int, entries: np.ndarray, as_bytes: bool = False) -> Dataset:

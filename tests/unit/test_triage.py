@@ -62,7 +62,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def queue_of(database: Database, clock: Clock, owner: str = "here:1", tries: int = 3) -> Queue:
-    return Queue(database, clock, RetryPolicy(tries, 10, 3, 60), lease_s=100, owner=owner)
+    return Queue(database, clock, RetryPolicy(tries, 10, 3, 60, deliver_for_s=1000), lease_s=100, owner=owner)
 
 
 def put(database: Database, queue: Queue, key: str, deadline_at: float, revision: int = 1) -> Job:
@@ -113,6 +113,26 @@ def test_failures_wait_longer_each_time_and_then_park(database: Database) -> Non
     with database.reading() as session:
         job = session.exec(select(Job)).one()
         assert (job.state, job.reason, job.failures) == (JobState.PARKED.value, "engine_failed", 3)
+
+
+def test_a_delivery_is_tried_until_it_is_too_old_however_often_it_failed(database: Database) -> None:
+    policy = RetryPolicy(tries=3, first_wait_s=10, factor=3, longest_wait_s=60, deliver_for_s=1000)
+    assert [policy.wait_s(JobKind.DELIVER, n, age_s=999) for n in (1, 2, 3, 5000)] == [10, 30, 60, 60]
+    assert policy.wait_s(JobKind.DELIVER, 1, age_s=1000) is None
+    assert policy.wait_s(JobKind.INFER, 3, age_s=0) is None
+
+
+def test_a_parked_job_put_back_begins_anew(database: Database) -> None:
+    clock = Clock()
+    queue = queue_of(database, clock, tries=1)
+    put(database, queue, "a", 10)
+    job = queue.claim(JobKind.INFER)
+    assert job is not None
+    with database.transaction() as session:
+        assert queue.fail(session, job, Reason.ENGINE_FAILED, "why") is None
+        assert queue.retry_parked(session, 1) == 1 and queue.retry_parked(session, 2) == 0
+    again = queue.claim(JobKind.INFER)
+    assert again is not None and (again.failures, again.reason) == (0, "")
 
 
 def test_a_lease_that_ended_is_taken_by_another_and_the_first_loses_its_hold(database: Database) -> None:

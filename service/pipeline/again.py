@@ -1,0 +1,39 @@
+"""Take up again what was parked or failed, because a person says so."""
+
+from __future__ import annotations
+
+from sqlmodel import col, or_, select
+
+from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.store.database import Database
+from service.store.studies import add_event
+from service.store.tables import Job, Study
+from service.triage.queue import Queue
+
+
+def take_up_again(database: Database, queue: Queue, now: float, study_instance_uid: str = "") -> list[str]:
+    """Queue parked jobs anew, and let failed studies be judged again; return a line for each study.
+
+    study_instance_uid: only this one; "" for all. Running workers take the jobs up by themselves.
+    """
+    stuck = select(Study).where(
+        or_(col(Study.state) == StudyState.FAILED.value, col(Study.delivery) == DeliveryState.PARKED.value))
+    if study_instance_uid:
+        stuck = stuck.where(Study.study_instance_uid == study_instance_uid)
+    lines = []
+    with database.transaction() as session:
+        for study in session.exec(stuck.order_by(col(Study.id))).all():
+            number = study.id or 0
+            looks = session.exec(select(Job.id).where(
+                Job.study_id == number, Job.revision == study.revision, Job.kind == JobKind.INFER.value,
+                Job.state == JobState.PARKED.value)).first()
+            jobs = queue.retry_parked(session, number)
+            if study.state == StudyState.FAILED.value:
+                study.state = StudyState.QUEUED.value if looks else StudyState.RECEIVING.value
+                study.state_reason = study.state_detail = ""
+            if study.delivery == DeliveryState.PARKED.value:
+                study.delivery, study.delivery_detail = DeliveryState.PENDING.value, ""
+            session.add(study)
+            add_event(session, number, now, "retried", f"a person asked for it: {jobs} jobs queued again")
+            lines.append(f"{study.study_instance_uid}: {jobs} jobs queued again, now {study.state}")
+    return lines
