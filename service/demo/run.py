@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,7 @@ class Pacs(Protocol):
 
 def demo(output: Path, pacs_kind: str, once: bool, timeout_s: float) -> int:
     """Run the demo; return 0 when every study ended with its result in the PACS, 1 when something is missing."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by `kill`, it still stops what it started
     console = Console()
     output = _fresh(output.resolve())
     console.print(f"[bold]firstlook demo[/]  {DISCLAIMER}")
