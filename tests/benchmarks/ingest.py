@@ -27,8 +27,8 @@ import numpy as np
 
 from tests import builders
 from tests.hostile.test_receive import associate_request
+from tests.peers import HOST, free_port
 
-HOST = "127.0.0.1"
 STORESCP, STORESCU = "/usr/bin/storescp", "/usr/bin/storescu"
 NAGLE_OFF = {"TCP_NODELAY": "1"}
 IDLE_ASSOCIATIONS = 20
@@ -68,13 +68,6 @@ def make_objects(folder: Path, count: int, size: int) -> Path:
         ds.PixelData = (plain[number % len(made)] + noise).tobytes()
         ds.save_as(folder / f"{number:05d}.dcm", enforce_file_format=True)
     return folder
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
