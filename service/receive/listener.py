@@ -95,15 +95,17 @@ class Listener:
         if refusal is None:
             return
         event.assoc.acse.send_reject(*refusal.answer)
-        self._rejected(refusal.value, address)
+        self._rejected(refusal.value, address, called=asked.called_ae_title, calling=asked.calling_ae_title)
         event.assoc.kill()
 
     def _on_limit(self, event: Any) -> None:
         """Count an association that pynetdicom has rejected because too many are open."""
         self._rejected("too_many_associations", event.assoc.requestor.address)
 
-    def _rejected(self, because: str, address: str) -> None:
-        _log.warning("association rejected", extra={"because": because, "address": address})
+    def _rejected(self, because: str, address: str, **titles: str) -> None:
+        """Log and count a rejection; the AE titles offered are what an administrator has to compare."""
+        offered = {name: ascii(title.strip()[:16]) for name, title in titles.items()}
+        _log.warning("association rejected", extra={"because": because, "address": address, **offered})
         self._metrics.associations.labels("rejected").inc()
 
     def _on_accepted(self, event: Any) -> None:

@@ -219,7 +219,7 @@ def test_echo_is_answered(tmp_path: Path):
     ("FIRSTLOOK", "CT2", {"any_calling_ae": False, "peers": (Peer("CT1"),)}, 3),
     ("FIRSTLOOK", "CT1", {"any_calling_ae": False, "peers": (Peer("CT1", "192.0.2.0/24"),)}, 3),
 ])
-def test_who_is_not_admitted_is_rejected_with_the_reason(tmp_path: Path, called, calling, policy, reason: int):
+def test_who_is_not_admitted_is_rejected_with_the_reason(tmp_path: Path, called, calling, policy, reason: int, caplog):
     with listening(tmp_path, **policy) as station:
         entity = AE(calling)
         entity.add_requested_context(Verification)
@@ -229,6 +229,8 @@ def test_who_is_not_admitted_is_rejected_with_the_reason(tmp_path: Path, called,
         assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, reason)
         wait_until(lambda: station.counted("firstlook_associations_total", outcome="rejected") == 1)
         assert station.counted("firstlook_associations_total", outcome="accepted") == 0
+    (told,) = [r for r in caplog.records if r.getMessage() == "association rejected"]
+    assert (vars(told)["called"], vars(told)["calling"]) == (repr(called), repr(calling))
 
 
 def test_a_listed_peer_of_its_network_is_admitted(tmp_path: Path):
