@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -40,12 +41,14 @@ def _frames(record: logging.LogRecord) -> list[str]:
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send our log records to `stream` (standard error) as JSON lines; quieten pynetdicom, which logs identifiers."""
+    """Send our log records to `stream` (standard error) as JSON lines; quieten libraries that quote identifiers."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for library in ("pydicom", "pynetdicom", "highdicom"):  # their warnings quote values of the images
+        warnings.filterwarnings("ignore", module=rf"{library}\b")
     for noisy in ("pynetdicom", "pydicom", "highdicom", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
