@@ -27,7 +27,7 @@ def this_owner() -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job stands in the queue: 1 is next; `behind` names the urgency of the job before it."""
+    """Where a job stands in the queue: 1 is next."""
 
     position: int
     waiting: int
