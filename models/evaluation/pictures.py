@@ -22,6 +22,11 @@ def read_grey(path: Path) -> NDArray[np.float32]:
     return grey.astype(np.float32) / np.float32(255.0)
 
 
+def read_any(path: Path) -> NDArray[np.float32]:
+    """Read a picture of 8 or 16 bits as stored, colours as grey: (y, x) float32. Raises: Unreadable."""
+    return _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH).astype(np.float32)
+
+
 def read_hu(path: Path) -> NDArray[np.float32]:
     """Read a 16-bit PNG whose value minus 1024 is HU: (y, x) float32, HU. Raises: Unreadable."""
     stored = _decode(path, cv2.IMREAD_UNCHANGED)
