@@ -27,6 +27,18 @@ NO_FINDING = Code("408573005", "SCT", "Imaging result normal")
 OPACITY = Code("112001", "DCM", "Opacity")
 GROUND_GLASS_OPACITY = Code("112120", "DCM", "Ground glass opacity")
 CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
+ATELECTASIS = Code("46621007", "SCT", "Atelectasis")
+CARDIOMEGALY = Code("8186001", "SCT", "Cardiomegaly")
+PLEURAL_EFFUSION = Code("60046008", "SCT", "Pleural effusion")
+INFILTRATE = Code("112121", "DCM", "Infiltrate")
+MASS = Code("4147007", "SCT", "Mass")
+NODULE = Code("27925004", "SCT", "Nodule")
+PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
+PULMONARY_EDEMA = Code("19242006", "SCT", "Pulmonary edema")
+EMPHYSEMA = Code("87433001", "SCT", "Pulmonary emphysema")
+FIBROSIS = Code("112674009", "SCT", "Fibrosis")
+PLEURAL_THICKENING = Code("PLEURALTHICK", PRIVATE_SCHEME, "Pleural thickening")
+HERNIA = Code("39839004", "SCT", "Diaphragmatic hernia")
 
 # How a finding is said (AIR Rev 1.3: absent findings go under their own concept name)
 FINDING = Code("121071", "DCM", "Finding")
@@ -38,6 +50,12 @@ COMMENT = Code("121106", "DCM", "Comment")
 
 # Anatomy and sides
 LUNG = Code("39607008", "SCT", "Lung")
+UPPER_ZONE = Code("281392002", "SCT", "Upper zone of lung")
+MIDDLE_ZONE = Code("281393007", "SCT", "Middle zone of lung")
+LOWER_ZONE = Code("281394001", "SCT", "Lower zone of lung")
+HEART = Code("80891009", "SCT", "Heart")
+PLEURA = Code("3120008", "SCT", "Pleura")
+DIAPHRAGM = Code("5798000", "SCT", "Diaphragm")
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 BILATERAL = Code("51440002", "SCT", "Bilateral")
@@ -82,3 +100,7 @@ PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
 BY_NAME: dict[str, Code] = {name: code for name, code in list(globals().items()) if isinstance(code, Code)}
 """Every code of this module by its constant's name; a manifest names its findings this way."""
+
+SITES: dict[Code, Code] = {
+    CARDIOMEGALY: HEART, PLEURAL_EFFUSION: PLEURA, PNEUMOTHORAX: PLEURA, PLEURAL_THICKENING: PLEURA, HERNIA: DIAPHRAGM}
+"""Where a finding lies when it is not the lung itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,20 @@ from service.domain.codes import Code
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
 
-TASKS = {"ct-segmentation": Kind.CT, "cxr-classification": Kind.CXR}
+TASKS = {
+    "ct-segmentation": Kind.CT, "ct-classification": Kind.CT, "cxr-classification": Kind.CXR,
+    "cxr-quality": Kind.CXR, "cxr-segmentation": Kind.CXR,
+}
+READERS = ("ct-segmentation", "ct-classification", "cxr-classification")
+"""The tasks that say findings of a study; the others look at its images first."""
+
+
+class Gate(StrEnum):
+    """What the score of a quality class does to an image, by the class's threshold."""
+
+    REQUIRE = "require"  # under it the image is refused
+    REFUSE = "refuse"  # over it the image is refused
+    NOTE = "note"  # over it the result is limited, and says so
 
 
 class InvalidManifest(ValueError):
@@ -32,14 +46,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Accepts:
-    """What a bundle may read, by the metadata alone. Empty or 0: no limit.
+    """What a bundle may read. Empty or 0: no limit.
 
-    modality: values of Modality (0008,0060); least_slices and most_slice_spacing_mm are for CT.
+    modality: values of Modality (0008,0060); least_slices and most_slice_spacing_mm are for CT; most_unfamiliarity: of
+    the network's own output `unfamiliarity`, for an image, or for the median slice of a CT.
     """
 
     modality: tuple[str, ...] = ()
     least_slices: int = 0
     most_slice_spacing_mm: float = 0.0
+    most_unfamiliarity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,11 @@ class Manifest:
     def kind(self) -> Kind:
         """The kind of study that this bundle reads."""
         return TASKS[self.task]
+
+    @property
+    def gate(self) -> dict[str, Gate]:
+        """What each output of a quality network does to an image; empty for other tasks."""
+        return {name: Gate(rule) for name, rule in self.parameters.get("gate", {}).items()}
 
     @property
     def model_path(self) -> Path:
@@ -99,6 +120,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InvalidManifest(f"{path}: task {manifest.task!r} is unknown; accepted: {', '.join(TASKS)}")
     if manifest.name != folder.name:
         raise InvalidManifest(f"{path}: name {manifest.name!r} differs from its folder {folder.name!r}")
+    if manifest.task == "cxr-quality":
+        _check_gate(path, manifest)
     return manifest
 
 
@@ -108,11 +131,27 @@ def _accepts(path: Path, table: dict[str, Any]) -> Accepts:
         raise InvalidManifest(f"{path}: accepts.{unknown[0]} is unknown; accepted: {', '.join(sorted(known))}")
     modality = table.get("modality", ())
     modalities = (modality,) if isinstance(modality, str) else tuple(str(m) for m in modality)
-    numbers = {k: table.get(k, 0) for k in ("least_slices", "most_slice_spacing_mm")}
+    numbers = {k: table.get(k, 0) for k in ("least_slices", "most_slice_spacing_mm", "most_unfamiliarity")}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise InvalidManifest(f"{path}: accepts.{key} is {value!r}; accepted: a number, 0 or more")
-    return Accepts(modalities, int(numbers["least_slices"]), float(numbers["most_slice_spacing_mm"]))
+    return Accepts(modalities, int(numbers["least_slices"]), float(numbers["most_slice_spacing_mm"]),
+                   float(numbers["most_unfamiliarity"]))
+
+
+def _check_gate(path: Path, manifest: Manifest) -> None:
+    rules, names = manifest.parameters.get("gate"), [o.name for o in manifest.outputs]
+    if not isinstance(rules, dict) or not rules:
+        raise InvalidManifest(f"{path}: the table parameters.gate is missing; a line is NAME = {_either(Gate)}")
+    for name, rule in rules.items():
+        if name not in names:
+            raise InvalidManifest(f"{path}: parameters.gate.{name} is no output; accepted: {', '.join(names)}")
+        if rule not in list(Gate):
+            raise InvalidManifest(f"{path}: parameters.gate.{name} is {rule!r}; accepted: {_either(Gate)}")
+
+
+def _either(values: type[StrEnum]) -> str:
+    return " | ".join(f'"{value}"' for value in values)
 
 
 def _output(path: Path, row: dict[str, Any]) -> Output:

@@ -17,7 +17,7 @@ from tests.unit.test_assemble_geometry import slices
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
-    ('task = "ct-segmentation"', 'task = "ct-guess"', ["ct-guess", "ct-segmentation, cxr-classification"]),
+    ('task = "ct-segmentation"', 'task = "ct-guess"', ["ct-guess", "ct-segmentation, ct-classification"]),
     ('code = "OPACITY"', 'code = "SHADOW"', ["SHADOW", "codes.py"]),
     ('urgency = "urgent"', 'urgency = "soon"', ["soon", "stat, urgent, routine, low"]),
     ("threshold = 0.5", "threshold = 1.5", ["1.5", "0..1"]),
@@ -26,6 +26,8 @@ from tests.unit.test_assemble_geometry import slices
     ("[input]", "[input", ["not valid TOML"]),
     ("[input]", "[accepts]\nviews = 1\n[input]", ["accepts.views", "least_slices"]),
     ("[input]", "[accepts]\nleast_slices = -1\n[input]", ["accepts.least_slices", "-1"]),
+    ("[input]", '[accepts]\nmost_unfamiliarity = "low"\n[input]', ["accepts.most_unfamiliarity", "low"]),
+    ('task = "ct-segmentation"', 'task = "cxr-quality"', ["parameters.gate", '"require" | "refuse" | "note"']),
 ])
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
     folder = threshold_ct(tmp_path).folder
