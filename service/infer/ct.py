@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ from service.domain.codes import Code
 from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest
 from service.domain.study import CtVolume
-from service.errors import EngineUnavailable, Reason, UnusableStudy
-from service.infer.air import BACKGROUND, INFECTION, LUNG, AirRules, believable
 from service.infer.catalogue import identity
 from service.infer.engine import Engine
 from service.infer.extent import (
@@ -30,32 +27,15 @@ from service.infer.extent import (
     measurements,
     tally,
 )
-from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of
+from service.infer.masks import masks_of
 from service.infer.presentation import Presentation
-from service.infer.tidy import without_holes, without_pale, without_single_slices, without_specks
+from service.infer.reading import CtTransform, read_slices
 
-_BATCH = 8
 _CUT_AREA_MM2 = 300.0
 _MISREAD_SHARE = 0.02
-_MIN_EXCESS_HU = 100.0  # ground glass lies about 150 HU and more above healthy lung
 _CANDIDATES = ("too few voxels were marked as infection for a finding; segment, volume, percentages and score of infection "
                "describe these candidates only")
 _ZONES = "severity score by five zones of equal height (right lung 3, left lung 2), not by lobes"
-
-Tensor = NDArray[np.float32]
-Labels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class CtTransform:
-    """Preparation and its inverse, handed in so that this package does not import the preparing one.
-
-    to_tensor: (n, y, x) float32 HU to (n, 1, h, w); restore: (n, 3, h, w) probabilities, rows, columns to (n, 3, rows,
-    columns) on the grid that to_tensor was given.
-    """
-
-    to_tensor: Callable[[NDArray[np.float32]], Tensor]
-    restore: Callable[[Tensor, int, int], Tensor]
 
 
 def assess_ct(
@@ -74,9 +54,9 @@ def assess_ct(
     """
     presentation = Presentation.of(volume.geometry)
     hu = presentation.turn(volume.hu)
-    seen = _label(hu, engine, manifest, transform)
-    labels, misread = believable(seen, hu, volume.geometry.spacing_mm, AirRules())
-    masks = _masks(labels, hu, volume, manifest)
+    read = read_slices(hu, engine, manifest.name, transform)
+    masks, misread = masks_of(read.classes, hu, volume.geometry.spacing_mm,
+                              _parameter(manifest.parameters, "min_infection_ml", 0.0))
     found = tally(masks, hu, volume.geometry.positions_mm, volume.geometry.spacing_mm, presentation.ascends)
     own = _limitations(found, volume, misread)
     complete = not any(text.startswith("incomplete coverage") for text in own)
@@ -88,49 +68,6 @@ def assess_ct(
         measurements=measurements(found, complete), limitations=(*limitations, *own, *([_ZONES] if complete else [])),
         segments=SEGMENTS, masks=np.ascontiguousarray(presentation.turn_back(masks)),
     )
-
-
-def _label(hu: NDArray[np.float32], engine: Engine, manifest: Manifest, transform: CtTransform) -> Labels:
-    """Run the network over all slices; returns the most probable class of each voxel, (z, y, x) uint8."""
-    labels = np.empty(hu.shape, np.uint8)
-    for first in range(0, len(hu), _BATCH):
-        slices = np.ascontiguousarray(hu[first:first + _BATCH])
-        tensor = engine.run(manifest.name, {"slices": transform.to_tensor(slices)}).get("probabilities")
-        if tensor is None or tensor.ndim != 4 or tensor.shape[:2] != (len(slices), 3):
-            raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
-        for k, classes in enumerate(tensor):
-            background, lung, infection = transform.restore(classes[np.newaxis], *hu.shape[1:])[0]
-            sick = infection > np.maximum(background, lung)
-            labels[first + k] = np.where(sick, INFECTION, np.where(lung > background, LUNG, BACKGROUND))
-    return labels
-
-
-def _masks(labels: Labels, hu: NDArray[np.float32], volume: CtVolume, manifest: Manifest) -> Labels:
-    """Clean the classes up to bits of SEGMENTS, (z, y, x) uint8, as turned."""
-    spacing = volume.geometry.spacing_mm
-    rules = LungRules()
-    sides = sides_of(labels > 0, hu, spacing, rules)
-    if not sides.any():
-        raise UnusableStudy(Reason.NO_LUNG_FOUND, f"less than {rules.min_lungs_ml:.0f} ml of lung in "
-                                                  f"{len(labels)} slices")
-    max_hole_px = rules.max_hole_mm2 / (spacing[1] * spacing[2])
-    masks = np.zeros(labels.shape, np.uint8)
-    for k in np.flatnonzero(sides.any(axis=(1, 2))):
-        right = without_holes(sides[k] == RIGHT, max_hole_px)
-        left = without_holes(sides[k] == LEFT, max_hole_px) & ~right
-        masks[k] = right * np.uint8(RIGHT_BIT) | left * np.uint8(LEFT_BIT)
-    sick = without_single_slices((labels == INFECTION) & (masks > 0), spacing)
-    min_ml = _parameter(manifest.parameters, "min_infection_ml", 0.0)
-    sick = without_specks(sick, min_ml / volume.geometry.voxel_volume_ml)
-    sick = without_pale(sick, hu, _healthy_hu(hu, masks, sick) + _MIN_EXCESS_HU)
-    masks |= sick * np.uint8(INFECTION_BIT)
-    return masks
-
-
-def _healthy_hu(hu: NDArray[np.float32], masks: Labels, sick: NDArray[np.bool_]) -> float:
-    """Return the median attenuation of this patient's lung outside infection, from every fourth row and column."""
-    sample = hu[:, ::4, ::4][(masks[:, ::4, ::4] > 0) & ~sick[:, ::4, ::4]]
-    return float(np.median(sample)) if sample.size else -np.inf
 
 
 def _findings(found: Tally, manifest: Manifest, sop_instance_uids: Sequence[str]) -> tuple[Finding, ...]:

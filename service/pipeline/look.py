@@ -18,8 +18,9 @@ from service.domain.finding import Assessment
 from service.domain.manifest import Manifest
 from service.domain.study import Kind, RadiographImage, Selection
 from service.errors import Reason, UnusableStudy
-from service.infer.ct import CtTransform, assess_ct
+from service.infer.ct import assess_ct
 from service.infer.cxr import CxrTransform, assess_cxr
+from service.infer.reading import CtTransform
 from service.pipeline.accept import require_accepted
 from service.pipeline.line import Line
 from service.pipeline.timing import timed

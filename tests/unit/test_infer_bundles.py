@@ -12,9 +12,10 @@ from service.domain import codes
 from service.domain.finding import Assessment, Presence
 from service.domain.study import CtVolume, RadiographImage, VolumeGeometry
 from service.infer.catalogue import Catalogue
-from service.infer.ct import CtTransform, assess_ct
+from service.infer.ct import assess_ct
 from service.infer.cxr import CxrTransform, assess_cxr
 from service.infer.engine import Engine
+from service.infer.reading import CtTransform
 from service.prepare import ct, cxr
 
 MODELS = Path(__file__).parents[2] / "models"

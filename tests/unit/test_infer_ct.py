@@ -14,9 +14,10 @@ from service.domain.manifest import InvalidManifest
 from service.domain.study import CtVolume, VolumeGeometry
 from service.errors import EngineUnavailable, Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
-from service.infer.ct import CtTransform, assess_ct, study_probability
+from service.infer.ct import assess_ct, study_probability
 from service.infer.engine import Engine
 from service.infer.extent import tally, zone_score
+from service.infer.reading import CtTransform
 from tests.builders import Sphere, phantom_hu
 from tests.tiny_bundles import threshold_ct
 

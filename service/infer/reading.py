@@ -1,0 +1,64 @@
+"""A segmentation network over the slices of a CT: the most probable class of each voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import EngineUnavailable, Reason
+from service.infer.air import BACKGROUND, INFECTION, LUNG
+from service.infer.engine import Engine
+
+_BATCH = 8
+
+Tensor = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CtTransform:
+    """Preparation and its inverse, handed in so that this package does not import the preparing one.
+
+    to_tensor: (n, y, x) float32 HU to (n, 1, h, w); restore: (n, 3, h, w) probabilities, rows, columns to (n, 3, rows,
+    columns) on the grid that to_tensor was given.
+    """
+
+    to_tensor: Callable[[NDArray[np.float32]], Tensor]
+    restore: Callable[[Tensor, int, int], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What a network said of a volume.
+
+    classes: (z, y, x) uint8, BACKGROUND, LUNG or INFECTION; beside: its further outputs by name, (z, ...).
+    """
+
+    classes: NDArray[np.uint8]
+    beside: dict[str, NDArray[Any]]
+
+
+def read_slices(hu: NDArray[np.float32], engine: Engine, bundle_name: str, transform: CtTransform) -> Read:
+    """Run the network over all slices.
+
+    hu: (z, y, x), turned as a radiologist sees it. Raises: EngineUnavailable when the model fails or its output
+    `probabilities` is not (n, 3, h, w).
+    """
+    classes = np.empty(hu.shape, np.uint8)
+    beside: dict[str, list[NDArray[Any]]] = {}
+    for first in range(0, len(hu), _BATCH):
+        slices = np.ascontiguousarray(hu[first:first + _BATCH])
+        tensors = engine.run(bundle_name, {"slices": transform.to_tensor(slices)})
+        probabilities = tensors.pop("probabilities", None)
+        if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3):
+            raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {bundle_name} does not fit its manifest")
+        for k, one in enumerate(probabilities):
+            background, lung, infection = transform.restore(one[np.newaxis], *hu.shape[1:])[0]
+            sick = infection > np.maximum(background, lung)
+            classes[first + k] = np.where(sick, INFECTION, np.where(lung > background, LUNG, BACKGROUND))
+        for name, tensor in tensors.items():
+            beside.setdefault(name, []).append(tensor)
+    return Read(classes, {name: np.concatenate(parts) for name, parts in beside.items()})
