@@ -12,6 +12,7 @@ from service.domain import codes
 from service.domain.codes import Code
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
+from service.domain.variant import Precision, Use, Variant
 
 TASKS = {
     "ct-segmentation": Kind.CT, "ct-classification": Kind.CT, "cxr-classification": Kind.CXR,
@@ -63,7 +64,7 @@ class Manifest:
     """A bundle's manifest.
 
     steps: names of the preparation steps in `service.prepare`, in order; parameters: their arguments and those of the
-    read-out; sha256: of model.onnx; figures: as measured, by name.
+    read-out; sha256: of model.onnx; figures: as measured, by name; others: the files beside model.onnx.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Manifest:
     accepts: Accepts
     limitations: tuple[str, ...]
     figures: dict[str, Any]
+    others: tuple[Variant, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -91,8 +93,25 @@ class Manifest:
 
     @property
     def model_path(self) -> Path:
-        """The ONNX file."""
+        """The ONNX file in single precision."""
         return self.folder / "model.onnx"
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every ONNX file of the bundle, model.onnx first."""
+        return (Variant(Precision.FP32, self.sha256), *self.others)
+
+    def variant_for(self, use: Use) -> Variant:
+        """Return the file that the manifest names for a place; model.onnx where it names none."""
+        return next((v for v in self.others if v.use is use), self.variants[0])
+
+    def variant_of(self, precision: Precision) -> Variant:
+        """Return the file of a precision; model.onnx where the bundle has none of it."""
+        return next((v for v in self.others if v.precision is precision), self.variants[0])
+
+    def path_of(self, variant: Variant) -> Path:
+        """Return the path of one of the bundle's files."""
+        return self.folder / variant.file_name
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -113,6 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
             sha256=raw["sha256"], steps=tuple(raw["input"]["steps"]), parameters=dict(raw.get("parameters", {})),
             outputs=tuple(_output(path, row) for row in raw["outputs"]), accepts=_accepts(path, raw.get("accepts", {})),
             limitations=tuple(raw["limitations"]), figures=dict(raw.get("figures", {})),
+            others=_variants(path, raw.get("variants", {})),
         )
     except KeyError as error:
         raise InvalidManifest(f"{path}: the key {error} is missing") from error
@@ -123,6 +143,24 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.task == "cxr-quality":
         _check_gate(path, manifest)
     return manifest
+
+
+def _variants(path: Path, table: dict[str, Any]) -> tuple[Variant, ...]:
+    """Read [variants.int8] and [variants.fp16]: sha256 and use; a place may be named once."""
+    found: list[Variant] = []
+    names = [p.value for p in Precision if p is not Precision.FP32]
+    for name, row in table.items():
+        if name not in names:
+            raise InvalidManifest(f"{path}: variants.{name} is unknown; accepted: {', '.join(names)}")
+        if not isinstance(row, dict) or set(row) - {"sha256", "use"} or not isinstance(row.get("sha256"), str):
+            raise InvalidManifest(f"{path}: variants.{name} must be a table of sha256 and use, got {row!r}")
+        use = row.get("use", "")
+        if use not in list(Use):
+            raise InvalidManifest(f"{path}: variants.{name}.use is {use!r}; accepted: {_either(Use)}")
+        if use and any(v.use == use for v in found):
+            raise InvalidManifest(f"{path}: two variants are for the {use}; accepted: one")
+        found.append(Variant(Precision(name), row["sha256"], Use(use)))
+    return tuple(found)
 
 
 def _accepts(path: Path, table: dict[str, Any]) -> Accepts:

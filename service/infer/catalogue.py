@@ -10,6 +10,7 @@ from service import logs
 from service.domain.finding import BundleIdentity
 from service.domain.identity import device_uid
 from service.domain.manifest import InvalidManifest, Manifest, read_manifest
+from service.domain.variant import Variant
 from service.errors import Reason, UnusableStudy
 
 _log = logs.get("catalogue")
@@ -23,17 +24,18 @@ class Catalogue:
 
     @classmethod
     def load(cls, models_dir: Path) -> Catalogue:
-        """Read every `models_dir/<bundle>/manifest.toml` and check the sha256 of its model.onnx.
+        """Read every `models_dir/<bundle>/manifest.toml` and check the sha256 of each of its ONNX files.
 
         A folder without a manifest is not a bundle. Raises: InvalidManifest, naming the file, when a manifest cannot be
-        used, model.onnx is absent, or its checksum differs.
+        used, an ONNX file is absent, or its checksum differs.
         """
         if not models_dir.is_dir():
             raise InvalidManifest(f"{models_dir}: the folder of the bundles does not exist")
         manifests = {}
         for path in sorted(models_dir.glob("*/manifest.toml")):
             manifest = read_manifest(path.parent)
-            _verify(manifest)
+            for variant in manifest.variants:
+                _verify(manifest, variant)
             manifests[manifest.name] = manifest
             _log.info("bundle", extra={"bundle": manifest.name, "version": manifest.version, "sha256": manifest.sha256})
         return cls(manifests)
@@ -59,21 +61,23 @@ class Catalogue:
         return len(self._manifests)
 
 
-def identity(manifest: Manifest) -> BundleIdentity:
-    """Return who speaks when this bundle speaks; other weights are another device."""
+def identity(manifest: Manifest, variant: Variant | None = None) -> BundleIdentity:
+    """Return who speaks when this bundle speaks by one of its ONNX files (default: model.onnx); other weights are
+    another device."""
+    digest = manifest.sha256 if variant is None else variant.sha256
     return BundleIdentity(
-        name=manifest.name, version=manifest.version, digest=manifest.sha256, title=manifest.title,
-        device_uid=device_uid(manifest.sha256),
+        name=manifest.name, version=manifest.version, digest=digest, title=manifest.title, device_uid=device_uid(digest),
     )
 
 
-def _verify(manifest: Manifest) -> None:
+def _verify(manifest: Manifest, variant: Variant) -> None:
+    path = manifest.path_of(variant)
     try:
-        with manifest.model_path.open("rb") as file:
+        with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InvalidManifest(f"{manifest.model_path}: cannot be read ({error.strerror})") from error
-    if found != manifest.sha256.lower():
+        raise InvalidManifest(f"{path}: cannot be read ({error.strerror})") from error
+    if found != variant.sha256.lower():
         raise InvalidManifest(
-            f"{manifest.model_path}: sha256 is {found}, the manifest says {manifest.sha256}; the file is damaged or "
-            "belongs to another version")
+            f"{path}: sha256 is {found}, the manifest says {variant.sha256}; the file is damaged or belongs to another "
+            "version")
