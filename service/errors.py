@@ -41,6 +41,12 @@ class Reason(StrEnum):
     BLANK_IMAGE = "blank_image"
     ROTATED_IMAGE = "rotated_image"
     IMAGE_TOO_SMALL = "image_too_small"
+    NOT_A_FRONTAL_CHEST = "not_a_frontal_chest"
+    IMAGE_INVERTED = "image_inverted"
+    IMAGE_CLIPPED = "image_clipped"
+    IMAGE_OF_A_CHILD = "image_of_a_child"
+    UNSUITABLE_IMAGE = "unsuitable_image"
+    UNFAMILIAR_IMAGE = "unfamiliar_image"
     NO_LUNG_FOUND = "no_lung_found"
     NO_MODEL = "no_model"
     OBJECT_MALFORMED = "object_malformed"
@@ -80,8 +86,14 @@ _SENTENCES: dict[Reason, str] = {
     Reason.INVALID_RESCALE: "Rescale slope or intercept is absent, zero or not a number; values are not in HU.",
     Reason.UNREADABLE_PIXELS: "The pixel data could not be decoded.",
     Reason.BLANK_IMAGE: "The image is blank: it holds a single grey value.",
-    Reason.ROTATED_IMAGE: "The radiograph lies on its side; the model reads upright images only.",
+    Reason.ROTATED_IMAGE: "The radiograph lies on its side or upside down; the model reads upright images only.",
     Reason.IMAGE_TOO_SMALL: "The radiograph has too few pixels to be read.",
+    Reason.NOT_A_FRONTAL_CHEST: "The picture does not look like a frontal chest radiograph.",
+    Reason.IMAGE_INVERTED: "The radiograph looks inverted: bright where it should be dark.",
+    Reason.IMAGE_CLIPPED: "A part of the lungs looks cut off by the edge of the radiograph.",
+    Reason.IMAGE_OF_A_CHILD: "The radiograph looks like that of a child; the models are for adults.",
+    Reason.UNSUITABLE_IMAGE: "The radiograph is not fit to be read, by the model that judges its quality.",
+    Reason.UNFAMILIAR_IMAGE: "The images are unlike those that the model was made with.",
     Reason.NO_LUNG_FOUND: "No lung was found in the images.",
     Reason.NO_MODEL: "No model bundle is installed for this kind of study.",
     Reason.OBJECT_MALFORMED: "The object is not a readable DICOM data set or lacks a required identifier.",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.manifest import InvalidManifest, Manifest, read_manifest
+from service.domain.study import Kind
 from service.infer.golden import SOURCE, golden_cases, golden_problems, shape_problems
 from service.prepare import ct, cxr
 
@@ -53,7 +54,7 @@ def prepare(manifest: Manifest, case: Mapping[str, NDArray[Any]]) -> NDArray[np.
     Raises: InvalidManifest for an unknown step or parameter; ValueError for another number of axes.
     """
     source = case[SOURCE[manifest.task]].astype(np.float32)
-    if manifest.task == "ct-segmentation":
+    if manifest.kind is Kind.CT:
         return ct.slice_tensor(source, manifest.parameters, manifest.steps)
     return cxr.image_tensor(source / np.float32(255.0), manifest.parameters, manifest.steps)
 

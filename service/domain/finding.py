@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -34,7 +35,8 @@ class BundleIdentity:
 class Finding:
     """One qualitative finding. probability and threshold are in 0..1; sop_instance_uid: the image with the highest score.
 
-    urgency: what this finding asks for when present ("urgent", "stat"), or "" when it asks for nothing.
+    urgency: what this finding asks for when present ("urgent", "stat"), or "" when it asks for nothing. zone: third of
+    the lung where the evidence peaks. bundle: who said it; None: the assessment's own.
     """
 
     name: str
@@ -46,6 +48,14 @@ class Finding:
     laterality: Code | None = None
     sop_instance_uid: str = ""
     urgency: str = ""
+    zone: Code | None = None
+    bundle: BundleIdentity | None = None
+
+    @property
+    def place(self) -> str:
+        """Side and zone in words: "right lower zone", "bilateral", or "" where neither is known."""
+        zone = self.zone.meaning.removesuffix(" of lung") if self.zone else ""
+        return " ".join(filter(None, (self.laterality.meaning if self.laterality else "", zone))).lower()
 
 
 @dataclass(frozen=True)
@@ -76,12 +86,14 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """Everything one bundle says about one study.
+    """Everything that is said about one study, by one bundle or, once `together`, by several.
 
     masks: (z, y, x) uint8 on the source grid in the order of the selection; segment n is the bit 1 << (n - 1), so
     segments may overlap (a lung holds its infection). None for radiographs.
     saliency: by SOP Instance UID, (y, x) float32 in 0..1 on the source pixel grid; empty for CT.
     quality: of the images by technical checks (CID 7036); None: not judged.
+    others: bundles that spoke or helped besides `bundle`, which leads; drawn_by: whose masks or saliency these are, None:
+    those of `bundle`.
     """
 
     bundle: BundleIdentity
@@ -92,6 +104,22 @@ class Assessment:
     masks: NDArray[np.uint8] | None = None
     saliency: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     quality: Code | None = None
+    others: tuple[BundleIdentity, ...] = ()
+    drawn_by: BundleIdentity | None = None
+
+    @property
+    def bundles(self) -> tuple[BundleIdentity, ...]:
+        """Every bundle that had a part in this, the leading one first."""
+        return (self.bundle, *self.others)
+
+    @property
+    def drawer(self) -> BundleIdentity:
+        """The bundle whose masks or saliency these are."""
+        return self.drawn_by or self.bundle
+
+    def speaker(self, finding: Finding) -> BundleIdentity:
+        """Return the bundle that said a finding."""
+        return finding.bundle or self.bundle
 
     @property
     def abnormal(self) -> tuple[Finding, ...]:
@@ -117,12 +145,14 @@ class Assessment:
             "bundle": self.bundle.name,
             "version": self.bundle.version,
             "digest": self.bundle.digest,
+            "bundles": [{"name": b.name, "version": b.version, "digest": b.digest} for b in self.bundles],
             "findings": [
                 {
                     "name": f.name, "code": f.code.value, "presence": str(f.presence),
                     "probability": round(f.probability, 4),
                     "threshold": f.threshold, "laterality": f.laterality.meaning if f.laterality else "",
-                    "urgency": f.urgency,
+                    "zone": f.zone.meaning if f.zone else "", "place": f.place, "urgency": f.urgency,
+                    "bundle": self.speaker(f).name, "version": self.speaker(f).version,
                 }
                 for f in self.findings
             ],
@@ -133,3 +163,20 @@ class Assessment:
             "limitations": list(self.limitations),
             "quality": self.quality.meaning if self.quality else "",
         }
+
+
+def together(said: Sequence[Assessment], helpers: Sequence[BundleIdentity] = ()) -> Assessment:
+    """Put what several bundles said about one study into one assessment, the first of them leading.
+
+    Masks, segments and saliency are those of the first bundle that has any; each finding names its bundle; "no finding"
+    stays present only when no bundle found anything. helpers: bundles that judged or placed, but said no finding.
+    """
+    drawing = next((a for a in said if a.masks is not None or a.saliency), said[0])
+    found = [replace(f, bundle=a.speaker(f)) for a in said for f in a.findings]
+    if any(f.presence is Presence.PRESENT and f.code != NO_FINDING for f in found):
+        found = [replace(f, presence=Presence.ABSENT) if f.code == NO_FINDING else f for f in found]
+    return replace(
+        said[0], findings=tuple(found), measurements=tuple(m for a in said for m in a.measurements),
+        limitations=tuple(dict.fromkeys(text for a in said for text in a.limitations)),
+        segments=drawing.segments, masks=drawing.masks, saliency=drawing.saliency,
+        others=(*(a.bundle for a in said[1:]), *helpers), drawn_by=drawing.bundle)

@@ -60,6 +60,18 @@ class Accepts:
 
 
 @dataclass(frozen=True)
+class Aggregate:
+    """How the scores of slices become that of a study: the mean of the `share` of slices with the highest.
+
+    least_lung_share: a slice counts when it shows at least this part of the lung of the slice that shows most.
+    """
+
+    rule: str = "mean_of_top"
+    share: float = 0.3
+    least_lung_share: float = 0.2
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A bundle's manifest.
 
@@ -85,6 +97,11 @@ class Manifest:
     def kind(self) -> Kind:
         """The kind of study that this bundle reads."""
         return TASKS[self.task]
+
+    @property
+    def aggregate(self) -> Aggregate:
+        """How slices become a study; checked when the manifest is read."""
+        return Aggregate(**self.parameters.get("aggregate", {}))
 
     @property
     def gate(self) -> dict[str, Gate]:
@@ -142,6 +159,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InvalidManifest(f"{path}: name {manifest.name!r} differs from its folder {folder.name!r}")
     if manifest.task == "cxr-quality":
         _check_gate(path, manifest)
+    if manifest.task == "ct-classification":
+        _check_aggregate(path, manifest.parameters.get("aggregate"))
     return manifest
 
 
@@ -175,6 +194,17 @@ def _accepts(path: Path, table: dict[str, Any]) -> Accepts:
             raise InvalidManifest(f"{path}: accepts.{key} is {value!r}; accepted: a number, 0 or more")
     return Accepts(modalities, int(numbers["least_slices"]), float(numbers["most_slice_spacing_mm"]),
                    float(numbers["most_unfamiliarity"]))
+
+
+def _check_aggregate(path: Path, table: object) -> None:
+    known = [f.name for f in fields(Aggregate)]
+    if not isinstance(table, dict) or table.get("rule") != Aggregate.rule or not set(table) <= set(known):
+        raise InvalidManifest(f"{path}: parameters.aggregate is {table!r}; accepted: rule = {Aggregate.rule!r}, and "
+                              "share and least_lung_share in 0..1")
+    for key in ("share", "least_lung_share"):
+        value = table.get(key, 0.5)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InvalidManifest(f"{path}: parameters.aggregate.{key} is {value!r}; accepted: a number in 0..1")
 
 
 def _check_gate(path: Path, manifest: Manifest) -> None:

@@ -14,7 +14,6 @@ from service.domain.codes import Code
 from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest
 from service.domain.study import CtVolume
-from service.infer.catalogue import identity
 from service.infer.engine import Engine
 from service.infer.extent import (
     INFECTION_BIT,
@@ -50,7 +49,8 @@ def assess_ct(
     out and it is denser than the patient's own lung. Sides come from patient coordinates.
     sop_instance_uids: of the slices in order; the finding names the one with the largest infected area.
     Masks are on the source grid: bits 1 right lung, 2 left lung, 4 infection.
-    Raises: UnusableStudy(NO_LUNG_FOUND); EngineUnavailable; InvalidManifest for a missing parameter of the read-out.
+    Raises: UnusableStudy(NO_LUNG_FOUND, UNFAMILIAR_IMAGE); EngineUnavailable; InvalidManifest for a
+    missing parameter of the read-out.
     """
     presentation = Presentation.of(volume.geometry)
     hu = presentation.turn(volume.hu)
@@ -64,7 +64,7 @@ def assess_ct(
     if found.ml(bits=INFECTION_BIT) and not any(f.presence is Presence.PRESENT for f in findings):
         own.append(_CANDIDATES)
     return Assessment(
-        bundle=identity(manifest), findings=findings,
+        bundle=engine.identity(manifest.name), findings=findings,
         measurements=measurements(found, complete), limitations=(*limitations, *own, *([_ZONES] if complete else [])),
         segments=SEGMENTS, masks=np.ascontiguousarray(presentation.turn_back(masks)),
     )

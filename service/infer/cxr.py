@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,14 @@ from service.domain import codes
 from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import Manifest, Output
 from service.domain.study import RadiographImage
-from service.errors import EngineUnavailable, Reason
-from service.infer.catalogue import identity
+from service.errors import EngineUnavailable, Reason, UnusableStudy
 from service.infer.engine import Engine
+from service.infer.fields import LungFields, Placement, place
+from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 Tensor = NDArray[np.float32]
+_PLACED = (codes.LUNG, codes.PLEURA)  # sites that lie along the lung fields
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,31 +36,56 @@ class CxrTransform:
 
 def assess_cxr(
     images: Sequence[RadiographImage], engine: Engine, manifest: Manifest, transform: CxrTransform,
-    limitations: Sequence[str] = (),
+    limitations: Sequence[str] = (), fields: Mapping[str, LungFields] | None = None,
 ) -> Assessment:
     """Score every frontal radiograph of a study.
 
     The model's input `image` is (1, channels, h, w); its outputs are `probabilities` (1, k) in 0..1 and `activation`
     (1, k, h, w). An abnormal finding has the score of the image with the highest; "no finding" has that of the image
     with the lowest, and is present only when no abnormal finding is over its threshold. The saliency of an image is
-    the evidence for its most probable abnormal class.
-    Raises: EngineUnavailable when the model fails or its output does not fit the manifest.
+    the evidence for its most probable abnormal class. fields: lung fields by SOP Instance UID, which place the findings
+    that are present. An image that is unfamiliar to the model is left out.
+    Raises: UnusableStudy(UNFAMILIAR_IMAGE) when all are; EngineUnavailable when the model fails or its output does not
+    fit the manifest.
     """
     if not images:
         raise ValueError("no image to assess")
-    abnormal = [o for o in manifest.outputs if o.code is not None and o.code != codes.NO_FINDING]
-    scores = np.empty((len(images), max(o.index for o in manifest.outputs) + 1))
-    saliency: dict[str, NDArray[np.float32]] = {}
-    for row, image in enumerate(images):
+    classes = max(o.index for o in manifest.outputs) + 1
+    read: list[_Read] = []
+    refused: list[UnusableStudy] = []
+    for image in images:
         tensors = engine.run(manifest.name, {"image": transform.to_tensor(image.grey)})
-        scores[row], activation = _checked(tensors, manifest, scores.shape[1])
-        if abnormal:
-            likely = max(abnormal, key=lambda o: scores[row, o.index])
-            saliency[image.sop_instance_uid] = transform.restore(activation[likely.index], *image.grey.shape)
-    return Assessment(
-        bundle=identity(manifest), findings=_findings(images, scores, manifest, abnormal),
-        limitations=tuple(limitations), saliency=saliency,
-    )
+        scores, activation = _checked(tensors, manifest, classes)
+        try:
+            require_familiar(unfamiliarity(tensors, manifest, 1), manifest)
+        except UnusableStudy as error:
+            refused.append(error)
+        else:
+            read.append(_Read(image, scores, activation, transform))
+    if not read:
+        raise refused[0]
+    why = refused[0].reason.sentence if refused else ""
+    notes = [f"{manifest.name} left out {len(refused)} of {len(images)} images: {why}"] if refused else []
+    abnormal = [o for o in manifest.outputs if o.code is not None and o.code != codes.NO_FINDING]
+    findings, outside = _findings(read, manifest, abnormal, fields or {})
+    saliency = {r.image.sop_instance_uid: r.evidence(max(abnormal, key=lambda o: r.scores[o.index]))
+                for r in read} if abnormal else {}
+    return Assessment(bundle=engine.identity(manifest.name), findings=findings, limitations=(*limitations, *notes, *outside),
+                      saliency=saliency)
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What the network said of one image: scores (k,), activation (k, h, w)."""
+
+    image: RadiographImage
+    scores: Tensor
+    activation: Tensor
+    transform: CxrTransform
+
+    def evidence(self, output: Output) -> Tensor:
+        """Return the evidence for one class on the source pixel grid."""
+        return self.transform.restore(self.activation[output.index], *self.image.grey.shape)
 
 
 def _checked(tensors: dict[str, Tensor], manifest: Manifest, classes: int) -> tuple[Tensor, Tensor]:
@@ -72,10 +100,11 @@ def _checked(tensors: dict[str, Tensor], manifest: Manifest, classes: int) -> tu
 
 
 def _findings(
-    images: Sequence[RadiographImage], scores: NDArray[np.float64], manifest: Manifest, abnormal: Sequence[Output],
-) -> tuple[Finding, ...]:
+    read: Sequence[_Read], manifest: Manifest, abnormal: Sequence[Output], fields: Mapping[str, LungFields],
+) -> tuple[tuple[Finding, ...], list[str]]:
+    scores = np.stack([r.scores for r in read]).astype(np.float64)
     anything = any(scores[:, o.index].max() >= o.threshold for o in abnormal)
-    findings = []
+    findings, outside = [], []
     for output in manifest.outputs:
         if output.code is None:
             continue
@@ -83,9 +112,20 @@ def _findings(
         normal = output.code == codes.NO_FINDING
         best = int(column.argmin() if normal else column.argmax())
         present = not anything if normal else column[best] >= output.threshold
+        site = codes.SITES.get(output.code, codes.LUNG)
+        placed = Placement(None, None, 0.0)
+        if present and not normal and site in _PLACED:
+            placed = _placed(read[best], output, fields.get(read[best].image.sop_instance_uid))
+        if site == codes.LUNG and placed.outside > _MOST:
+            outside.append(f"most of the evidence for {output.name.replace('_', ' ')} lies outside the lung fields")
         findings.append(Finding(
             name=output.name, code=output.code, presence=Presence.PRESENT if present else Presence.ABSENT,
-            probability=float(np.clip(column[best], 0.0, 1.0)), threshold=output.threshold, site=codes.LUNG,
-            sop_instance_uid=images[best].sop_instance_uid, urgency=output.urgency.value if output.urgency else "",
+            probability=float(np.clip(column[best], 0.0, 1.0)), threshold=output.threshold, site=site,
+            laterality=placed.side, zone=placed.zone, sop_instance_uid=read[best].image.sop_instance_uid,
+            urgency=output.urgency.value if output.urgency else "",
         ))
-    return tuple(findings)
+    return tuple(findings), outside
+
+
+def _placed(read: _Read, output: Output, fields: LungFields | None) -> Placement:
+    return place(read.evidence(output), fields) if fields is not None else Placement(None, None, 0.0)

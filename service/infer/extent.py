@@ -49,6 +49,11 @@ class Tally:
         return area
 
 
+def lung_voxels(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return (z,) how many voxels of each slice are lung; masks: (z, y, x) bits of SEGMENTS."""
+    return np.array([np.count_nonzero(plane & np.uint8(RIGHT_BIT | LEFT_BIT)) for plane in masks], np.int64)
+
+
 def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], positions_mm: Sequence[float], spacing_mm: Sequence[float],
           ascends: bool) -> Tally:
     """Count masks and attenuation slice by slice.

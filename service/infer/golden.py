@@ -13,11 +13,20 @@ from numpy.typing import NDArray
 from service.domain.manifest import InvalidManifest, Manifest
 from service.infer.engine import CPU, FOREIGN_ERRORS
 
-SOURCE = {"ct-segmentation": "hu", "cxr-classification": "grey"}
+SOURCE = {
+    "ct-segmentation": "hu", "ct-classification": "hu", "cxr-classification": "grey", "cxr-quality": "grey",
+    "cxr-segmentation": "grey",
+}
 """The array of a golden case that holds the source image: (n, y, x) in HU, or (y, x) uint8 as displayed."""
 
-INPUT = {"ct-segmentation": "slices", "cxr-classification": "image"}
-OUTPUTS = {"ct-segmentation": ("probabilities",), "cxr-classification": ("probabilities", "activation")}
+INPUT = {task: "slices" if source == "hu" else "image" for task, source in SOURCE.items()}
+OUTPUTS = {
+    "ct-segmentation": ("probabilities",), "ct-classification": ("probabilities", "activation"),
+    "cxr-classification": ("probabilities", "activation"), "cxr-quality": ("probabilities",),
+    "cxr-segmentation": ("probabilities",),
+}
+CLASSES = {"ct-segmentation": "background, lung, infection", "cxr-segmentation": "background, lung"}
+"""The outputs that a segmentation must have."""
 
 Prepare = Callable[[Manifest, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 """From a golden case's source to the tensor; handed in so that this package does not import the preparing one."""
@@ -31,7 +40,8 @@ def shape_problems(manifest: Manifest) -> list[str]:
     """Compare the inputs and outputs of the ONNX file with what the task needs; returns what does not fit.
 
     The input is (n, 1, h, w) with n free and h, w those of the parameters or free; `probabilities` has one channel for
-    each output of the manifest, and so has `activation`, which radiograph bundles have as well.
+    each output of the manifest, and so has `activation`, which classifiers have as well; `unfamiliarity` is one number
+    for each image, and must be there when the manifest sets a limit for it.
     """
     session = _session(manifest)
     if isinstance(session, str):
@@ -68,7 +78,7 @@ def _input_problems(manifest: Manifest, session: onnxruntime.InferenceSession) -
     given, name, p = session.get_inputs(), INPUT[manifest.task], manifest.parameters
     if [i.name for i in given] != [name]:
         return [f"inputs are {', '.join(i.name for i in given)}; the task {manifest.task} needs {name}"]
-    size = ("side_px", "side_px") if manifest.task == "ct-segmentation" else ("rows_px", "columns_px")
+    size = ("side_px", "side_px") if name == "slices" else ("rows_px", "columns_px")
     wanted = (None, 1, p.get(size[0]), p.get(size[1]))
     shape = given[0].shape
     if given[0].type != "tensor(float)" or len(shape) != 4 or any(
@@ -82,15 +92,20 @@ def _output_problems(manifest: Manifest, session: onnxruntime.InferenceSession) 
     if missing := [name for name in names if name not in given]:
         return [f"output {missing[0]} is missing; the graph has {', '.join(given)}"]
     problems, classes = [], len(manifest.outputs)
-    if manifest.task == "ct-segmentation" and classes != 3:
-        problems.append(f"{classes} outputs in the manifest; a segmentation has background, lung, infection")
+    needed = CLASSES.get(manifest.task, "")
+    if needed and classes != needed.count(",") + 1:
+        problems.append(f"{classes} outputs in the manifest; this segmentation has {needed}")
     if sorted(o.index for o in manifest.outputs) != list(range(classes)):
         problems.append("the outputs of the manifest are not numbered 0, 1, 2, ...")
     for name in names:
         shape = given[name].shape
-        axes = 2 if (manifest.task, name) == ("cxr-classification", "probabilities") else 4
+        axes = 2 if name == "probabilities" and not needed else 4
         if len(shape) != axes or (isinstance(shape[1], int) and shape[1] != classes):
             problems.append(f"output {name} is {shape}; needed: {axes} axes with {classes} channels")
+    if manifest.accepts.most_unfamiliarity and "unfamiliarity" not in given:
+        problems.append("accepts.most_unfamiliarity is set, but the graph has no output unfamiliarity")
+    if "unfamiliarity" in given and len(given["unfamiliarity"].shape) != 1:
+        problems.append(f"output unfamiliarity is {given['unfamiliarity'].shape}; needed: one number for each image")
     return problems
 
 

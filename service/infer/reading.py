@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EngineUnavailable, Reason
-from service.infer.air import BACKGROUND, INFECTION, LUNG
-from service.infer.engine import Engine
+from service.infer.air import INFECTION
+from service.infer.engine import Engine, Run
 
-_BATCH = 8
+_BATCH = 4
 
 Tensor = NDArray[np.float32]
 
@@ -42,23 +42,30 @@ class Read:
 
 
 def read_slices(hu: NDArray[np.float32], engine: Engine, bundle_name: str, transform: CtTransform) -> Read:
-    """Run the network over all slices.
+    """Run the network over all slices, a few at a time on each thread of the engine.
 
     hu: (z, y, x), turned as a radiologist sees it. Raises: EngineUnavailable when the model fails or its output
     `probabilities` is not (n, 3, h, w).
     """
     classes = np.empty(hu.shape, np.uint8)
-    beside: dict[str, list[NDArray[Any]]] = {}
-    for first in range(0, len(hu), _BATCH):
+
+    def read(run: Run, first: int) -> dict[str, NDArray[Any]]:
         slices = np.ascontiguousarray(hu[first:first + _BATCH])
-        tensors = engine.run(bundle_name, {"slices": transform.to_tensor(slices)})
+        tensors = run({"slices": transform.to_tensor(slices)})
         probabilities = tensors.pop("probabilities", None)
         if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3):
             raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {bundle_name} does not fit its manifest")
         for k, one in enumerate(probabilities):
-            background, lung, infection = transform.restore(one[np.newaxis], *hu.shape[1:])[0]
-            sick = infection > np.maximum(background, lung)
-            classes[first + k] = np.where(sick, INFECTION, np.where(lung > background, LUNG, BACKGROUND))
-        for name, tensor in tensors.items():
-            beside.setdefault(name, []).append(tensor)
-    return Read(classes, {name: np.concatenate(parts) for name, parts in beside.items()})
+            _classify(transform.restore(one[np.newaxis], *hu.shape[1:])[0], classes[first + k])
+        return tensors
+
+    parts = engine.spread(bundle_name, read, range(0, len(hu), _BATCH))
+    return Read(classes, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _classify(probabilities: Tensor, classes: NDArray[np.uint8]) -> None:
+    """Write the most probable class of each pixel; of equal ones the first.  probabilities: (3, y, x)."""
+    background, lung, infection = probabilities
+    np.greater(lung, background, out=classes.view(np.bool_))
+    sick = infection > np.maximum(background, lung)
+    classes[sick] = INFECTION

@@ -90,12 +90,23 @@ def saliency_on_source(
     """
     floor = number(parameters, "saliency_floor", 1e-6, 1e6)
     evidence = np.maximum(np.nan_to_num(activation.astype(np.float32, copy=False)), 0.0)
-    evidence = evidence / max(float(evidence.max(initial=0.0)), floor)
+    strongest = np.float32(max(float(evidence.max(initial=0.0)), floor))
+    return restore((evidence / strongest).astype(np.float32), rows, columns, parameters)
+
+
+def restore(values: NDArray[np.float32], rows: int, columns: int, parameters: Parameters) -> NDArray[np.float32]:
+    """Map a network's output back to the source pixel grid: the inverse of `trim` and `resize`.
+
+    values: (..., h, w) float32 in 0..1; returns (..., rows, columns), interpolated linearly, 0 where `trim` took off.
+    Raises: InvalidManifest for a parameter that is missing or out of range.
+    """
     top, bottom, left, right = _inner(rows, columns, parameters)
-    saliency = np.zeros((rows, columns), np.float32)
-    inner = cv2.resize(evidence, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
-    saliency[top:bottom, left:right] = np.clip(inner, 0.0, 1.0)
-    return saliency
+    restored = np.zeros((*values.shape[:-2], rows, columns), np.float32)
+    for place in np.ndindex(values.shape[:-2]):
+        plane = np.ascontiguousarray(values[place], np.float32)
+        inner = cv2.resize(plane, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        restored[(*place, slice(top, bottom), slice(left, right))] = np.clip(inner, 0.0, 1.0)
+    return restored
 
 
 def _inner(rows: int, columns: int, parameters: Parameters) -> tuple[int, int, int, int]:

@@ -1,0 +1,160 @@
+"""Lung fields of a radiograph, and where in them a finding's evidence lies: side, and third of the height."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain import codes
+from service.domain.codes import Code
+from service.domain.manifest import Manifest
+from service.domain.study import RadiographImage
+from service.errors import EngineUnavailable, Reason
+from service.infer.engine import Engine
+from service.infer.lungs import LEFT, RIGHT
+from service.infer.unfamiliar import require_familiar, unfamiliarity
+
+Mask = NDArray[np.bool_]
+Saliency = NDArray[np.float32]
+
+_ZONES = (codes.UPPER_ZONE, codes.MIDDLE_ZONE, codes.LOWER_ZONE)
+_SIDES = {RIGHT: codes.RIGHT, LEFT: codes.LEFT}
+_LEAST_PIECE = 0.02  # of all lung; smaller pieces are noise
+_STRADDLES = 0.2  # a piece with this share on either side of the middle is two lungs that touch
+_LITTLE_LUNG = 0.08  # of the picture; a usual chest radiograph shows 0.25 and more
+_STRONG = 0.5  # of the strongest evidence
+_EDGE = 0.02  # of the longer side: evidence this close to a lung field is not outside
+
+
+@dataclass(frozen=True)
+class FieldsTransform:
+    """Preparation and its inverse, handed in so that this package does not import the preparing one.
+
+    to_tensor: (y, x) float32 in 0..1 to (1, channels, h, w); restore: (2, h, w) probabilities, rows, columns to (2, rows,
+    columns) on the source pixel grid.
+    """
+
+    to_tensor: Callable[[Saliency], Saliency]
+    restore: Callable[[Saliency, int, int], Saliency]
+
+
+@dataclass(frozen=True, eq=False)
+class LungFields:
+    """The lung fields of one radiograph on its source pixel grid.
+
+    sides, zones: (y, x) uint8; sides: 0 none, 1 the patient's right, 2 left; zones: 0 none, 1 upper, 2 middle, 3 lower
+    third of the height of that field. notes: what limits them, in words.
+    """
+
+    sides: NDArray[np.uint8]
+    zones: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the evidence of a finding peaks; outside: 0..1, the part of the strong evidence outside the lung fields."""
+
+    side: Code | None
+    zone: Code | None
+    outside: float
+
+
+def find_fields(
+    image: RadiographImage, engine: Engine, manifest: Manifest, transform: FieldsTransform, mirrored: bool = False,
+) -> LungFields:
+    """Segment the lung fields of one radiograph.
+
+    The model's input `image` is (1, channels, h, w); its output `probabilities` is (1, 2, h, w): background, lung.
+    mirrored: the patient's right is at the right of the picture (Patient Orientation begins with R, PS3.3 C.7.6.1.1.1).
+    Raises: UnusableStudy(UNFAMILIAR_IMAGE); EngineUnavailable when the output does not fit the manifest.
+    """
+    tensors = engine.run(manifest.name, {"image": transform.to_tensor(image.grey)})
+    found = tensors.get("probabilities")
+    if found is None or found.ndim != 4 or found.shape[:2] != (1, 2):
+        raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
+    require_familiar(unfamiliarity(tensors, manifest, 1), manifest)
+    background, lung = transform.restore(found[0], *image.grey.shape)
+    return fields_of(lung > background, mirrored)
+
+
+def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
+    """Tell right from left by the geometry of the picture, and cut each field into thirds of its height.
+
+    lung: (y, x); the patient's right is at the left of the picture unless mirrored.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(lung).view(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    pieces = [n for n in range(1, count) if areas[n] >= _LEAST_PIECE * areas.sum()]
+    middle = _middle_column(stats[sorted(pieces, key=lambda n: -int(areas[n]))], lung.shape[1])
+    left_of_picture = np.arange(lung.shape[1]) < middle
+    first, second = (LEFT, RIGHT) if mirrored else (RIGHT, LEFT)
+    sides = np.zeros(lung.shape, np.uint8)
+    for n in pieces:
+        piece = labels == n
+        share = float(piece[:, left_of_picture].sum() / areas[n])
+        if _STRADDLES <= share <= 1 - _STRADDLES:
+            sides[piece & left_of_picture], sides[piece & ~left_of_picture] = first, second
+        else:
+            sides[piece] = first if share > 0.5 else second
+    return LungFields(sides, _thirds(sides), _notes(sides))
+
+
+def place(saliency: Saliency, fields: LungFields) -> Placement:
+    """Tell in which side and zone the evidence peaks; neither when its peak in the lungs is under half of that outside.
+
+    saliency: (y, x) float32 >= 0 on the grid of the fields.
+    """
+    inside = fields.sides > 0
+    strongest = float(saliency.max(initial=0.0))
+    if strongest <= 0 or not inside.any():
+        return Placement(None, None, 1.0 if strongest > 0 else 0.0)
+    radius = max(1, round(_EDGE * max(saliency.shape)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    near = cv2.dilate(inside.view(np.uint8), disc) > 0
+    strong = np.where(saliency >= _STRONG * strongest, saliency, np.float32(0))
+    outside = 1.0 - float(strong[near].sum(dtype=np.float64) / strong.sum(dtype=np.float64))
+    within = np.where(inside, saliency, np.float32(-1))
+    row, column = np.unravel_index(int(within.argmax()), within.shape)
+    if within[row, column] < _STRONG * strongest:
+        return Placement(None, None, outside)
+    return Placement(_SIDES[int(fields.sides[row, column])], _ZONES[int(fields.zones[row, column]) - 1], outside)
+
+
+def _middle_column(largest_first: NDArray[np.int32], columns: int) -> float:
+    """Return the column between the lungs: half way between the two largest pieces when they lie side by side."""
+    boxes = [(int(s[cv2.CC_STAT_LEFT]), int(s[cv2.CC_STAT_LEFT] + s[cv2.CC_STAT_WIDTH]), int(s[cv2.CC_STAT_AREA]))
+             for s in largest_first]
+    if len(boxes) > 1 and boxes[1][2] >= _STRADDLES * boxes[0][2]:
+        one, other = sorted(boxes[:2])
+        overlap = min(one[1], other[1]) - other[0]
+        if overlap < 0.5 * min(one[1] - one[0], other[1] - other[0]):
+            return (one[1] + other[0]) / 2
+    if boxes and boxes[0][1] - boxes[0][0] > 0.5 * columns:
+        return (boxes[0][0] + boxes[0][1]) / 2
+    return columns / 2
+
+
+def _thirds(sides: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    zones = np.zeros_like(sides)
+    for side in (RIGHT, LEFT):
+        field = sides == side
+        rows = np.flatnonzero(field.any(axis=1))
+        if len(rows):
+            third = (np.arange(len(sides)) - rows[0]) * 3 // (rows[-1] + 1 - rows[0])
+            zones += np.where(field, (third[:, np.newaxis] + 1).astype(np.uint8), np.uint8(0))
+    return zones
+
+
+def _notes(sides: NDArray[np.uint8]) -> tuple[str, ...]:
+    share = float(np.mean(sides > 0))
+    notes = [f"little lung is seen: {100 * share:.0f} % of the picture"] if share < _LITTLE_LUNG else []
+    if share:
+        notes += [f"no {code.meaning.lower()} lung field was found" for side, code in _SIDES.items()
+                  if not (sides == side).any()]
+    return tuple(notes)
