@@ -35,6 +35,7 @@ from pynetdicom.presentation import PresentationContext
 from service import logs
 from service.receive.incoming import Incoming
 from service.receive.inflow import Inflow
+from service.receive.machine import CONNECTION_CLOSED, INVALID_PDU
 from service.receive.pdata import (
     MAX_COMMAND_BYTES,
     P_DATA,
@@ -49,10 +50,9 @@ from service.receive.pdata import (
 )
 from service.receive.policy import IMAGE_CLASSES, Policy
 from service.receive.storing import Announced, Kept
-from service.receive.transport import INVALID_PDU, BoundedSocket, Connection, Handlers, Server
+from service.receive.transport import BoundedSocket, Connection, Handlers, Server
 from service.receive.waiting import RingingQueue, WakefulAssociation, WakefulProvider
 
-_CLOSED = "Evt17"  # PS3.8 9.2.1: transport connection closed
 _PLAIN_CONTEXT = 0x00
 _log = logs.get("receive.fast")
 
@@ -120,7 +120,7 @@ class FastProvider(WakefulProvider):
             self.event_queue.put(INVALID_PDU)
         except OSError as error:
             _log.warning("the connection broke off", extra={"error": type(error).__name__})
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
 
     def _take_pdu(self) -> bool:
         """Take one PDU; tell whether to look at once for another, part of which is here."""
@@ -130,7 +130,7 @@ class FastProvider(WakefulProvider):
             super()._read_pdu_data()
             return False
         if not inflow.fill(PDU_HEADER_BYTES, self._deadline):
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
             return False
         kind, length = read_pdu_header(inflow.peek(PDU_HEADER_BYTES))
         ours = kind == P_DATA and length <= self._policy.max_pdu_bytes
@@ -242,7 +242,7 @@ class FastSocket(BoundedSocket):
         try:
             poller.register(self.socket, select.POLLIN)
         except (OSError, ValueError):
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
             return False
         return bool(poller.poll(0))
 

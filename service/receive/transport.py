@@ -7,7 +7,6 @@ is waited for without end; an object or command set grows without limit; the end
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from io import BytesIO
 from socketserver import BaseServer
 from typing import Any, cast
 
-from pydicom.errors import BytesLengthException
 from pynetdicom import evt
 from pynetdicom._handlers import (
     standard_dimse_recv_handler,
@@ -32,6 +30,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from service import logs
+from service.receive.machine import INVALID_PDU, UNREADABLE, ClosingStateMachine
 from service.receive.policy import Policy
 
 _NEGOTIATION_BYTES = 262_144
@@ -40,9 +39,6 @@ _CHATTER = (
     (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler), (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
     (evt.EVT_PDU_RECV, standard_pdu_recv_handler), (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
 )
-INVALID_PDU = "Evt19"  # PS3.8 9.2.1: unrecognized or invalid PDU received
-UNREADABLE = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError,
-               RecursionError, TypeError, ValueError, struct.error)
 _log = logs.get("receive.transport")
 
 Handlers = list[tuple[Any, Callable[[Any], Any]]]
@@ -159,6 +155,7 @@ class Connection(RequestHandler):  # type: ignore[misc]
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         association.start()
         association.join()
+        cast(socket.socket, self.request).close()
         self.server.ended(association)
 
     def _create_association(self) -> Association:
@@ -171,6 +168,7 @@ class Connection(RequestHandler):  # type: ignore[misc]
 
     def _secure(self, association: Association, connection: BoundedSocket) -> None:
         """Put the bounds of our policy on an association, and take pynetdicom's chatter from it."""
+        association.dul.state_machine = ClosingStateMachine(association.dul)
         association.set_socket(connection)
         association.dimse = BoundedMessages(association, self.server.policy.max_object_bytes, self.server.answered)
         for event, handler in _CHATTER:

@@ -20,15 +20,11 @@ from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import InvalidEventError
 
-from service import logs
 from service.receive.inflow import wait_readable
-from service.receive.transport import UNREADABLE
 
 LONGEST_S = 1.0
 _SHORTEST_S = 0.001
-_log = logs.get("receive.waiting")
 
 
 class RingingQueue(queue.Queue[Any]):
@@ -113,14 +109,9 @@ class WakefulProvider(DULServiceProvider):  # type: ignore[misc]
         return True
 
     def run_reactor(self) -> None:
-        """Run pynetdicom's rounds; at the end close what was opened here.
-
-        A PDU that pynetdicom decodes and then cannot act upon (an A-ABORT of an unknown source) ends the association.
-        """
+        """Run pynetdicom's rounds; at the end close what was opened here."""
         try:
             super().run_reactor()
-        except (*UNREADABLE, InvalidEventError) as error:
-            _log.warning("a PDU cannot be acted upon; the association ends", extra={"error": type(error).__name__})
         finally:
             self.ended()
             self._bell.close()
