@@ -32,19 +32,24 @@ def verify(folder: Path) -> Verified:
         manifest = read_manifest(folder)
     except (InvalidManifest, TypeError, ValueError) as error:
         return Verified(folder.name, [str(error)])
-    if not manifest.model_path.is_file():
-        return Verified(folder.name, ["model.onnx is missing"])
-    digest = hashlib.sha256(manifest.model_path.read_bytes()).hexdigest()
+    missing = [v.file_name for v in manifest.variants if not manifest.path_of(v).is_file()]
+    if missing:
+        return Verified(folder.name, [f"{name} is missing" for name in missing])
     problems = []
-    if digest != manifest.sha256.lower():
-        problems.append(f"sha256 of model.onnx is {digest[:12]}..., the manifest says {manifest.sha256[:12]}...")
+    for variant in manifest.variants:
+        digest = hashlib.sha256(manifest.path_of(variant).read_bytes()).hexdigest()
+        if digest != variant.sha256.lower():
+            problems.append(f"sha256 of {variant.file_name} is {digest[:12]}..., the manifest says "
+                            f"{variant.sha256[:12]}...")
     if shapes := shape_problems(manifest):
         problems += shapes
     else:
         problems += golden_problems(manifest, prepare)
     problems += _card_problems(manifest)
     count = len(golden_cases(manifest))
-    return Verified(folder.name, problems, f"version {manifest.version}, {manifest.task}, sha256 {digest[:12]}, shapes, "
+    beside = "".join(f", {v.precision} {v.sha256[:12]}" for v in manifest.others)
+    return Verified(folder.name, problems, f"version {manifest.version}, {manifest.task}, sha256 {manifest.sha256[:12]}"
+                                           f"{beside}, shapes, "
                                            f"{count} golden case{'' if count == 1 else 's'}, card")
 
 

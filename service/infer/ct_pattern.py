@@ -14,7 +14,6 @@ from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest, Output
 from service.domain.study import CtVolume
 from service.errors import EngineUnavailable, Reason
-from service.infer.catalogue import identity
 from service.infer.engine import Engine
 from service.infer.presentation import Presentation
 from service.infer.unfamiliar import require_familiar, unfamiliarity
@@ -42,7 +41,7 @@ def classify_ct(
     used = _with_lung(len(volume.hu), lung, manifest.aggregate.least_lung_share)
     scores = _scores(Presentation.of(volume.geometry).turn(volume.hu), used, engine, manifest, to_tensor)
     findings = _findings(scores, manifest, [sop_instance_uids[k] for k in used] if sop_instance_uids else [])
-    return Assessment(bundle=identity(manifest), findings=findings, limitations=tuple(limitations))
+    return Assessment(bundle=engine.identity(manifest.name), findings=findings, limitations=tuple(limitations))
 
 
 def mean_of_top(scores: NDArray[np.float64], share: float, lowest: bool = False) -> float:

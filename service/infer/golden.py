@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.domain.manifest import InvalidManifest, Manifest
+from service.domain.variant import Precision, Variant
 from service.infer.engine import CPU, FOREIGN_ERRORS
 
 SOURCE = {
@@ -33,17 +34,23 @@ Prepare = Callable[[Manifest, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 
 _CANNOT_RUN: tuple[type[Exception], ...] = (InvalidManifest, *FOREIGN_ERRORS)
 _PREPARED_ATOL = 1e-5
+MEAN_TOLERANCE = {Precision.FP16: 0.005, Precision.INT8: 0.03}
+"""How far another precision may be from model.onnx on a golden case: the mean difference, of the largest value."""
 _ANSWER_ATOL, _ANSWER_RTOL = 5e-3, 1e-3  # stored in half precision, other kernels on other machines
 
 
 def shape_problems(manifest: Manifest) -> list[str]:
-    """Compare the inputs and outputs of the ONNX file with what the task needs; returns what does not fit.
+    """Compare the inputs and outputs of each ONNX file with what the task needs; returns what does not fit.
 
     The input is (n, 1, h, w) with n free and h, w those of the parameters or free; `probabilities` has one channel for
     each output of the manifest, and so has `activation`, which classifiers have as well; `unfamiliarity` is one number
     for each image, and must be there when the manifest sets a limit for it.
     """
-    session = _session(manifest)
+    return [problem for variant in manifest.variants for problem in _of(variant, _shape_problems(manifest, variant))]
+
+
+def _shape_problems(manifest: Manifest, variant: Variant) -> list[str]:
+    session = _session(manifest, variant)
     if isinstance(session, str):
         return [session]
     return [*_input_problems(manifest, session), *_output_problems(manifest, session)]
@@ -55,23 +62,35 @@ def golden_cases(manifest: Manifest) -> list[Path]:
 
 
 def golden_problems(manifest: Manifest, prepare: Prepare) -> list[str]:
-    """Reproduce every golden case: prepare its source, run the network; returns what differs, by case and array."""
+    """Reproduce every golden case with every ONNX file: prepare its source, run the network; returns what differs.
+
+    The stored answers are those of model.onnx, which must agree value by value. Another precision must agree on the
+    whole: the mean difference of an output may be MEAN_TOLERANCE of its largest stored value.
+    """
     cases = golden_cases(manifest)
     if not cases:
         return ["no golden case (golden/*.npz)"]
-    session = _session(manifest)
-    if isinstance(session, str):
-        return [session]
-    return [f"{path.name}: {text}" for path in cases for text in _case_problems(manifest, path, session, prepare)]
+    problems = []
+    for variant in manifest.variants:
+        session = _session(manifest, variant)
+        problems += _of(variant, [session] if isinstance(session, str) else [
+            f"{path.name}: {text}" for path in cases
+            for text in _case_problems(manifest, path, session, prepare, variant.precision)])
+    return problems
 
 
-def _session(manifest: Manifest) -> onnxruntime.InferenceSession | str:
+def _of(variant: Variant, problems: list[str]) -> list[str]:
+    """Name the file of what was found, where it is not model.onnx."""
+    return problems if variant.precision is Precision.FP32 else [f"{variant.file_name}: {text}" for text in problems]
+
+
+def _session(manifest: Manifest, variant: Variant) -> onnxruntime.InferenceSession | str:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(manifest.model_path), options, providers=[CPU])
+        return onnxruntime.InferenceSession(str(manifest.path_of(variant)), options, providers=[CPU])
     except FOREIGN_ERRORS as error:
-        return f"model.onnx cannot be loaded ({type(error).__name__})"
+        return f"{variant.file_name} cannot be loaded ({type(error).__name__})"
 
 
 def _input_problems(manifest: Manifest, session: onnxruntime.InferenceSession) -> list[str]:
@@ -111,6 +130,7 @@ def _output_problems(manifest: Manifest, session: onnxruntime.InferenceSession) 
 
 def _case_problems(
     manifest: Manifest, path: Path, session: onnxruntime.InferenceSession, prepare: Prepare,
+    precision: Precision,
 ) -> list[str]:
     try:
         with np.load(path) as arrays:
@@ -127,8 +147,21 @@ def _case_problems(
         return [f"cannot be run ({error})"]
     problems = _differs(tensor, case[name], _PREPARED_ATOL, 0.0, "the preparation")
     for key, value in zip(names, found, strict=True):
-        problems += _differs(value, case[key], _ANSWER_ATOL, _ANSWER_RTOL, key)
+        if precision is Precision.FP32:
+            problems += _differs(value, case[key], _ANSWER_ATOL, _ANSWER_RTOL, key)
+        else:
+            problems += _differs_on_the_whole(value, case[key], MEAN_TOLERANCE[precision], key)
     return problems
+
+
+def _differs_on_the_whole(found: NDArray[Any], wanted: NDArray[Any], tolerance: float, what: str) -> list[str]:
+    if found.shape != wanted.shape:
+        return [f"{what} has the shape {found.shape}, stored is {wanted.shape}"]
+    wide = wanted.astype(np.float32)
+    mean, largest = float(np.abs(found - wide).mean()), float(np.abs(wide).max(initial=0.0))
+    if mean <= tolerance * largest:
+        return []
+    return [f"{what} differs by {mean:.3g} on the mean; accepted: {tolerance * largest:.3g}"]
 
 
 def _differs(found: NDArray[Any], wanted: NDArray[Any], atol: float, rtol: float, what: str) -> list[str]:
