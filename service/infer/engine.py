@@ -45,14 +45,15 @@ class Engine:
     """Runs bundles. Safe to call from several threads; a session is made at the first use of its bundle, or by `warm`.
 
     device: "auto" (CUDA where a session really gets it, else CPU), "cpu" or "cuda"; threads: CPU threads in all, 0 for
-    all cores; precision: which of a bundle's ONNX files is used, None for the one that its manifest names for the device,
-    and model.onnx where there is no such file.
+    all cores; precision: which of a bundle's ONNX files is used, "auto" for the one that its manifest names for the
+    device; model.onnx where there is no such file.
     Raises: EngineUnavailable for "cuda" when this ONNX Runtime was built without CUDA.
     """
 
     def __init__(self, catalogue: Catalogue, device: str = "auto", threads: int = 0,
-                 metrics: Metrics | None = None, precision: Precision | None = None) -> None:
-        self._catalogue, self._device, self._metrics, self._precision = catalogue, device, metrics, precision
+                 metrics: Metrics | None = None, precision: str = "auto") -> None:
+        self._catalogue, self._device, self._metrics = catalogue, device, metrics
+        self._precision = None if precision == "auto" else Precision(precision)
         self._threads = threads or os.cpu_count() or 1
         self._loaded: dict[tuple[str, int], _Loaded] = {}
         self._lock = threading.Lock()
