@@ -12,13 +12,14 @@ import uvicorn
 from service import __version__, logs
 from service.assemble.complete import QuietTimes
 from service.assemble.geometry import GeometryRules
-from service.checks import check_bundles, check_database, check_disk
+from service.checks import check_bundles, check_database, check_disk, require_tasks
 from service.deliver.cstore import CStoreTarget
 from service.domain.job import JobKind, RetryPolicy
 from service.domain.study import Kind
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
+from service.pipeline.compared import Comparison
 from service.pipeline.line import Line
 from service.receive.listener import Listener
 from service.receive.policy import Peer, Policy
@@ -121,14 +122,17 @@ class App:
     def _line(self) -> Line:
         settings = self.settings
         catalogue = Catalogue.load(settings.infer.models_dir)
-        engine = Engine(catalogue, settings.infer.device, settings.infer.threads, self.metrics)
-        bundles = {Kind.CT: settings.infer.ct_bundle, Kind.CXR: settings.infer.cxr_bundle}
-        for name in filter(None, bundles.values()):
-            catalogue.get(name)
+        engine = Engine(catalogue, settings.infer.device, settings.infer.threads, self.metrics,
+                        settings.infer.precision)
+        require_tasks(settings, catalogue)
+        for name in settings.infer.bundles:
             engine.warm(name)
         return Line(
             database=self.database, metrics=self.metrics, clock=self.clock, spool_dir=self.data_dir / "spool",
-            results_dir=self.results_dir, catalogue=catalogue, engine=engine, bundles=bundles,
+            results_dir=self.results_dir, catalogue=catalogue, engine=engine,
+            bundles={Kind.CT: settings.infer.ct_bundles, Kind.CXR: settings.infer.cxr_bundles},
+            cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
+            comparison=Comparison(self.data_dir / "spool"),
             queue=queue_of(settings, self.database, self.clock),
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
             emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,

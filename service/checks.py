@@ -11,9 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from service.deliver.target import Target
+from service.domain.manifest import READERS, TASKS
+from service.domain.study import Kind
 from service.errors import FirstlookError
+from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
-from service.settings import Settings
+from service.settings import InvalidSettings, Settings
 from service.store.database import Database
 from service.web.app import Check
 
@@ -78,10 +81,29 @@ def check_disk(folder: Path, min_free_bytes: int) -> Check:
 
 def check_bundles(settings: Settings, engine: Engine) -> Check:
     """Tell which bundle runs where."""
-    wanted = [name for name in (settings.infer.ct_bundle, settings.infer.cxr_bundle) if name]
+    wanted = settings.infer.bundles
     running = engine.providers()
     said = "; ".join(f"{name} on {running.get(name, 'nothing')}" for name in wanted) or "no bundle is set"
     return Check("bundles", all(name in running for name in wanted), said)
+
+
+def require_tasks(settings: Settings, catalogue: Catalogue) -> None:
+    """Compare the task of each bundle with the place that the settings give it.
+
+    Raises: InvalidSettings naming the setting, the bundle and the tasks accepted; UnusableStudy (no_model) when one is
+    not installed.
+    """
+    infer = settings.infer
+    places = (
+        ("ct_bundles", infer.ct_bundles, [t for t in READERS if TASKS[t] is Kind.CT]),
+        ("cxr_bundles", infer.cxr_bundles, [t for t in READERS if TASKS[t] is Kind.CXR]),
+        ("cxr_gate", (infer.cxr_gate,), ["cxr-quality"]), ("cxr_lungs", (infer.cxr_lungs,), ["cxr-segmentation"]),
+    )
+    for place, names, accepted in places:
+        for name in filter(None, names):
+            task = catalogue.get(name).task
+            if task not in accepted:
+                raise InvalidSettings(f"infer.{place}: {name!r} has the task {task}; accepted: {', '.join(accepted)}")
 
 
 def check_target(target: Target) -> Check:

@@ -164,8 +164,9 @@ def _run_checks(settings: Settings) -> list[Check]:
 
 
 def _warm_engine(settings: Settings) -> Engine:
-    engine = Engine(Catalogue.load(settings.infer.models_dir), settings.infer.device, settings.infer.threads, Metrics())
-    for name in filter(None, (settings.infer.ct_bundle, settings.infer.cxr_bundle)):
+    engine = Engine(Catalogue.load(settings.infer.models_dir), settings.infer.device, settings.infer.threads, Metrics(),
+                    settings.infer.precision)
+    for name in settings.infer.bundles:
         engine.warm(name)
     return engine
 

@@ -64,7 +64,7 @@ def _with_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _list(asked: argparse.Namespace) -> int:
     settings = load(asked.settings)
     table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
-    active = {settings.infer.ct_bundle, settings.infer.cxr_bundle}
+    active = set(settings.infer.bundles)
     for manifest in Catalogue.load(settings.infer.models_dir):
         table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
                       "yes" if manifest.name in active else "", manifest.title)

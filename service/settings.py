@@ -89,9 +89,25 @@ class Infer(_Section):
 
     models_dir: Path = Field(Path(__file__).parent.parent / "models", description="Folder of the bundles.")
     device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="auto: CUDA where it works, else CPU; cpu; cuda.")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads a session uses; 0: all cores.")
-    ct_bundle: str = Field("ct-lung-infection", description="Bundle for chest CT; empty: none.")
-    cxr_bundle: str = Field("cxr-pattern", description="Bundle for radiographs; empty: none.")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads the models use; 0: all cores.")
+    precision: str = Field("auto", pattern="^(auto|fp32|int8|fp16)$",
+                           description="auto: the file a bundle names for the device; else this one where it has it.")
+    ct_bundles: tuple[str, ...] = Field(("ct-lung-infection",), description="Bundles for chest CT, the leading one first.")
+    cxr_bundles: tuple[str, ...] = Field(("cxr-pattern",), description="Bundles for radiographs, the leading one first.")
+    cxr_gate: str = Field("", description="Bundle that judges each radiograph before these; empty: none.")
+    cxr_lungs: str = Field("", description="Bundle that finds lung fields, to place findings; empty: none.")
+
+    @field_validator("ct_bundles", "cxr_bundles")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value) or "" in value:
+            raise ValueError("a bundle is named twice, or has no name")
+        return value
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """The names of all bundles in use."""
+        return (*self.ct_bundles, *self.cxr_bundles, *filter(None, (self.cxr_gate, self.cxr_lungs)))
 
 
 class Work(_Section):

@@ -21,7 +21,7 @@ from tests.builders import write
 from tests.peers import HOST, Orthanc, ScriptedPacs, wait_until
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 
-TINY = {"ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}
+TINY: dict[str, Any] = {"ct_bundles": ["tiny-ct"], "cxr_bundles": ["tiny-cxr"]}
 ENDED = (StudyState.ASSESSED, StudyState.NOT_ASSESSED, StudyState.FAILED)
 
 

@@ -29,6 +29,7 @@ from service.infer.extent import (
 from service.infer.masks import masks_of
 from service.infer.presentation import Presentation
 from service.infer.reading import CtTransform, read_slices
+from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 _CUT_AREA_MM2 = 300.0
 _MISREAD_SHARE = 0.02
@@ -55,6 +56,7 @@ def assess_ct(
     presentation = Presentation.of(volume.geometry)
     hu = presentation.turn(volume.hu)
     read = read_slices(hu, engine, manifest.name, transform)
+    require_familiar(unfamiliarity(read.beside, manifest, len(hu)), manifest)
     masks, misread = masks_of(read.classes, hu, volume.geometry.spacing_mm,
                               _parameter(manifest.parameters, "min_infection_ml", 0.0))
     found = tally(masks, hu, volume.geometry.positions_mm, volume.geometry.spacing_mm, presentation.ascends)

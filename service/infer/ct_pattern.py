@@ -14,11 +14,11 @@ from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest, Output
 from service.domain.study import CtVolume
 from service.errors import EngineUnavailable, Reason
-from service.infer.engine import Engine
+from service.infer.engine import Engine, Run
 from service.infer.presentation import Presentation
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
-_BATCH = 8
+_BATCH = 4
 _FEATURES = ("score", "logit_score")
 
 Tensor = NDArray[np.float32]
@@ -87,20 +87,20 @@ def _with_lung(count: int, lung: NDArray[np.int64] | None, least_share: float) -
 def _scores(
     hu: Tensor, used: NDArray[np.intp], engine: Engine, manifest: Manifest, to_tensor: Callable[[Tensor], Tensor],
 ) -> NDArray[np.float64]:
-    """Return the scores of the used slices, (n, k)."""
+    """Return the scores of the used slices, (n, k), a few slices at a time on each thread of the engine."""
     classes = max(o.index for o in manifest.outputs) + 1
-    scores = np.empty((len(used), classes))
-    odd: list[float] = []
-    for first in range(0, len(used), _BATCH):
+
+    def score(run: Run, first: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         numbers = used[first:first + _BATCH]
-        tensors = engine.run(manifest.name, {"slices": to_tensor(np.ascontiguousarray(hu[numbers]))})
+        tensors = run({"slices": to_tensor(np.ascontiguousarray(hu[numbers]))})
         found = tensors.get("probabilities")
         if found is None or found.shape != (len(numbers), classes) or not np.isfinite(found).all():
             raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
-        scores[first:first + len(numbers)] = found
-        odd.extend(unfamiliarity(tensors, manifest, len(numbers)))
-    require_familiar(odd, manifest)
-    return scores
+        return found, unfamiliarity(tensors, manifest, len(numbers))
+
+    parts = engine.spread(manifest.name, score, range(0, len(used), _BATCH))
+    require_familiar(np.concatenate([odd for _, odd in parts]), manifest)
+    return np.concatenate([found for found, _ in parts]).astype(np.float64)
 
 
 def _findings(scores: NDArray[np.float64], manifest: Manifest, uids: Sequence[str]) -> tuple[Finding, ...]:

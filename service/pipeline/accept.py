@@ -1,10 +1,38 @@
-"""May this bundle read these images? By what the manifest accepts, before any pixel is decoded."""
+"""May a bundle read these images? By what the manifest accepts, before any pixel is decoded."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from service.domain.manifest import Manifest
 from service.domain.study import Selection
 from service.errors import Reason, UnusableStudy
+
+
+def accepting(manifests: Sequence[Manifest], selection: Selection) -> tuple[list[Manifest], list[str]]:
+    """Return the bundles that may read the chosen images, and a limitation for each that may not.
+
+    Raises: UnusableStudy of the first bundle when none may.
+    """
+    willing: list[Manifest] = []
+    refused: list[UnusableStudy] = []
+    notes = []
+    for manifest in manifests:
+        try:
+            require_accepted(manifest, selection)
+        except UnusableStudy as error:
+            refused.append(error)
+            notes.append(did_not_read(manifest, error))
+        else:
+            willing.append(manifest)
+    if not willing:
+        raise refused[0]
+    return willing, notes
+
+
+def did_not_read(manifest: Manifest, error: UnusableStudy) -> str:
+    """Say that a bundle had no part in a result, and why."""
+    return f"{manifest.name} did not read this study: {error.reason.sentence} {error.detail}".strip()
 
 
 def require_accepted(manifest: Manifest, selection: Selection) -> None:

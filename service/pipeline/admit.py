@@ -7,7 +7,7 @@ from service.assemble.choose import choose
 from service.domain.job import JobKind, StudyState
 from service.domain.study import Header, Selection
 from service.errors import FirstlookError, Unavailable, UnusableStudy
-from service.pipeline.accept import require_accepted
+from service.pipeline.accept import accepting
 from service.pipeline.completion import Completion
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
@@ -31,8 +31,8 @@ def admit(line: Line, study_id: int, why_complete: str) -> None:
     decision = decide(facts, line.emergency_ae_titles)
     completion = Completion(input_digest(images), facts.ordered_priority, decision, why_complete)
     try:
-        selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
-        require_accepted(line.bundle_for(selection.kind), selection)
+        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
+        accepting(line.bundles_for(selection.kind), selection)
     except UnusableStudy as error:
         line.metrics.studies_complete.labels(study.modality.split("/")[0] or "none", "not_assessed").inc()
         refuse(line, study, error.reason, error.detail, completion=completion)

@@ -6,21 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from service.assemble.geometry import GeometryRules
 from service.deliver.target import Target
 from service.domain.manifest import Manifest
-from service.domain.study import Header, Kind
+from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
-from service.prepare.pixels import decode
+from service.pipeline.compared import Comparison
 from service.report.build import Style
 from service.store.database import Database
-from service.store.studies import StoredImage
 from service.triage.queue import Queue
 
 
@@ -28,7 +25,9 @@ from service.triage.queue import Queue
 class Line:
     """The parts that `admit` and `run` work with.
 
-    bundles: the active bundle of each kind; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
+    bundles: the active bundles of each kind, the leading one first; cxr_gate, cxr_lungs: those that judge radiographs and
+    find their lung fields, "" for none; comparison: of the pixels of duplicates; target_s: turnaround of an urgency,
+    seconds; clock: Unix time, seconds.
     """
 
     database: Database
@@ -39,7 +38,10 @@ class Line:
     results_dir: Path
     catalogue: Catalogue
     engine: Engine
-    bundles: Mapping[Kind, str]
+    bundles: Mapping[Kind, tuple[str, ...]]
+    cxr_gate: str
+    cxr_lungs: str
+    comparison: Comparison
     geometry: GeometryRules
     emergency_ae_titles: tuple[str, ...]
     target_s: Callable[[Urgency], float]
@@ -47,18 +49,13 @@ class Line:
     report_refusals: bool
     targets: Mapping[str, Target]
 
-    def bundle_for(self, kind: Kind) -> Manifest:
-        """Return the active bundle for a kind of study. Raises: UnusableStudy (no_model)."""
-        name = self.bundles.get(kind, "")
-        if not name:
+    def bundles_for(self, kind: Kind) -> tuple[Manifest, ...]:
+        """Return the active bundles for a kind of study, the leading one first. Raises: UnusableStudy (no_model)."""
+        names = self.bundles.get(kind, ())
+        if not names:
             raise UnusableStudy(Reason.NO_MODEL, f"no bundle is set for {kind}")
-        return self.catalogue.get(name)
+        return tuple(self.catalogue.get(name) for name in names)
 
-    def same_pixels(self, images: list[StoredImage]) -> Callable[[Header, Header], bool]:
-        """Return a function that tells whether two of these images hold the same pixels."""
-        paths = {i.header.sop_instance_uid: self.spool_dir / i.path for i in images}
-
-        def same(one: Header, other: Header) -> bool:
-            return np.array_equal(decode(paths[one.sop_instance_uid]), decode(paths[other.sop_instance_uid]))
-
-        return same
+    def named(self, name: str) -> Manifest | None:
+        """Return a bundle by its name, None for "". Raises: UnusableStudy (no_model)."""
+        return self.catalogue.get(name) if name else None

@@ -56,7 +56,7 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
         line.queue.end(session, job, JobState.DONE)
         add_event(session, row.id or 0, now, "reported", _sentence(assessment, made))
     for finding in assessment.findings:
-        line.metrics.findings.labels(assessment.bundle.name, finding.name, str(finding.presence)).inc()
+        line.metrics.findings.labels(assessment.speaker(finding).name, finding.name, str(finding.presence)).inc()
     line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind).observe(max(0.0, now - row.last_received_at))
     _log.info("reported", extra={"study": row.study_instance_uid, "revision": job.revision, "objects": len(made)})
     return True
@@ -162,7 +162,7 @@ def _write(root: Path, made: Made) -> Path:
 
 
 def _sentence(assessment: Assessment, made: Sequence[Made]) -> str:
-    present = [f"{f.name} {f.probability:.0%}" for f in assessment.present]
+    present = [f"{' '.join(filter(None, (f.place, f.name)))} {f.probability:.0%}" for f in assessment.present]
     found = ", ".join(present) if present else "no finding over its threshold"
-    bundle = assessment.bundle
-    return f"{found}; {bundle.name} {bundle.version}; {', '.join(m.kind.upper() for m in made)} made"
+    bundles = ", ".join(f"{b.name} {b.version}" for b in assessment.bundles)
+    return f"{found}; {bundles}; {', '.join(m.kind.upper() for m in made)} made"

@@ -34,7 +34,7 @@ def _infer(line: Line, job: Job) -> None:
         return
     _begin(line, job)
     try:
-        selection = choose([i.header for i in images], line.geometry, line.same_pixels(images))
+        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
         looked = look(line, selection, images)
         with timed(line.metrics, "report", selection.kind.value):
             made = build(

@@ -62,8 +62,8 @@ quiet_cxr_s = 0.2
 quiet_ct_s = 0.2
 [infer]
 models_dir = {json.dumps(str(models))}
-ct_bundle = "tiny-ct"
-cxr_bundle = "tiny-cxr"
+ct_bundles = ["tiny-ct"]
+cxr_bundles = ["tiny-cxr"]
 [work]
 first_wait_s = 0.1
 [web]

@@ -116,7 +116,7 @@ def test_one_missing_slice_is_assessed_and_the_report_says_so(house: Hospital) -
 
 def test_no_bundle_for_a_kind_ends_as_not_assessed(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
-    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models, "ct_bundle": ""}) as house:
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models, "ct_bundles": []}) as house:
         house.send(*ct_series(slices=12))
         assert house.ended(CT_STUDY).state_reason == Reason.NO_MODEL.value
 

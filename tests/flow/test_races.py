@@ -29,7 +29,7 @@ from tests.peers import ScriptedPacs
 def app(tmp_path: Path) -> Iterator[App]:
     models = tiny_models(tmp_path / "models")
     with ScriptedPacs(tmp_path / "pacs") as pacs:
-        infer = {"models_dir": models, "ct_bundle": "tiny-ct", "cxr_bundle": "tiny-cxr"}
+        infer = {"models_dir": models, "ct_bundles": ["tiny-ct"], "cxr_bundles": ["tiny-cxr"]}
         made = App(settings_for(tmp_path, pacs, infer=infer), roles=())
         made.start()
         yield made

@@ -24,8 +24,8 @@ any_calling_ae = true
 min_free_bytes = 0
 [infer]
 models_dir = "{models}"
-ct_bundle = "tiny-ct"
-cxr_bundle = "tiny-cxr"
+ct_bundles = ["tiny-ct"]
+cxr_bundles = ["tiny-cxr"]
 [web]
 port = 0
 [[deliver.targets]]

@@ -1,0 +1,135 @@
+"""Decode the radiographs of a study, let the gate judge them, find their lung fields, and let each bundle look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.finding import Assessment, BundleIdentity, together
+from service.domain.manifest import Manifest
+from service.domain.study import Header, RadiographImage, Selection
+from service.errors import Reason, UnusableStudy
+from service.infer.cxr import CxrTransform, assess_cxr
+from service.infer.fields import FieldsTransform, LungFields, find_fields
+from service.infer.quality import judge
+from service.pipeline.accept import did_not_read
+from service.pipeline.line import Line
+from service.pipeline.technical import quality
+from service.pipeline.timing import timed
+from service.prepare import cxr
+from service.prepare.display import to_grey
+
+_LEAST_PX = 128
+_UNORIENTED = "Patient Orientation is absent: sides are told as if the patient's right were at the left of the picture"
+
+
+@dataclass
+class _Seen:
+    """The radiographs that may be read, and what is to be said of all."""
+
+    shown: list[RadiographImage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refused: list[UnusableStudy] = field(default_factory=list)
+
+
+def look_at_radiographs(
+    line: Line, selection: Selection, paths: Sequence[Path], manifests: Sequence[Manifest],
+) -> tuple[Assessment, Mapping[str, NDArray[np.float32]]]:
+    """Let the bundles look at the radiographs that can be decoded and pass the gate.
+
+    Returns what they said, and the radiographs as displayed, by SOP Instance UID. A bundle that refuses the images is
+    named in a limitation. Raises: UnusableStudy, that of the first image when none may be read, or of the first bundle
+    when every one refuses; EngineUnavailable.
+    """
+    with timed(line.metrics, "decode", "cxr"):
+        seen = _decoded(line, selection, paths)
+    with timed(line.metrics, "infer", "cxr"):
+        fields, unplaced = _fields(line, selection, seen.shown)
+        said: list[Assessment] = []
+        refused: list[tuple[Manifest, UnusableStudy]] = []
+        for manifest in manifests:
+            transform = CxrTransform(
+                _preparation(manifest), partial(cxr.saliency_on_source, parameters=manifest.parameters))
+            try:
+                said.append(assess_cxr(seen.shown, line.engine, manifest, transform, manifest.limitations, fields))
+            except UnusableStudy as error:
+                refused.append((manifest, error))
+    if not said:
+        raise refused[0][1]
+    whole = together(said, _helpers(line, fields))
+    technical = [*seen.notes, *(note for found in fields.values() for note in found.notes)]
+    limitations = (*whole.limitations, *selection.limitations, *technical, *unplaced, *(did_not_read(*r) for r in refused))
+    whole = replace(whole, limitations=tuple(dict.fromkeys(limitations)), quality=quality(technical))
+    return whole, {i.sop_instance_uid: i.grey for i in seen.shown}
+
+
+def _decoded(line: Line, selection: Selection, paths: Sequence[Path]) -> _Seen:
+    """Decode each radiograph and show it to the gate; when none passes, the first one's error is the study's."""
+    seen = _Seen()
+    for header, path in zip(selection.headers, paths, strict=True):
+        try:
+            image, found = to_grey(path)
+            _require_size(image)
+            judged = _judged(line, image)
+        except UnusableStudy as error:
+            seen.refused.append(error)
+            seen.notes.append(f"image {header.instance_number} was not read: {error.reason.value}")
+        else:
+            seen.shown.append(image)
+            seen.notes.extend((*found, *judged))
+    if not seen.shown:
+        raise seen.refused[0]
+    return seen
+
+
+def _judged(line: Line, image: RadiographImage) -> tuple[str, ...]:
+    gate = line.named(line.cxr_gate)
+    return () if gate is None else judge(image, line.engine, gate, _preparation(gate))
+
+
+def _fields(
+    line: Line, selection: Selection, shown: Sequence[RadiographImage],
+) -> tuple[dict[str, LungFields], list[str]]:
+    """Return the lung fields by SOP Instance UID, none without a bundle for them; and what limits the placing."""
+    lungs = line.named(line.cxr_lungs)
+    if lungs is None:
+        return {}, []
+    transform = FieldsTransform(_preparation(lungs), partial(cxr.restore, parameters=lungs.parameters))
+    headers = {h.sop_instance_uid: h for h in selection.headers}
+    found: dict[str, LungFields] = {}
+    notes: list[str] = []
+    for image in shown:
+        header = headers[image.sop_instance_uid]
+        try:
+            found[image.sop_instance_uid] = find_fields(image, line.engine, lungs, transform, _mirrored(header))
+        except UnusableStudy as error:
+            notes.append(f"findings of image {header.instance_number} were not placed: {error.reason.value}")
+        else:
+            notes += [] if header.patient_orientation[:1] else [_UNORIENTED]
+    return found, notes
+
+
+def _mirrored(header: Header) -> bool:
+    """Tell whether rows run toward the patient's right (PS3.3 C.7.6.1.1.1): then it is at the right of the picture."""
+    return header.patient_orientation[:1] == ("R",)
+
+
+def _preparation(manifest: Manifest) -> partial[NDArray[np.float32]]:
+    return partial(cxr.image_tensor, parameters=manifest.parameters, steps=manifest.steps)
+
+
+def _helpers(line: Line, fields: Mapping[str, LungFields]) -> list[BundleIdentity]:
+    """Return the bundles that judged or placed."""
+    gate, lungs = line.named(line.cxr_gate), line.named(line.cxr_lungs) if fields else None
+    return [line.engine.identity(manifest.name) for manifest in (gate, lungs) if manifest is not None]
+
+
+def _require_size(image: RadiographImage) -> None:
+    rows, columns = image.grey.shape
+    if min(rows, columns) < _LEAST_PX:
+        raise UnusableStudy(Reason.IMAGE_TOO_SMALL, f"{rows} x {columns} pixels; accepted: at least {_LEAST_PX} a side")
