@@ -13,7 +13,7 @@ from PIL import Image
 
 SIDE = 32
 COLUMNS = ("file", "source", "patient", "group", "population", "view", "age", "sex", "covid19", "no_finding", "Pneumonia",
-           "lung_mask")
+           "Effusion", "Mass", "lung_mask")
 
 
 def radiographs(data: Path, rows: Sequence[dict[str, Any]]) -> Path:

@@ -47,7 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("evaluate", help="measure a bundle on a data folder", epilog=DISCLAIMER)
     one.add_argument("bundle", help="name, or path of its folder")
     _with_data(one)
-    one.add_argument("--held-out", action="store_true", help="only what the bundle was not trained on, if it can be told")
     one.add_argument("--out", type=Path, metavar="FOLDER", help="also write the figures and the scores of every image")
     one.set_defaults(run=_evaluate)
     two = commands.add_parser("compare", help="measure two bundles on the same images", epilog=DISCLAIMER)
@@ -68,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _with_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="laid out as models/README.md says")
+    parser.add_argument("--held-out", action="store_true", help="only what was not trained on, see held_out.json")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else there")
     parser.add_argument("--limit", type=_count, default=0, metavar="N", help="at most N images of each part, by the seed")
     parser.add_argument("--seed", type=_count, default=0, help="of the draw and of the intervals (0)")
@@ -81,16 +81,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _request(asked: argparse.Namespace, held_out: bool = False) -> Request:
+def _request(asked: argparse.Namespace) -> Request:
     if not asked.data.is_dir():
         raise InvalidManifest(f"--data {asked.data}: no such folder")
-    return Request(asked.data.resolve(), asked.limit, asked.seed, max(asked.resamples, 1), held_out)
+    return Request(asked.data.resolve(), asked.limit, asked.seed, max(asked.resamples, 1), asked.held_out)
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
     manifest = find_bundle(asked.bundle, asked.models)
     with _progress() as bars:
-        found = evaluate(manifest, _request(asked, asked.held_out), _ticks(bars), _each(bars), asked.threads)
+        found = evaluate(manifest, _request(asked), _ticks(bars), _each(bars), asked.threads)
     if asked.json:
         _write_json(found.as_json())
     else:

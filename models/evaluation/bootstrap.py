@@ -6,7 +6,7 @@ not a number where the resample does not define it. The point is its value at we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,22 @@ def calibration_error(confidence: NDArray[np.generic], right: NDArray[np.bool_],
     member = np.minimum((np.asarray(confidence, float) * bins).astype(int), bins - 1)[:, np.newaxis] == np.arange(bins)
     gap = (np.asarray(confidence, float) - np.asarray(right, float))[:, np.newaxis] * member
     return lambda weights: _divided(np.abs(weights @ gap).sum(axis=1), weights.sum(axis=1))
+
+
+def f1(called: NDArray[np.bool_], true: NDArray[np.bool_]) -> Estimator:
+    """Return the estimator of 2 TP / (2 TP + FP + FN); arrays are (n,)."""
+    return ratio(2.0 * (called & true), called.astype(float) + true)
+
+
+def mean_of(estimators: Sequence[Estimator]) -> Estimator:
+    """Return the estimator of the mean of several figures of the same images, of those that a resample defines."""
+
+    def estimate(weights: Weights) -> Values:
+        values = np.stack([each(weights) for each in estimators])
+        defined = ~np.isnan(values)
+        return _divided(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0))
+
+    return estimate
 
 
 def kappa(one: NDArray[np.generic], other: NDArray[np.generic]) -> Estimator:

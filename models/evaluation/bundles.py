@@ -16,7 +16,8 @@ from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 
 BATCH = 8
-INPUTS = {"ct-segmentation": "slices", "cxr-classification": "image"}
+INPUTS = {"ct-segmentation": "slices", "ct-classification": "slices", "cxr-classification": "image",
+          "cxr-quality": "image", "cxr-segmentation": "image"}
 Item = TypeVar("Item")
 Plane = NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.evaluation import tasks
 from models.evaluation.bootstrap import Resampler, difference, kappa
 from models.evaluation.bundles import Network
+from models.evaluation.class_scores import ClassScores, by_index
 from models.evaluation.ct_scores import CtScores
-from models.evaluation.cxr_scores import CxrScores, by_index
-from models.evaluation.evaluate import Request, Scores, Tick, gather, images_of, notes_on, questions_of, score
+from models.evaluation.evaluate import Request, Tick, found, limited, notes_on
 from models.evaluation.figures import Figure, Question, answer
+from models.evaluation.gate_scores import stopped
+from models.evaluation.held_out import FILE, held_out_of
 from models.evaluation.problems import Problems
 from models.evaluation.show import interval, show_problems
+from models.evaluation.tasks import Scores
 from service import DISCLAIMER
 from service.domain.manifest import InvalidManifest, Manifest
 
@@ -82,22 +86,44 @@ def compare(
     """
     if one.task != other.task:
         raise InvalidManifest(f"{one.name} is for {one.task}, {other.name} for {other.task}: nothing to compare")
-    problems, networks = Problems(), (Network(one, threads), Network(other, threads))
-    images = gather(one, request, problems)
-    again = images if one.task == "ct-segmentation" else gather(other, request, Problems())
-    by_name = {i.name: i for i in again}
-    images = [i for i in images if i.name in by_name]
-    advance = tick(2 * len(images))
-    a = score(networks[0], images, problems, advance)
-    b = score(networks[1], [by_name[i.name] for i in images], Problems(), advance)
-    if [i.name for i in images_of(a)] != [i.name for i in images_of(b)]:
+    problems, networks, measure = Problems(), (Network(one, threads), Network(other, threads)), tasks.of(one)
+    images, notes = _of_both(one, other, request, problems)
+    mine, yours = (measure.expand(i, request.data, m, request.seed) for i, m in zip(images, (one, other), strict=True))
+    advance = tick(len(mine) + len(yours))
+    a = measure.score(networks[0], mine, problems, advance)
+    b = measure.score(networks[1], yours, Problems(), advance)
+    if a.names != b.names:
         raise InvalidManifest(f"{one.name} and {other.name} could not read the same images")
     resampler = Resampler(request.seed, request.resamples)
-    pairs, alone = paired(questions_of(a), questions_of(b), resampler, each)
-    notes = ["Images that either bundle was trained on may be among these.", *notes_on(one, request, a)[1:],
+    pairs, alone = paired(measure.questions(a), measure.questions(b), resampler, each)
+    notes = [*notes, *notes_on(one, request, a)[1:],
              "Difference: first bundle minus second, on the same resamples."]
-    return Comparison((one, other), request, len(images_of(a)), pairs, answer(agreement(a, b), resampler), alone,
+    return Comparison((one, other), request, len(a.names), pairs, answer(agreement(a, b), resampler), alone,
                       latency(networks, _example(one)), problems, notes)
+
+
+def _of_both(
+    one: Manifest, other: Manifest, request: Request, problems: Problems,
+) -> tuple[tuple[list[Any], list[Any]], list[str]]:
+    """List the same images for each bundle, with its own labels; held out by both of them where that is asked for.
+
+    Raises: CannotTell when neither bundle says what it was trained on.
+    """
+    notes, asked = [], []
+    silent = [m for m in (one, other) if request.held_out and not (m.folder / FILE).is_file()]
+    if len(silent) == 2:
+        held_out_of(one)
+    for manifest in (one, other):
+        wanted = replace(request, held_out=False) if manifest in silent else request
+        asked.append({i.name: i for i in found(manifest, wanted, problems if manifest is one else Problems())})
+    if silent:
+        notes.append(f"{silent[0].name} has no {FILE}: it may have been trained on these images.")
+    elif request.held_out:
+        notes.append("Images that neither bundle was trained on; thresholds may have been chosen with them.")
+    else:
+        notes.append("Images that either bundle was trained on may be among these.")
+    names = [i.name for i in limited([i for name, i in asked[0].items() if name in asked[1]], request)]
+    return ([asked[0][n] for n in names], [asked[1][n] for n in names]), notes
 
 
 def paired(
@@ -124,7 +150,7 @@ def paired(
 
 def agreement(a: Scores, b: Scores) -> list[Question]:
     """Ask for Cohen's kappa of both bundles' answers at their thresholds, for the outputs that both have."""
-    everything = np.arange(len(images_of(a)))
+    everything = np.arange(len(a.names))
     questions = []
     for of, (one, other) in _answers(a, b).items():
         questions.append(Question("agreement", "all", "kappa", of, kappa(one, other), everything, a.groups))
@@ -164,18 +190,28 @@ def show_comparison(console: Console, found: Comparison) -> None:
 
 
 def _answers(a: Scores, b: Scores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    if isinstance(a, CxrScores) and isinstance(b, CxrScores):
-        places = [{o.name: o.index for o in by_index(s.manifest)} for s in (a, b)]
-        names = [n for n, k in places[0].items() if n in places[1] and k in a.abnormal]
-        found = {f"{n} over its threshold": (a.flagged[:, places[0][n]], b.flagged[:, places[1][n]]) for n in names}
-        classes = [np.array([o.name for o in by_index(s.manifest)])[s.probabilities.argmax(axis=1)] for s in (a, b)]
-        return {**found, "most probable class": (classes[0], classes[1])} if len(a.images) else {}
-    if isinstance(a, CtScores) and isinstance(b, CtScores) and len(a.slices):
+    if not a.names:
+        return {}
+    if isinstance(a, ClassScores) and isinstance(b, ClassScores):
+        return _class_answers(a, b)
+    if isinstance(a, CtScores) and isinstance(b, CtScores):
         one, other = a.flagged, b.flagged
         if one is not None and other is not None:
             return {"slice over the threshold": (one, other)}
         return {"any infection in the slice": (a.fraction > 0, b.fraction > 0)}
     return {}
+
+
+def _class_answers(a: ClassScores, b: ClassScores) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    if a.manifest.task == "cxr-quality":
+        return {"stopped": (stopped(a), stopped(b))}
+    places = [{o.name: o.index for o in by_index(s.manifest)} for s in (a, b)]
+    names = [n for n, k in places[0].items() if n in places[1] and k in a.abnormal]
+    answers = {f"{n} over its threshold": (a.flagged[:, places[0][n]], b.flagged[:, places[1][n]]) for n in names}
+    if a.independent or b.independent:
+        return answers
+    one, other = (np.array([o.name for o in by_index(s.manifest)])[s.probabilities.argmax(axis=1)] for s in (a, b))
+    return {**answers, "most probable class": (one, other)}
 
 
 def _example(manifest: Manifest) -> NDArray[np.float32] | None:

@@ -31,6 +31,11 @@ class CtScores:
     slices: list[CtSlice]
     counts: NDArray[np.float64]
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each slice."""
+        return [s.name for s in self.slices]
+
     def pixels(self, name: str) -> NDArray[np.float64]:
         """Return one column of the counts: (n,)."""
         return self.counts[:, COUNTS.index(name)]

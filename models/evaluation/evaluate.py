@@ -9,22 +9,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from models.evaluation import held_out
+from models.evaluation import tasks
 from models.evaluation.bootstrap import Resampler
 from models.evaluation.bundles import Network
-from models.evaluation.ct_figures import ct_questions
-from models.evaluation.ct_scores import CtScores, score_slices
-from models.evaluation.cxr_figures import confusion, cxr_questions, single_class_sources
-from models.evaluation.cxr_scores import CxrScores, score_radiographs
+from models.evaluation.class_figures import single_class_sources
+from models.evaluation.class_scores import ClassScores
+from models.evaluation.ct_scores import CtScores
 from models.evaluation.figures import Figure, Question, answer
+from models.evaluation.held_out import held_out_of, kept
 from models.evaluation.problems import Problems
-from models.evaluation.radiographs import Radiograph, read_radiographs, read_rows
-from models.evaluation.slices import CtSlice, find_slices, looks_like_lesions
+from models.evaluation.slices import looks_like_lesions
+from models.evaluation.tasks import Scores
 from service import DISCLAIMER
 from service.domain.manifest import Manifest
 
 Item = TypeVar("Item")
-Scores = CxrScores | CtScores
 Tick = Callable[[], None]
 
 
@@ -56,42 +55,32 @@ class Evaluation:
         return {
             "notice": DISCLAIMER,
             "bundle": {"name": m.name, "version": m.version, "task": m.task, "sha256": m.sha256},
-            "data": {"folder": self.request.data.name, "absent": self.problems.absent, "images": len(images_of(self.scores)),
+            "data": {"folder": self.request.data.name, "absent": self.problems.absent, "images": len(self.scores.names),
                      "held_out_only": self.request.held_out, "limit": self.request.limit},
             "seed": self.request.seed, "resamples": self.request.resamples, "notes": self.notes,
             "figures": [f.as_json() for f in self.figures],
-            "confusion": confusion(self.scores) if isinstance(self.scores, CxrScores) else None,
+            "confusion": tasks.confusion_of(self.scores),
             "skipped": {"count": len(self.problems.rows),
                         "rows": [{"what": what, "why": why} for what, why in self.problems.rows]},
         }
 
 
-def images_of(scores: Scores) -> Sequence[Radiograph | CtSlice]:
-    """Return the images that were scored."""
-    return scores.images if isinstance(scores, CxrScores) else scores.slices
-
-
-def questions_of(scores: Scores) -> list[Question]:
-    """Return every figure that is asked for."""
-    return cxr_questions(scores) if isinstance(scores, CxrScores) else ct_questions(scores)
-
-
 def gather(manifest: Manifest, request: Request, problems: Problems) -> list[Any]:
     """List the images that a bundle is to be measured on. Raises: held_out.CannotTell."""
-    if manifest.task == "ct-segmentation":
-        slices = find_slices(request.data, problems)
-        if request.held_out:
-            fold = int(held_out.recipe_of(manifest)["split"]["fold"])
-            slices = held_out.held_out_slices(slices, held_out.figures_of(manifest), fold)
-        return [s for part in dict.fromkeys(s.part for s in slices)
-                for s in drawn([s for s in slices if s.part == part], request)]
-    rows = read_rows(request.data, problems)
-    if request.held_out:
-        files = held_out.held_out_files(rows, held_out.recipe_of(manifest), held_out.figures_of(manifest))
-    images = read_radiographs(request.data, rows, manifest, problems)
-    if request.held_out:
-        images = [i for i in images if i.name in files]
-    return drawn(images, request)
+    images = limited(found(manifest, request, problems), request)
+    return tasks.of(manifest).expand(images, request.data, manifest, request.seed)
+
+
+def found(manifest: Manifest, request: Request, problems: Problems) -> list[Any]:
+    """List the images of a bundle's kind, the held-out ones where those are asked for. Raises: held_out.CannotTell."""
+    images = tasks.of(manifest).find(request.data, manifest, problems)
+    return kept(images, held_out_of(manifest), problems) if request.held_out else images
+
+
+def limited(images: Sequence[Any], request: Request) -> list[Any]:
+    """Return at most `limit` images of each part, drawn by the seed."""
+    return [i for part in dict.fromkeys(i.part for i in images)
+            for i in drawn([i for i in images if i.part == part], request)]
 
 
 def drawn(items: Sequence[Item], request: Request) -> list[Item]:
@@ -102,12 +91,6 @@ def drawn(items: Sequence[Item], request: Request) -> list[Item]:
     return [items[place] for place in sorted(places)]
 
 
-def score(network: Network, images: Sequence[Any], problems: Problems, tick: Tick = lambda: None) -> Scores:
-    """Run a bundle over the images of its kind."""
-    run: Callable[..., Scores] = score_slices if network.manifest.task == "ct-segmentation" else score_radiographs
-    return run(network, images, problems, tick)
-
-
 def notes_on(manifest: Manifest, request: Request, scores: Scores) -> list[str]:
     """Say what a reader must know before quoting a figure."""
     notes = [
@@ -116,16 +99,13 @@ def notes_on(manifest: Manifest, request: Request, scores: Scores) -> list[str]:
         "Images that the bundle was trained on may be among these; for its own training data see --held-out.",
         "Intervals: 95 %, patients (groups, cases) drawn again, never images; those of fewer than 10 groups are too narrow.",
     ]
-    if isinstance(scores, CxrScores):
-        if alone := single_class_sources(scores):
-            notes.append(f"One class only, so no figure within the source: {', '.join(alone)}. A figure over all "
-                         "sources may measure the recognition of the source.")
-        return notes
-    notes.append("The network's own masks, slice by slice, before the read-out that the service does on whole volumes.")
-    if not looks_like_lesions(manifest):
+    told = isinstance(scores, ClassScores) and manifest.task == "cxr-classification"
+    if told and (alone := single_class_sources(scores)):
+        notes.append(f"One class only, so no figure within the source: {', '.join(alone)}. A figure over all "
+                     "sources may measure the recognition of the source.")
+    notes += tasks.of(manifest).notes
+    if isinstance(scores, CtScores) and not looks_like_lesions(manifest):
         notes.append("The bundle does not end with stretch and equalise, so the lesion slices are not in its look.")
-    notes.append("ct_lungs names no patients: each slice counts as a group. An AUC over two sets compares their origin as "
-                 "well. Slices from papers are windowed pictures, far from what the service is given.")
     return notes
 
 
@@ -139,6 +119,7 @@ def evaluate(
     """
     problems = Problems()
     images = gather(manifest, request, problems)
-    scores = score(Network(manifest, threads), images, problems, tick(len(images)))
-    figures = answer(questions_of(scores), Resampler(request.seed, request.resamples), each)
+    measure = tasks.of(manifest)
+    scores = measure.score(Network(manifest, threads), images, problems, tick(len(images)))
+    figures = answer(measure.questions(scores), Resampler(request.seed, request.resamples), each)
     return Evaluation(manifest, request, scores, problems, notes_on(manifest, request, scores), figures)

@@ -1,44 +1,121 @@
-"""Which images of the training data a bundle was not trained on, where that can be told for certain.
+"""Which images of the training data a bundle was not trained on, by the bundle's own `held_out.json`.
 
-A recipe names the fold and the seed, and the bundle's figures.json says what was held out. Both must agree with the data
-at hand, else the split would be another one and is refused.
+`{"images": [...], "cases": [...], "lung_slices": [...]}`: radiographs as in the column `file` of labels.csv, slices of
+ct_slices by their path, cases of ct_lesions, and slices of ct_lungs. The export writes it.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import models
-from models.evaluation.slices import LESIONS, LUNGS, CtSlice
+from models.evaluation.problems import Problems
+from models.evaluation.slices import LESIONS, LUNGS, PAPERS
 from service.domain.manifest import Manifest
 
-CT_FOLDS = 4
+FILE = "held_out.json"
+
+
+class Named(Protocol):
+    """What can be held out."""
+
+    @property
+    def part(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Named)
 
 
 class CannotTell(ValueError):
-    """The held-out part cannot be derived; the text says why."""
+    """The held-out part cannot be told; the text says why."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The names of what a bundle was not trained on. A kind that is None was not among its training data at all."""
+
+    images: frozenset[str] | None
+    cases: frozenset[str] | None
+    lung_slices: frozenset[str] | None
+
+    def of_part(self, part: str) -> frozenset[str] | None:
+        """Return the names that count in a part of the data; None: everything there is unseen."""
+        if part == PAPERS:
+            papers = {n for n in self.images or () if n.startswith((PAPERS, "covid/", "noncovid/"))}
+            return frozenset(n.removeprefix(f"{PAPERS}/") for n in papers) or None
+        return {LESIONS: self.cases, LUNGS: self.lung_slices}.get(part, self.images)
+
+
+def held_out_of(manifest: Manifest) -> HeldOut:
+    """Read `held_out.json` of a bundle. Raises: CannotTell when there is none, or it is not such a table."""
+    path = manifest.folder / FILE
+    if not path.is_file():
+        raise CannotTell(f"{manifest.name} has no {FILE}, so what it was not trained on is unknown")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: None if table.get(key) is None else frozenset(map(str, table[key]))
+                 for key in ("images", "cases", "lung_slices")}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CannotTell(f"{path} is not readable as a table of names") from error
+    if not any(found.values()):
+        raise CannotTell(f"{path} names nothing: the bundle was trained on all of its data; its card has the figures of "
+                         "cross-validation")
+    return HeldOut(**found)
+
+
+def kept(items: Sequence[Item], held: HeldOut, problems: Problems) -> list[Item]:
+    """Return the items that were held out, and note how many names are not in this data.
+
+    Raises: CannotTell when none of the named is here: it is not the data that the bundle was trained on.
+    """
+    found: list[Item] = []
+    named, seen = 0, 0
+    for part in dict.fromkeys(i.part for i in items):
+        names = held.of_part(part)
+        here = [i for i in items if i.part == part]
+        if names is None:
+            found += here
+            continue
+        chosen = [i for i in here if _key(i) in names]
+        named, seen = named + len(names), seen + len({_key(i) for i in chosen})
+        found += chosen
+    if named and not seen:
+        raise CannotTell("nothing that was held out is in this data: it is not what the bundle was trained on, so all of it "
+                         "is unseen; measure without --held-out")
+    if seen < named:
+        problems.skip(FILE, f"held out but not in this data: {named - seen} of {named} names")
+    return found
+
+
+def names_of(items: Iterable[Named]) -> dict[str, list[str]]:
+    """Return the table of `held_out.json` for what was held out, sorted."""
+    table: dict[str, set[str]] = {}
+    for item in items:
+        kind = {LESIONS: "cases", LUNGS: "lung_slices"}.get(item.part, "images")
+        table.setdefault(kind, set()).add(item.name if item.part == PAPERS else _key(item))
+    return {kind: sorted(names) for kind, names in sorted(table.items())}
 
 
 def recipe_of(manifest: Manifest) -> dict[str, Any]:
     """Read `models/training/recipes/<bundle>.toml`. Raises: CannotTell when it is not there."""
     path = Path(next(iter(models.__path__))) / "training" / "recipes" / f"{manifest.name}.toml"
     if not path.is_file():
-        raise CannotTell(f"{manifest.name} has no recipe under models/training/recipes, so its training images are unknown")
-    recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    if "fold" not in recipe.get("split", {}):
-        raise CannotTell(f"{path.name} names no [split] fold")
-    return recipe
+        raise CannotTell(f"{manifest.name} has no recipe under models/training/recipes")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def figures_of(manifest: Manifest) -> dict[str, Any]:
     """Read the bundle's figures.json. Raises: CannotTell when it is not there."""
     path = manifest.folder / "figures.json"
     if not path.is_file():
-        raise CannotTell(f"{manifest.name} has no figures.json that names what was held out")
+        raise CannotTell(f"{manifest.name} has no figures.json")
     try:
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -46,41 +123,8 @@ def figures_of(manifest: Manifest) -> dict[str, Any]:
     return figures
 
 
-def held_out_slices(slices: Sequence[CtSlice], figures: dict[str, Any], fold: int) -> list[CtSlice]:
-    """Return the cases that figures.json names and every fourth lung slice from `fold` on; papers were never trained on.
-
-    Raises: CannotTell when a case is missing or the number of lung slices differs from that of figures.json.
-    """
-    cases = set(figures.get("cases", {}))
-    lesions = [s for s in slices if s.part == LESIONS and s.group in cases]
-    lungs = [s for place, s in enumerate(s for s in slices if s.part == LUNGS) if place % CT_FOLDS == fold]
-    if missing := sorted(cases - {s.group for s in lesions}):
-        raise CannotTell(f"the held-out case {missing[0]} is not in this data; it is not what the bundle was trained on")
-    count = figures.get("held_out_lung_slices", {}).get("slices", 0)
-    if not cases or len(lungs) != count:
-        raise CannotTell(f"{count} lung slices were held out, this data gives {len(lungs)}; it is not the training data")
-    return [*lesions, *lungs, *(s for s in slices if s.part not in (LESIONS, LUNGS))]
-
-
-def held_out_files(rows: Sequence[dict[str, str]], recipe: dict[str, Any], figures: dict[str, Any]) -> set[str]:
-    """Return the files of the test patients: the same draw as in training, from the same table.
-
-    Raises: CannotTell without torch, which the training code needs, or when the number of images differs.
-    """
-    try:
-        from models.training.cxr_data import BINS, bins_of, label_of
-    except ImportError as error:
-        raise CannotTell("the split of the radiographs is drawn by models/training, which needs "
-                         f"requirements/train.lock ({error.name} is missing)") from error
-    fold, split = recipe["split"]["fold"], recipe["split"]
-    try:
-        used = [row for row in rows if not any(part in row["orig"] for part in split["excluded"])]
-        bins = bins_of(used, split["seed"])
-        test = [row for row, place in zip(used, bins, strict=True) if place in {2 * fold % BINS, (2 * fold + 1) % BINS}]
-        count = sum(label_of(row) >= 0 for row in test)
-    except KeyError as error:
-        raise CannotTell(f"labels.csv has no column {error}; it is not the training data") from error
-    if count != figures.get("images"):
-        raise CannotTell(f"figures.json is of {figures.get('images')} held-out images, this data gives {count}; it is not "
-                         "the training data, or the bundle is of another fold")
-    return {row["file"] for row in test}
+def _key(item: Named) -> str:
+    """The name by which an item is listed: a case, a file of ct_lungs or ct_slices without the part, or `file`."""
+    if item.part == LESIONS:
+        return item.name.split("/")[1]
+    return item.name.removeprefix(f"{item.part}/")

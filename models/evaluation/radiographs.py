@@ -9,13 +9,20 @@ from pathlib import Path
 
 from models.evaluation.problems import Problems
 from service.domain import codes
-from service.domain.manifest import Manifest
+from service.domain.manifest import Manifest, Output
 
 BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 150))
-COLUMN_OF_CODE = {codes.NO_FINDING: "no_finding", codes.PNEUMONIA: "Pneumonia", codes.COVID_19_PNEUMONIA: "covid19"}
+COLUMN_OF_CODE = {
+    codes.NO_FINDING: "no_finding", codes.PNEUMONIA: "Pneumonia", codes.COVID_19_PNEUMONIA: "covid19",
+    codes.ATELECTASIS: "Atelectasis", codes.CARDIOMEGALY: "Cardiomegaly", codes.CONSOLIDATION: "Consolidation",
+    codes.PULMONARY_EDEMA: "Edema", codes.PLEURAL_EFFUSION: "Effusion", codes.EMPHYSEMA: "Emphysema",
+    codes.FIBROSIS: "Fibrosis", codes.HERNIA: "Hernia", codes.INFILTRATE: "Infiltration", codes.MASS: "Mass",
+    codes.NODULE: "Nodule", codes.PLEURAL_THICKENING: "Pleural_Thickening", codes.PNEUMOTHORAX: "Pneumothorax",
+}
 LABELS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True}
 SUBGROUPS = ("sex", "age", "view", "population")
 Label = bool | None
+RADIOGRAPHS = "radiographs"
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,15 @@ class Radiograph:
     labels: tuple[Label, ...]
     traits: dict[str, str]
     lung_mask: Path | None
+    part: str = RADIOGRAPHS
 
 
-def columns_of(manifest: Manifest, header: Sequence[str]) -> list[str | None]:
-    """Return the column of labels.csv for each output of a bundle, by its code or else by its name; None: no column."""
+def columns_of(outputs: Sequence[Output], header: Sequence[str]) -> list[str | None]:
+    """Return the column of labels.csv for each output of a bundle, by its name or else by its code; None: no column."""
     by_name = {name.lower(): name for name in header}
-    wanted = [COLUMN_OF_CODE.get(o.code, o.name) if o.code else o.name for o in manifest.outputs]
-    return [by_name.get(name.lower()) for name in wanted]
+    by_code = [COLUMN_OF_CODE.get(o.code, "") if o.code else "" for o in outputs]
+    return [by_name.get(o.name.lower()) or by_name.get(column.lower())
+            for o, column in zip(outputs, by_code, strict=True)]
 
 
 def read_rows(data: Path, problems: Problems) -> list[dict[str, str]]:
@@ -61,10 +70,15 @@ def read_rows(data: Path, problems: Problems) -> list[dict[str, str]]:
 
 def read_radiographs(
     data: Path, rows: Sequence[dict[str, str]], manifest: Manifest, problems: Problems,
+    outputs: Sequence[Output] | None = None,
 ) -> list[Radiograph]:
-    """Turn rows of labels.csv into radiographs; a row with a missing file or an unknown label is noted and skipped."""
-    columns = columns_of(manifest, list(rows[0])) if rows else []
-    for output, column in zip(manifest.outputs, columns, strict=False):
+    """Turn rows of labels.csv into radiographs; a row with a missing file or an unknown label is noted and skipped.
+
+    outputs: those that have a label, all of the manifest's where None.
+    """
+    wanted = manifest.outputs if outputs is None else outputs
+    columns = columns_of(wanted, list(rows[0])) if rows else []
+    for output, column in zip(wanted, columns, strict=False):
         if column is None:
             problems.skip("cxr/labels.csv", f"no column for the output: {output.name}")
     images, groups = [], joined(rows)

@@ -11,9 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.evaluation.ct_scores import COUNTS
-from models.evaluation.cxr_figures import confusion
-from models.evaluation.cxr_scores import CxrScores, by_index
+from models.evaluation import tasks
 from models.evaluation.evaluate import Evaluation
 from models.evaluation.figures import Figure
 from models.evaluation.problems import Problems
@@ -27,8 +25,8 @@ def show(console: Console, evaluation: Evaluation) -> None:
     m = evaluation.manifest
     console.print(f"[bold]{escape(m.name)}[/bold] {escape(m.version)}, {m.sha256[:12]}: {escape(m.title)}")
     show_figures(console, evaluation.figures)
-    if isinstance(evaluation.scores, CxrScores):
-        _show_confusion(console, evaluation.scores)
+    if found := tasks.confusion_of(evaluation.scores):
+        _show_confusion(console, found)
     show_problems(console, evaluation.problems)
     for note in evaluation.notes:
         console.print(f"- {escape(note)}")
@@ -70,28 +68,14 @@ def write_out(folder: Path, evaluation: Evaluation) -> None:
     (folder / "evaluation.json").write_text(json.dumps(evaluation.as_json(), indent=1) + "\n", encoding="utf-8")
     with (folder / "evaluation.txt").open("w", encoding="utf-8") as file:
         show(Console(file=file, width=140), evaluation)
-    rows = _image_rows(evaluation.scores)
+    rows = tasks.of(evaluation.manifest).rows(evaluation.scores)
     with (folder / "images.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _image_rows(scores: Any) -> list[dict[str, Any]]:
-    if isinstance(scores, CxrScores):
-        outputs = by_index(scores.manifest)
-        return [{
-            "image": i.name, "group": i.group, **i.traits,
-            **{f"true {o.name}": {1: 1, 0: 0}.get(int(labels[o.index]), "") for o in outputs},
-            **{o.name: round(float(p[o.index]), 5) for o in outputs},
-        } for i, labels, p in zip(scores.images, scores.labels, scores.probabilities, strict=True)]
-    return [{"image": s.name, "group": s.group, "infected": int(sick), "infected_share": round(float(share), 6),
-             **dict(zip(COUNTS, (int(c) for c in counts), strict=True))}
-            for s, sick, share, counts in zip(scores.slices, scores.sick, scores.fraction, scores.counts, strict=True)]
-
-
-def _show_confusion(console: Console, scores: CxrScores) -> None:
-    found = confusion(scores)
+def _show_confusion(console: Console, found: dict[str, Any]) -> None:
     table = Table("true \\ called", *found["classes"], title=f"confusion, {found['images']} images of one class")
     for name, row in zip(found["classes"], found["rows_true"], strict=True):
         table.add_row(name, *(str(number) for number in row))

@@ -41,10 +41,10 @@ def find_slices(data: Path, problems: Problems) -> list[CtSlice]:
     for path in sorted(data.glob(f"{LUNGS}/*-hu.png")):
         mask = path.with_name(path.name.removesuffix("-hu.png") + "-mask.png")
         found.append(CtSlice(LUNGS, path, f"{LUNGS}/{path.name}", path.name.split("_Z_")[0], mask))
-    for kind, sick in (("covid", True), ("noncovid", False)):
-        for path in sorted(p for p in (data / PAPERS / kind).glob("*") if p.is_file()):
-            name = f"{PAPERS}/{kind}/{path.name}"
-            found.append(CtSlice(PAPERS, path, name, f"{kind} {paper_of(path.stem)}", None, sick))
+    for path in sorted(p for p in (data / PAPERS).glob("*/*") if p.is_file()):
+        kind = path.parent.name
+        sick = {"covid": True, "noncovid": False}.get(kind)
+        found.append(CtSlice(PAPERS, path, f"{PAPERS}/{kind}/{path.name}", f"{kind} {paper_of(path.stem)}", None, sick))
     problems.absent.extend(part for part in (LESIONS, LUNGS, PAPERS) if all(s.part != part for s in found))
     return found
 
@@ -69,6 +69,14 @@ def read_slice(item: CtSlice, manifest: Manifest) -> tuple[Plane, NDArray[np.uin
     marked = _labels(item, grey.shape, 2) if item.mask else None
     plane = run_steps(fitted(grey, manifest), _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
     return plane, marked, (grey.shape[0], grey.shape[1])
+
+
+def read_plane(item: CtSlice, manifest: Manifest) -> Plane:
+    """Read and prepare a slice without its mask: (h, w) float32 for the network. Raises: Unreadable; InvalidManifest."""
+    if item.part == LUNGS:
+        return run_steps(read_hu(item.path), manifest.steps, ct.STEPS, manifest.parameters)
+    grey = fitted(read_grey(item.path), manifest)
+    return run_steps(grey, _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
 
 
 def fitted(grey: Plane, manifest: Manifest) -> Plane:

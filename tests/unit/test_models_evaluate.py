@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -17,9 +15,7 @@ from PIL import Image
 
 from models.evaluation.__main__ import main
 from models.evaluation.evaluate import Evaluation, Request, evaluate
-from models.evaluation.held_out import CannotTell, held_out_files, held_out_slices
-from models.evaluation.problems import Problems
-from models.evaluation.slices import CtSlice, find_slices, paper_of, read_slice
+from models.evaluation.slices import CtSlice, paper_of, read_slice
 from service.prepare import ct
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 from tests.tiny_data import SIDE, lesion, lung, radiographs, sick, square, well
@@ -243,7 +239,7 @@ def test_the_tables_tell_figures_skipped_rows_and_notes(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
     (["evaluate", "nobody", "--data", "."], 2, "no such bundle"),
     (["evaluate", "tiny-cxr", "--data", "nowhere"], 2, "no such folder"),
-    (["evaluate", "tiny-cxr", "--data", ".", "--held-out"], 2, "has no recipe"),
+    (["evaluate", "tiny-cxr", "--data", ".", "--held-out"], 2, "has no held_out.json"),
     (["compare", "tiny-cxr", "tiny-ct", "--data", "."], 2, "nothing to compare"),
     (["evaluate", "tiny-cxr", "--data", "."], 1, ""),
 ])
@@ -258,41 +254,8 @@ def test_what_cannot_be_done_is_said(
     assert words in capsys.readouterr().err
 
 
-def test_held_out_radiographs_are_those_of_the_training_code_and_their_number_must_agree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delitem(sys.modules, "models.training.cxr_data", raising=False)
-    monkeypatch.setitem(sys.modules, "models.training.nets", None)
-    rows = [{"file": str(n), "patient": f"p{n // 2}", "group": f"g{n}", "source": "s", "orig": "demo" if n > 37 else "",
-             "covid19": "0", "Pneumonia": str(n % 4 // 2), "no_finding": str(1 - n % 4 // 2)} for n in range(40)]
-    recipe = {"split": {"fold": 0, "seed": 7, "excluded": ["demo"]}}
-    with pytest.raises(CannotTell, match=r"train\.lock"):
-        held_out_files(rows, recipe, {})
-    classes = ModuleType("models.training.nets")
-    vars(classes)["CXR_CLASSES"] = ("no_finding", "pneumonia", "covid19")
-    monkeypatch.setitem(sys.modules, "models.training.nets", classes)  # the split needs its names of classes, no torch
-    with pytest.raises(CannotTell, match=r"figures\.json is of 5 held-out images") as caught:
-        held_out_files(rows, recipe, {"images": 5})
-    count = int(str(caught.value).split("gives ")[1].split(";")[0])
-    held = held_out_files(rows, recipe, {"images": count})
-    assert len(held) == count and 4 <= count <= 12 and not held & {"38", "39"}
-    assert {int(n) ^ 1 for n in held} == {int(n) for n in held}
-    del sys.modules["models.training.cxr_data"]
-
-
 def test_a_table_without_the_column_of_files_is_said(tmp_path: Path) -> None:
     data = radiographs(tmp_path / "data", [sick()])
     (data / "cxr" / "labels.csv").write_text("image,Pneumonia\na.png,1\n")
     found = evaluate(brightness_cxr(tmp_path), Request(data))
     assert found.figures == [] and found.problems.rows == [("cxr/labels.csv", "the table has no column `file`")]
-
-
-def test_held_out_slices_must_be_those_that_the_figures_name(tmp_path: Path) -> None:
-    slices = find_slices(ct_data(tmp_path), Problems())
-    figures_json = {"cases": {"two": {}}, "held_out_lung_slices": {"slices": 1}}
-    held = held_out_slices(slices, figures_json, 1)
-    assert [s.name for s in held] == ["ct_lesions/two/000-ct.png", "ct_lungs/ID_2_Z_1-hu.png"]
-    with pytest.raises(CannotTell, match="three"):
-        held_out_slices(slices, {**figures_json, "cases": {"three": {}}}, 1)
-    with pytest.raises(CannotTell, match="56 lung slices"):
-        held_out_slices(slices, {**figures_json, "held_out_lung_slices": {"slices": 56}}, 1)
