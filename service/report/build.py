@@ -31,17 +31,17 @@ def build(
     """Build every object that goes back for one assessed study; evidence first, the SR last.
 
     sources: data sets of `selection.headers`, in that order, without pixels; masks lie on their grid. input_digest: of
-    the selected images, so that the same input and bundle give the same UIDs, whatever the revision. previous: earlier
+    the selected images, so that the same input and bundles give the same UIDs, whatever the revision. previous: earlier
     SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
     0..1, bright = dense, the grid of the saliency; radiographs without one get no SC.
     Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit.
     """
     if len(sources) != len(selection.headers) or len({str(s.StudyInstanceUID) for s in sources}) != 1:
         raise UnusableStudy(Reason.INTERNAL_ERROR, "the sources are not the selected images of one study")
-    bundle = assessment.bundle
+    equipment = tuple(equipment_of(bundle, style.software_version) for bundle in assessment.bundles)
     context = Context(
-        source=sources[0], style=style, equipment=equipment_of(bundle, style.software_version),
-        key=(input_digest, bundle.digest), now=now, modality="CT" if selection.kind is Kind.CT else "CXR",
+        source=sources[0], style=style, equipment=equipment[0], contributors=equipment,
+        key=(input_digest, *(bundle.digest for bundle in assessment.bundles)), now=now, modality="CT" if selection.kind is Kind.CT else "CXR",
         urgent=any(f.urgency for f in assessment.present), revision=revision,
     )
     if selection.kind is Kind.CT:
@@ -75,7 +75,7 @@ def _ct(
     found = drawn(assessment)
     if found is None:
         return [report(context, sources, selection, assessment, None, [], [], previous)]
-    seg = segmentation(context, sources, selection.geometry, found)
+    seg = segmentation(context.by(assessment.drawer), sources, selection.geometry, found)
     library = grid([sources[z] for z in key_slices(found)], selection.geometry)
     return [seg, report(context, sources, selection, assessment, found, [seg.dataset], library, previous)]
 
@@ -86,7 +86,7 @@ def _radiographs(
 ) -> list[Made]:
     shown = [s for s in sources if s.SOPInstanceUID in assessment.saliency and s.SOPInstanceUID in pictures]
     captures = [
-        capture(context, s, assessment, pictures[str(s.SOPInstanceUID)], number) for number, s in enumerate(shown, 1)
+        capture(context.by(assessment.drawer), s, assessment, pictures[str(s.SOPInstanceUID)], number) for number, s in enumerate(shown, 1)
     ] if context.style.secondary_capture else []
     library = [_library_entry(s) for s in sources]
     others = [c.dataset for c in captures]

@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 
 from service.domain import codes
 from service.domain.codes import Code
-from service.domain.finding import Assessment, Finding, Measurement, Presence, Segment
+from service.domain.finding import Assessment, BundleIdentity, Finding, Measurement, Presence, Segment
 from service.domain.study import SEGMENTATION_STORAGE
 from service.errors import Defect, Reason
 from service.report.coded import concept
@@ -30,10 +30,13 @@ from service.report.document import Context
 from service.report.segmentation import Drawn
 
 
-def algorithm(context: Context) -> AlgorithmIdentification:
-    """Return TID 4019, name and version only: readers list its family and manufacturer as results."""
-    return AlgorithmIdentification(
-        name=context.equipment.model_name, version=context.equipment.software_version)
+def algorithm(context: Context, bundle: BundleIdentity | None = None) -> AlgorithmIdentification:
+    """Return TID 4019, name and version only: readers list its family and manufacturer as results.
+
+    bundle: who speaks; None: the leading one of the context.
+    """
+    equipment = context.by(bundle).equipment if bundle else context.equipment
+    return AlgorithmIdentification(name=equipment.model_name, version=equipment.software_version)
 
 
 def study_group(
@@ -53,18 +56,17 @@ def study_group(
 
 
 def finding_group(context: Context, finding: Finding, image: Dataset | None) -> Group:
-    """Return the group of one finding (TID 1501): present or absent, site, probability and threshold.
+    """Return the group of one finding (TID 1501): who says it, present or absent, site, probability and threshold.
 
     image: the one with the highest score. An absent finding stands under "Clinical finding absent" instead of
     "Finding" (AIR Rev 1.3), for viewers print whatever stands under "Finding".
     """
-    site = FindingSite(concept(finding.site), concept(finding.laterality) if finding.laterality else None) \
-        if finding.site else None
+    by = [finding.bundle.digest] if finding.bundle else []
     probability = Measurement(finding.name, codes.PROBABILITY, finding.probability * 100, codes.PERCENT)
     group = Group(
-        tracking_identifier=_tracking(context, finding.name, finding.sop_instance_uid, "finding"),
-        finding_type=concept(finding.code), finding_sites=[site] if site else None,
-        algorithm_id=algorithm(context), measurements=[numeric(probability)],
+        tracking_identifier=_tracking(context, finding.name, finding.sop_instance_uid, *by, "finding"),
+        finding_type=concept(finding.code), finding_sites=_sites(finding),
+        algorithm_id=algorithm(context, finding.bundle), measurements=[numeric(probability)],
         source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)]
         if image is not None else None,
     )
@@ -73,6 +75,8 @@ def finding_group(context: Context, finding: Finding, image: Dataset | None) -> 
     _say(group, codes.COMMENT,
          f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
          "output, not a calibrated probability of disease.")
+    if finding.zone:
+        _say(group, codes.COMMENT, f"The evidence is strongest in the {finding.place}.")
     if finding.urgency and finding.presence is Presence.PRESENT:
         _say(group, codes.COMMENT, f"Suggested priority of reading: {finding.urgency}.")
     return group
@@ -82,7 +86,8 @@ def segment_group(
     context: Context, segment: Segment, measurements: Iterable[Measurement], assessment: Assessment, seg_uid: str
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """Return the group of one segment of the SEG (TID 1411) with what was measured on it."""
-    denied = {f.code for f in assessment.findings if f.presence is Presence.ABSENT}
+    denied = {f.code for f in assessment.findings
+              if f.presence is Presence.ABSENT and assessment.speaker(f) == assessment.drawer}
     side = concept(segment.laterality) if segment.laterality else None
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(context, segment.label),
@@ -92,15 +97,17 @@ def segment_group(
         ),
         finding_category=concept(segment.category),
         finding_type=None if segment.property_type in denied else concept(segment.property_type),
-        finding_sites=[FindingSite(concept(codes.LUNG), side)], algorithm_id=algorithm(context),
+        finding_sites=[FindingSite(concept(codes.LUNG), side)], algorithm_id=algorithm(context, assessment.drawer),
         measurements=[numeric(m) for m in measurements],
     )
 
 
-def empty_segment_group(context: Context, label: str, measurements: Iterable[Measurement]) -> Group:
-    """Return the group of a segment that is empty and therefore not in the SEG (TID 1501)."""
+def empty_segment_group(
+    context: Context, label: str, measurements: Iterable[Measurement], by: BundleIdentity | None = None,
+) -> Group:
+    """Return the group of a segment that is empty and therefore not in the SEG (TID 1501). by: the bundle that drew."""
     group = Group(
-        tracking_identifier=_tracking(context, label), algorithm_id=algorithm(context),
+        tracking_identifier=_tracking(context, label), algorithm_id=algorithm(context, by),
         measurements=[numeric(m, with_site=True) for m in measurements],
     )
     _say(group, codes.COMMENT, f"No voxel was marked as {label}.")
@@ -134,6 +141,13 @@ def key_slices(found: Drawn) -> list[int]:
     where = [z for z, voxels in enumerate(area) if voxels]
     third = math.ceil(len(where) / 3)
     return [max(where[k:k + third], key=lambda z: int(area[z])) for k in range(0, len(where), third)]
+
+
+def _sites(finding: Finding) -> list[FindingSite] | None:
+    """Return where a finding lies: the zone of the lung where it is known, with the side."""
+    site = finding.zone if finding.zone and finding.site == codes.LUNG else finding.site
+    side = concept(finding.laterality) if finding.laterality else None
+    return [FindingSite(concept(site), side)] if site else None
 
 
 def _tracking(context: Context, label: str, *of: str) -> TrackingIdentifier:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,8 +13,9 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from service.domain.finding import BundleIdentity
 from service.report.coded import declare_private_scheme
-from service.report.identity import IMPLEMENTATION_CLASS_UID, Equipment, derived_uid, stamp_equipment
+from service.report.identity import IMPLEMENTATION_CLASS_UID, Equipment, derived_uid, equipment_of, stamp_equipment
 
 REQUIRED = (  # type 2 of the Patient and General Study modules: present, if need be empty
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
@@ -65,7 +66,11 @@ class Made:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What all objects of one assessment share. source: the first image; key: texts that their UIDs follow from."""
+    """What all objects of one assessment share.
+
+    source: the first image; equipment: the model that speaks; contributors: every model that had a part; key: texts that
+    their UIDs follow from.
+    """
 
     source: Dataset
     style: Style
@@ -75,6 +80,11 @@ class Context:
     modality: str
     urgent: bool
     revision: int = 1
+    contributors: tuple[Equipment, ...] = ()
+
+    def by(self, bundle: BundleIdentity) -> Context:
+        """Return the context of an object that one bundle alone made."""
+        return replace(self, equipment=equipment_of(bundle, self.style.software_version), contributors=())
 
     def uid(self, *what: str) -> str:
         """Return the UID of one thing in this assessment; the same thing always has the same UID."""
@@ -122,7 +132,7 @@ def finish(made: Dataset, context: Context, what: str, texts: Iterable[str] = ()
         if keyword in source:
             made.add(copy.deepcopy(source[keyword]))
     made.StudyInstanceUID = str(source.StudyInstanceUID)
-    stamp_equipment(made, context.equipment, style.institution_name, style.software_version)
+    stamp_equipment(made, context.equipment, style.institution_name, style.software_version, context.contributors)
     declare_private_scheme(made)
     made.SeriesDescription = context.series_description(what)
     _stamp_time(made, source, context.now)

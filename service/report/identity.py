@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import highdicom as hd
@@ -54,15 +55,23 @@ def equipment_of(bundle: BundleIdentity | None, software_version: str) -> Equipm
     )
 
 
-def stamp_equipment(made: Dataset, equipment: Equipment, institution_name: str, software_version: str) -> None:
-    """Write General Equipment and one item of Contributing Equipment, with the Device UID (0018,1002).
+def stamp_equipment(
+    made: Dataset, equipment: Equipment, institution_name: str, software_version: str,
+    contributors: Sequence[Equipment] = (),
+) -> None:
+    """Write General Equipment, and an item of Contributing Equipment with its Device UID (0018,1002) for each model.
 
-    Replaces what was there. See PS3.3 C.7.5.1 and C.12.1.1.5.
+    contributors: the models that had a part in the object, the leading one first; empty: `equipment` alone. Replaces
+    what was there. See PS3.3 C.7.5.1 and C.12.1.1.5.
     """
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, equipment.model_name
     made.SoftwareVersions, made.DeviceSerialNumber = equipment.software_version, equipment.serial_number
     if institution_name:
         made.InstitutionName = institution_name
+    made.ContributingEquipmentSequence = [_item(each, software_version) for each in contributors or (equipment,)]
+
+
+def _item(equipment: Equipment, software_version: str) -> hd.ContributingEquipment:
     item = hd.ContributingEquipment(
         manufacturer=MANUFACTURER, purpose_of_reference=concept(codes.PROCESSING_EQUIPMENT),
         manufacturer_model_name=equipment.model_name, software_versions=equipment.software_version,
@@ -70,4 +79,4 @@ def stamp_equipment(made: Dataset, equipment: Equipment, institution_name: str, 
         contribution_description=f"Automatic image analysis by firstlook {software_version}",
     )
     item.DeviceUID = equipment.device_uid
-    made.ContributingEquipmentSequence = [item]
+    return item

@@ -84,7 +84,7 @@ def _segment_groups(
             uid = str(others[0].SOPInstanceUID)
             groups.append(segment_group(context, by_label[label], measured, assessment, uid))
         else:
-            groups.append(empty_segment_group(context, label, measured))
+            groups.append(empty_segment_group(context, label, measured, assessment.drawer))
     return groups
 
 
@@ -122,10 +122,11 @@ def _comments(context: Context, selection: Selection, assessment: Assessment) ->
         texts.append("Not used: " + ", ".join(f"{n} x {why}" for why, n in sorted(aside.items())))
     texts += [f"Limitation: {text}" for text in dict.fromkeys((*selection.limitations, *assessment.limitations))]
     texts += [
-        f"The model's class {f.name!r} has the score {f.probability:.3f}. This does not mean that the study is normal."
+        f"The class {f.name!r} of {assessment.speaker(f).name} has the score {f.probability:.3f}. "
+        "This does not mean that the study is normal."
         for f in assessment.findings if f.code == codes.NO_FINDING
     ]
-    texts.append(f"Model {assessment.bundle.title}, sha256 {assessment.bundle.digest}")
+    texts += [f"Model {b.name} {b.version}: {b.title}, sha256 {b.digest}" for b in assessment.bundles]
     return [(codes.COMMENT, text) for text in texts]
 
 
