@@ -20,7 +20,7 @@ from service.infer.extent import lung_voxels
 from service.infer.reading import CtTransform
 from service.pipeline.accept import did_not_read
 from service.pipeline.line import Line
-from service.pipeline.technical import quality
+from service.pipeline.technical import quality_of
 from service.pipeline.timing import timed
 from service.prepare import ct
 from service.prepare.hounsfield import load_volume
@@ -56,7 +56,7 @@ def look_at_ct(line: Line, selection: Selection, paths: Sequence[Path], manifest
     whole = together([said[m.name] for m in manifests if m.name in said])
     notes = [did_not_read(m, refused[m.name]) for m in manifests if m.name in refused]
     technical = (*selection.limitations, *(t for t in whole.limitations if t.startswith("incomplete coverage")))
-    return replace(whole, limitations=(*whole.limitations, *notes), quality=quality(technical))
+    return replace(whole, limitations=(*whole.limitations, *notes), quality=quality_of(technical))
 
 
 def _ask(

@@ -19,7 +19,7 @@ from service.infer.fields import FieldsTransform, LungFields, find_fields
 from service.infer.quality import judge
 from service.pipeline.accept import did_not_read
 from service.pipeline.line import Line
-from service.pipeline.technical import quality
+from service.pipeline.technical import quality_of
 from service.pipeline.timing import timed
 from service.prepare import cxr
 from service.prepare.display import to_grey
@@ -64,7 +64,7 @@ def look_at_radiographs(
     whole = together(said, _helpers(line, fields))
     technical = [*seen.notes, *(note for found in fields.values() for note in found.notes)]
     limitations = (*whole.limitations, *selection.limitations, *technical, *unplaced, *(did_not_read(*r) for r in refused))
-    whole = replace(whole, limitations=tuple(dict.fromkeys(limitations)), quality=quality(technical))
+    whole = replace(whole, limitations=tuple(dict.fromkeys(limitations)), quality=quality_of(technical))
     return whole, {i.sop_instance_uid: i.grey for i in seen.shown}
 
 

@@ -10,7 +10,7 @@ from service.domain.codes import Code
 _HARMLESS = ("spacing unknown", "the view is not stated", "the patient is under 18")
 
 
-def quality(notes: Sequence[str]) -> Code:
+def quality_of(notes: Sequence[str]) -> Code:
     """Judge images by the notes on them; what only limits the model does not count."""
     limited = any(not note.startswith(_HARMLESS) for note in notes)
     return codes.LIMITED_QUALITY if limited else codes.DIAGNOSTIC_QUALITY

@@ -41,7 +41,8 @@ def build(
     equipment = tuple(equipment_of(bundle, style.software_version) for bundle in assessment.bundles)
     context = Context(
         source=sources[0], style=style, equipment=equipment[0], contributors=equipment,
-        key=(input_digest, *(bundle.digest for bundle in assessment.bundles)), now=now, modality="CT" if selection.kind is Kind.CT else "CXR",
+        key=(input_digest, *(bundle.digest for bundle in assessment.bundles)), now=now,
+        modality="CT" if selection.kind is Kind.CT else "CXR",
         urgent=any(f.urgency for f in assessment.present), revision=revision,
     )
     if selection.kind is Kind.CT:
@@ -86,7 +87,8 @@ def _radiographs(
 ) -> list[Made]:
     shown = [s for s in sources if s.SOPInstanceUID in assessment.saliency and s.SOPInstanceUID in pictures]
     captures = [
-        capture(context.by(assessment.drawer), s, assessment, pictures[str(s.SOPInstanceUID)], number) for number, s in enumerate(shown, 1)
+        capture(context.by(assessment.drawer), s, assessment, pictures[str(s.SOPInstanceUID)], number)
+        for number, s in enumerate(shown, 1)
     ] if context.style.secondary_capture else []
     library = [_library_entry(s) for s in sources]
     others = [c.dataset for c in captures]

@@ -11,7 +11,7 @@ import pytest
 from service.domain import codes
 from service.domain.codes import Code
 from service.domain.finding import Finding, Presence
-from service.pipeline.technical import quality
+from service.pipeline.technical import quality_of
 from service.report.build import Style, build
 from tests.builders import radiograph
 from tests.contracts import assessed
@@ -58,4 +58,4 @@ def test_a_model_never_calls_a_study_normal(presence: Presence, status: str) -> 
     (["spacing unknown", "window absent: percentiles used"], codes.LIMITED_QUALITY),
 ])
 def test_what_limits_the_image_limits_its_quality(notes: list[str], quality: Code) -> None:
-    assert quality(notes) == quality
+    assert quality_of(notes) == quality
