@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from service.errors import Reason
 from service.store.database import Database
@@ -33,10 +34,15 @@ def _standing(page: StudyPage) -> list[str]:
     if study.state_reason:
         lines.append(f"reason     {study.state_reason}: {Reason(study.state_reason).sentence} {study.state_detail}".rstrip())
     if study.summary:
-        found = [f"{f['name']} {f['presence']} ({f['probability']:.2f}, threshold {f['threshold']:g})"
-                 for f in study.summary.get("findings", [])]
-        lines.append(f"model      {study.summary['bundle']} {study.summary['version']}: {'; '.join(found)}")
+        lines += [f"model      {b['name']} {b['version']}: {_found(study.summary['findings'], b['name'])}"
+                  for b in study.summary["bundles"]]
     return lines
+
+
+def _found(findings: list[dict[str, Any]], bundle: str) -> str:
+    said = [f"{f['place']} {f['name']} {f['presence']} ({f['probability']:.2f}, threshold {f['threshold']:g})".strip()
+            for f in findings if f["bundle"] == bundle]
+    return "; ".join(said) or "no findings of its own"
 
 
 def _trace(page: StudyPage) -> list[str]:

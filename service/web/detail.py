@@ -58,13 +58,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Detail:
-    """Everything the study page shows; `row` is the study's line of the worklist."""
+    """Everything the study page shows; `row` is the study's line of the worklist.
+
+    models: name with version, and digest, of each bundle that had a part in the result.
+    """
 
     row: Row
     ended: bool
     facts: tuple[tuple[str, str], ...]
-    bundle: str
-    digest: str
+    models: tuple[tuple[str, str], ...]
     findings: tuple[Mark, ...]
     measurements: tuple[Measured, ...]
     limitations: tuple[str, ...]
@@ -80,8 +82,7 @@ def detail(page: StudyPage, now: float, patient_names: str, pictures: frozenset[
         row=row(Entry(study, page.place, max(0.0, now - study.first_received_at)), now, patient_names),
         ended=words.ended(study),
         facts=_facts(page, now),
-        bundle=f"{summary['bundle']} {summary['version']}" if "bundle" in summary else "",
-        digest=str(summary.get("digest", "")),
+        models=tuple((f"{b['name']} {b['version']}", str(b["digest"])) for b in summary.get("bundles", ())),
         findings=marks(summary),
         measurements=tuple(
             Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))
@@ -141,6 +142,7 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Urgency on arrival", _arrival(study)),
         ("AI result due", _moment(study.deadline_at, now)),
         ("Reason in detail", study.state_detail),
+        ("Image quality", study.summary.get("quality", "")),
         ("Assessed", _moment(study.assessed_at, now)),
         ("Stored in the PACS", _moment(study.delivered_at, now)),
         ("Revision", str(study.revision) if study.revision else ""),

@@ -18,10 +18,14 @@ _NOT_YET = (StudyState.RECEIVING, StudyState.QUEUED, StudyState.INFERRING)
 
 @dataclass(frozen=True)
 class Mark:
-    """One finding of the AI: probability and threshold (0..1) as written, "0.87"; share, limit: in per cent."""
+    """One finding of the AI: probability and threshold (0..1) as written, "0.87"; share, limit: in per cent.
+
+    place: side and zone in words; model: name and version of the bundle that said it.
+    """
 
     name: str
-    side: str
+    place: str
+    model: str
     probability: str
     threshold: str
     share: int
@@ -91,7 +95,8 @@ def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
             continue
         probability, threshold = float(found["probability"]), float(found["threshold"])
         made.append(Mark(
-            name=words.humanised(found["name"]), side=found.get("laterality", "").lower(),
+            name=words.humanised(found["name"]), place=found.get("place", ""),
+            model=" ".join(filter(None, (found.get("bundle"), found.get("version")))),
             probability=f"{probability:.2f}", threshold=f"{threshold:.2f}",
             share=round(100 * probability), limit=round(100 * threshold),
             present=found["presence"] == "present", urgency=found.get("urgency", ""),

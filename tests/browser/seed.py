@@ -25,11 +25,13 @@ from tests import builders
 SR_CLASS, SEG_CLASS = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.66.4"
 
 
-def finding(name: str, probability: float, threshold: float = 0.5, side: str = "", urgency: str = "") -> dict[str, Any]:
+def finding(name: str, probability: float, threshold: float = 0.5, side: str = "", urgency: str = "",
+            bundle: str = "") -> dict[str, Any]:
     """Return one finding as `Assessment.summary` writes it."""
     code = {"no_finding": codes.NO_FINDING, "pneumonia": codes.PNEUMONIA}.get(name, codes.COVID_19_PNEUMONIA)
     return {"name": name, "code": code.value, "presence": "present" if probability >= threshold else "absent",
-            "probability": probability, "threshold": threshold, "laterality": side, "urgency": urgency}
+            "probability": probability, "threshold": threshold, "laterality": side, "place": side.lower(),
+            "urgency": urgency, "bundle": bundle, "version": "1.0.0" if bundle else ""}
 
 
 def summary(*findings: dict[str, Any], percent: float | None = None, ct: bool = False) -> dict[str, Any]:
@@ -45,8 +47,10 @@ def summary(*findings: dict[str, Any], percent: float | None = None, ct: bool = 
             {"name": "lung involved", "value": percent, "unit": "%", "segment": ""},
             {"name": "severity score", "value": 11, "unit": "1", "segment": ""},
         ]
+    lead = {"name": "ct-lung-infection" if ct else "cxr-pattern", "version": "1.0.0", "digest": "3fa1c09be7d2" * 5}
+    said = {one["bundle"]: lead | {"name": one["bundle"]} for one in findings if one["bundle"]}
     return {
-        "bundle": "ct-lung-infection" if ct else "cxr-pattern", "version": "1.0.0", "digest": "3fa1c09be7d2" * 5,
+        "bundle": lead["name"], "version": "1.0.0", "digest": lead["digest"], "bundles": list(said.values()) or [lead],
         "findings": list(findings), "measurements": measurements,
         "limitations": ["Trained on few patients of few hospitals.", "Not tested on children.",
                         "Slices of 5 mm and more lower the accuracy of volumes."],
