@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.manifest import InvalidManifest, Manifest, read_manifest
+from service.domain.variant import Precision, Use, Variant
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 
@@ -23,14 +25,36 @@ Plane = NDArray[np.float32]
 
 
 def find_bundle(name: str, models: Path) -> Manifest:
-    """Read the manifest of a bundle by its name in `models`, or by the path of its folder. Raises: InvalidManifest."""
+    """Read the manifest of a bundle by its name in `models`, or by the path of its folder.
+
+    NAME:int8, NAME:fp16 and NAME:fp32 ask for one of its ONNX files; else it is the one named for a CPU.
+    Raises: InvalidManifest.
+    """
+    name, _, precision = name.rpartition(":") if name.rpartition(":")[2] in set(Precision) else (name, "", "")
     here = Path(name)
     if (here / "manifest.toml").is_file():
-        return read_manifest(here.resolve())
-    if (models / name / "manifest.toml").is_file():
-        return read_manifest((models / name).resolve())
-    known = ", ".join(sorted(p.parent.name for p in models.glob("*/manifest.toml"))) or "none"
-    raise InvalidManifest(f"{name}: no such bundle; in {models}: {known}; a path to a bundle's folder will do as well")
+        manifest = read_manifest(here.resolve())
+    elif (models / name / "manifest.toml").is_file():
+        manifest = read_manifest((models / name).resolve())
+    else:
+        known = ", ".join(sorted(p.parent.name for p in models.glob("*/manifest.toml"))) or "none"
+        raise InvalidManifest(f"{name}: no such bundle; in {models}: {known}; a path to a bundle's folder will do as well")
+    if not precision:
+        return manifest
+    variant = manifest.variant_of(Precision(precision))
+    if variant.precision != precision:
+        raise InvalidManifest(f"{name} has no {precision} file; it has {', '.join(v.precision for v in manifest.variants)}")
+    return with_file(manifest, variant)
+
+
+def with_file(manifest: Manifest, variant: Variant) -> Manifest:
+    """Return the bundle as if it had only this ONNX file for a CPU."""
+    return replace(manifest, others=() if variant.precision is Precision.FP32 else (replace(variant, use=Use.CPU),))
+
+
+def digest_of(manifest: Manifest) -> str:
+    """Return the sha256 of the ONNX file that is measured."""
+    return manifest.variant_for(Use.CPU).sha256
 
 
 class Network:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from models.evaluation import tasks
 from models.evaluation.bootstrap import Resampler, difference, kappa
-from models.evaluation.bundles import Network
+from models.evaluation.bundles import Network, digest_of
 from models.evaluation.class_scores import ClassScores, by_index
 from models.evaluation.ct_scores import CtScores
 from models.evaluation.evaluate import Request, Tick, found, limited, notes_on
@@ -65,7 +65,7 @@ class Comparison:
         """Return it as plain data."""
         return {
             "notice": DISCLAIMER,
-            "bundles": [{"name": m.name, "version": m.version, "sha256": m.sha256} for m in self.manifests],
+            "bundles": [{"name": m.name, "version": m.version, "sha256": digest_of(m)} for m in self.manifests],
             "data": {"folder": self.request.data.name, "absent": self.problems.absent, "images": self.images,
                      "limit": self.request.limit},
             "seed": self.request.seed, "resamples": self.request.resamples, "notes": self.notes,
@@ -171,7 +171,7 @@ def latency(networks: tuple[Network, Network], tensor: NDArray[np.float32] | Non
 def show_comparison(console: Console, found: Comparison) -> None:
     """Print both bundles' figures side by side."""
     for letter, m in zip("ab", found.manifests, strict=True):
-        console.print(f"{letter}: [bold]{escape(m.name)}[/bold] {escape(m.version)}, {m.sha256[:12]}")
+        console.print(f"{letter}: [bold]{escape(m.name)}[/bold] {escape(m.version)}, {digest_of(m)[:12]}")
     table = Table("part", "of", "figure", "a", "b", "a - b", "95 % interval", "n")
     for p in found.figures:
         table.add_row(p.part, escape(p.subset), escape(f"{p.name} {p.of}".strip()), f"{p.a:.3f}", f"{p.b:.3f}",

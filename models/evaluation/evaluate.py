@@ -11,7 +11,7 @@ import numpy as np
 
 from models.evaluation import tasks
 from models.evaluation.bootstrap import Resampler
-from models.evaluation.bundles import Network
+from models.evaluation.bundles import Network, digest_of
 from models.evaluation.class_figures import single_class_sources
 from models.evaluation.class_scores import ClassScores
 from models.evaluation.ct_scores import CtScores
@@ -54,7 +54,7 @@ class Evaluation:
         m = self.manifest
         return {
             "notice": DISCLAIMER,
-            "bundle": {"name": m.name, "version": m.version, "task": m.task, "sha256": m.sha256},
+            "bundle": {"name": m.name, "version": m.version, "task": m.task, "sha256": digest_of(m)},
             "data": {"folder": self.request.data.name, "absent": self.problems.absent, "images": len(self.scores.names),
                      "held_out_only": self.request.held_out, "limit": self.request.limit},
             "seed": self.request.seed, "resamples": self.request.resamples, "notes": self.notes,
