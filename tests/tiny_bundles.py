@@ -62,6 +62,106 @@ def brightness_cxr(folder: Path, name: str = "tiny-cxr", channels: int = 1) -> M
         ("covid19", "COVID_19_PNEUMONIA", 0.2, "stat")))
 
 
+def spot_cxr(folder: Path, name: str = "tiny-findings", most_unfamiliarity: float = 0.0) -> Manifest:
+    """Make a multi-label radiograph bundle: the brightest pixel is the score of a mass, and the eighth power of the image
+    its evidence; effusion has a tenth of the mean; no finding the rest of the mass. Unfamiliarity is the mean."""
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMax", ["image"], ["most"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["most", "axis"], ["mass"]),
+        helper.make_node("Unsqueeze", ["mean", "axis"], ["means"]),
+        helper.make_node("Mul", ["means", "tenth"], ["effusion"]),
+        helper.make_node("Sub", ["one", "mass"], ["none"]),
+        helper.make_node("Concat", ["none", "effusion", "mass"], ["probabilities"], axis=1),
+        helper.make_node("Pow", ["image", "eight"], ["spot"]),
+        helper.make_node("Mul", ["image", "zero"], ["nowhere"]),
+        helper.make_node("Concat", ["nowhere", "nowhere", "spot"], ["activation"], axis=1),
+        helper.make_node("Identity", ["mean"], ["unfamiliarity"]),
+    ]
+    graph = helper.make_graph(
+        nodes, name, [_tensor("image", ["n", 1, "h", "w"])],
+        [_tensor("probabilities", ["n", 3]), _tensor("activation", ["n", 3, "h", "w"]), _tensor("unfamiliarity", ["n"])],
+        _constants(one=1.0, tenth=0.1, zero=0.0, eight=8.0, axis=[1]))
+    return _bundle(folder / name, graph, "cxr-classification", (
+        "[parameters]\nmargin_fraction = 0.0\nsaliency_floor = 0.001\n"
+        f"[accepts]\nmost_unfamiliarity = {most_unfamiliarity}\n"
+        + _outputs(("no_finding", "NO_FINDING", 0.5, None), ("effusion", "PLEURAL_EFFUSION", 0.5, None),
+                   ("mass", "MASS", 0.95, "urgent"))))
+
+
+def dark_lungs(folder: Path, name: str = "tiny-lungs", most_unfamiliarity: float = 0.0) -> Manifest:
+    """Make a bundle of lung fields: lung is what is darker than 0.45. Unfamiliarity is the mean of the image."""
+    nodes = [
+        helper.make_node("Less", ["image", "limit"], ["dark"]),
+        helper.make_node("Cast", ["dark"], ["lung"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "lung"], ["background"]),
+        helper.make_node("Concat", ["background", "lung"], ["probabilities"], axis=1),
+        helper.make_node("ReduceMean", ["image"], ["unfamiliarity"], axes=[1, 2, 3], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes, name, [_tensor("image", ["n", 1, "h", "w"])],
+        [_tensor("probabilities", ["n", 2, "h", "w"]), _tensor("unfamiliarity", ["n"])], _constants(limit=0.45, one=1.0))
+    return _bundle(folder / name, graph, "cxr-segmentation", (
+        f"[parameters]\nmargin_fraction = 0.0\n[accepts]\nmost_unfamiliarity = {most_unfamiliarity}\n"
+        + _outputs(("background", None, 0.5, None), ("lung", None, 0.5, None))))
+
+
+QUALITY = ("frontal", "lateral", "other", "inverted", "rotated_90", "rotated_180", "rotated_270", "clipped", "child")
+BAND_PX = 28
+
+
+def band_gate(folder: Path, name: str = "tiny-gate", **rules: str) -> Manifest:
+    """Make a quality bundle that reads its nine scores from nine bands of 28 columns in the top 16 rows of the image.
+
+    All thresholds are 0.9, that of frontal 0.5. rules: of `parameters.gate`; by default frontal is required, clipped and
+    child are noted, and all else is refused."""
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["blocks"], kernel_shape=[16, BAND_PX], strides=[16, BAND_PX]),
+        helper.make_node("Slice", ["blocks", "begin", "end", "axes"], ["top"]),
+        helper.make_node("Reshape", ["top", "shape"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes, name, [_tensor("image", ["n", 1, "h", "w"])], [_tensor("probabilities", ["n", len(QUALITY)])],
+        _constants(begin=[0, 0], end=[1, len(QUALITY)], axes=[2, 3], shape=[-1, len(QUALITY)]))
+    usual = {k: "note" if k in ("clipped", "child") else "refuse" for k in QUALITY} | {"frontal": "require"}
+    lines = "\n".join(f'{k} = "{v}"' for k, v in (rules or usual).items())
+    outputs = _outputs(*((k, None, 0.5 if k == "frontal" else 0.9, None) for k in QUALITY))
+    return _bundle(folder / name, graph, "cxr-quality", f"[parameters.gate]\n{lines}\n{outputs}")
+
+
+def density_ct(folder: Path, name: str = "tiny-pattern", most_unfamiliarity: float = 0.0, aggregate: str = "share = 0.3",
+               curve: str = "") -> Manifest:
+    """Make a CT classifier of slices that reads raw HU: COVID-19 is the share of pixels at -500 to 0, other the share
+    above 200, normal the rest. Unfamiliarity is the mean of (HU + 1024) / 1000."""
+    nodes = [
+        *_between("slices", "soft", -500.0, 0.0), *_between("slices", "hard", 200.0, 4000.0),
+        helper.make_node("ReduceMean", ["soft"], ["covid"], axes=[2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["hard"], ["other"], axes=[2, 3], keepdims=0),
+        helper.make_node("Add", ["covid", "other"], ["either"]), helper.make_node("Sub", ["one", "either"], ["normal"]),
+        helper.make_node("Concat", ["covid", "other", "normal"], ["probabilities"], axis=1),
+        helper.make_node("Mul", ["soft", "zero"], ["nowhere"]),
+        helper.make_node("Concat", ["soft", "hard", "nowhere"], ["activation"], axis=1),
+        helper.make_node("ReduceMean", ["slices"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Add", ["mean", "air"], ["above"]), helper.make_node("Mul", ["above", "kilo"], ["unfamiliarity"]),
+    ]
+    graph = helper.make_graph(
+        nodes, name, [_tensor("slices", ["n", 1, "h", "w"])],
+        [_tensor("probabilities", ["n", 3]), _tensor("activation", ["n", 3, "h", "w"]), _tensor("unfamiliarity", ["n"])],
+        _constants(soft_low=-500.0, soft_high=0.0, hard_low=200.0, hard_high=4000.0, one=1.0, zero=0.0, air=1024.0,
+                   kilo=0.001))
+    return _bundle(folder / name, graph, "ct-classification", (
+        f'[parameters]\nside_px = 128\nwindow_hu = [-1100, 1000]\n{curve}\n'
+        f'[parameters.aggregate]\nrule = "mean_of_top"\n{aggregate}\n'
+        f"[accepts]\nmost_unfamiliarity = {most_unfamiliarity}\n"
+        + _outputs(("covid19", "COVID_19_PNEUMONIA", 0.01, "stat"), ("other_abnormal", "PNEUMONIA", 0.5, "urgent"),
+                   ("normal", "NO_FINDING", 0.5, None))))
+
+
+def _constants(**values: float | list[int]) -> list[onnx.TensorProto]:
+    return [numpy_helper.from_array(np.array(v, np.int64 if isinstance(v, list) else np.float32), k)
+            for k, v in values.items()]
+
+
 def _between(source: str, name: str, low: float, high: float) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Greater", [source, f"{name}_low"], [f"{name}_above"]),

@@ -16,6 +16,7 @@ from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason
 from service.infer.engine import Engine
 from service.infer.lungs import LEFT, RIGHT
+from service.infer.tidy import without_holes
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 Mask = NDArray[np.bool_]
@@ -85,7 +86,8 @@ def find_fields(
 def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
     """Tell right from left by the geometry of the picture, and cut each field into thirds of its height.
 
-    lung: (y, x); the patient's right is at the left of the picture unless mirrored.
+    A gap that a field encloses belongs to it: a dense lesion is often not seen as lung. lung: (y, x); the patient's right
+    is at the left of the picture unless mirrored.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(lung).view(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
@@ -102,6 +104,9 @@ def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
             sides[piece & left_of_picture], sides[piece & ~left_of_picture] = first, second
         else:
             sides[piece] = first if share > 0.5 else second
+    for side in (RIGHT, LEFT):
+        field = sides == side
+        sides[without_holes(field, np.inf) & (sides == 0)] = side
     return LungFields(sides, _thirds(sides), _notes(sides))
 
 
