@@ -23,6 +23,8 @@ examples:
   firstlook models verify                                     every bundle: whole, and answering as it did
   firstlook models evaluate cxr-pattern --data DIR            its figures on your data, with intervals
   firstlook models compare cxr-pattern NEW --data DIR         two bundles on the same images
+  firstlook models optimise cxr-pattern --data DIR            int8 for the CPU, fp16 for a GPU, where the figures hold
+  firstlook models compare cxr-pattern:fp32 cxr-pattern:int8 --data DIR
   firstlook models import NET.onnx --recipe R.toml --golden IN.npz --out models/NAME
 
 {DISCLAIMER}
@@ -33,6 +35,7 @@ _MEASURING = {
     "import": "make a bundle from an ONNX file, a recipe and one input",
     "card": "write a bundle's card again, from its recipe and its figures",
 }
+_OPTIMISING = {"optimise": "an int8 and a fp16 file, adopted where the figures hold"}
 _TRAINING = {"train": "train a bundle's network", "export": "turn trained weights into a bundle"}
 _NO_PREFIX = "\0"  # no argument is an option here: all are passed on
 
@@ -47,7 +50,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     checked = _with_settings(commands.add_parser("verify", help=told, description=told))
     checked.add_argument("names", nargs="*", metavar="NAME", help="a bundle, or the path of its folder; none: all")
     checked.set_defaults(run=_verify)
-    for table, run in ((_MEASURING, _measure), (_TRAINING, _train)):
+    for table, run in ((_MEASURING, _measure), (_OPTIMISING, _optimise), (_TRAINING, _train)):
         for name, words in table.items():
             passed = commands.add_parser(name, help=words, add_help=False, prefix_chars=_NO_PREFIX)
             passed.add_argument("rest", nargs=argparse.REMAINDER)
@@ -102,6 +105,15 @@ def _passing(run: Callable[[Settings, str, list[str]], int], name: str) -> Calla
 def _measure(settings: Settings, name: str, rest: list[str]) -> int:
     models_dir = settings.infer.models_dir.resolve()
     return run_module(models_dir, "evaluation", ["--models", str(models_dir), name, *rest])
+
+
+def _optimise(settings: Settings, _name: str, rest: list[str]) -> int:
+    if find_spec("onnx") is None:
+        print("firstlook: models optimise needs onnx, which is not installed; "  # noqa: T201
+              "pip install -r requirements/train.lock", file=sys.stderr)
+        return 2
+    models_dir = settings.infer.models_dir.resolve()
+    return run_module(models_dir, "training.variants", ["--models", str(models_dir), *rest])
 
 
 def _train(settings: Settings, name: str, rest: list[str]) -> int:
