@@ -18,6 +18,7 @@ from models.evaluation.compare import compare, show_comparison
 from models.evaluation.evaluate import Request, evaluate
 from models.evaluation.held_out import CannotTell
 from models.evaluation.recard import recard
+from models.evaluation.score_table import InvalidTable
 from models.evaluation.show import show, write_out
 from models.evaluation.take_in import Refused, take_in
 from service import DISCLAIMER
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = asked.run
     try:
         return run(asked)
-    except (InvalidManifest, CannotTell) as error:
+    except (InvalidManifest, InvalidTable, CannotTell) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except (FirstlookError, Refused, OSError) as error:
@@ -59,9 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--golden", type=Path, required=True, metavar="INPUT.npz", help="`hu` (1, y, x) or `grey` (y, x)")
     new.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle's folder; must not exist")
     new.set_defaults(run=_import)
-    card = commands.add_parser("card", help="write the card again from recipe and figures.json", epilog=DISCLAIMER)
+    card = commands.add_parser("card", help="write the card again, draw its plots", epilog=DISCLAIMER)
     card.add_argument("bundle")
-    card.set_defaults(run=lambda a: recard(find_bundle(a.bundle, a.models)))
+    plots = card.add_mutually_exclusive_group()
+    plots.add_argument("--scores", type=Path, metavar="FILE", help="draw its plots from a table of scores, .npz or .json")
+    plots.add_argument("--data", type=Path, metavar="DIR", help="draw its plots from the held-out images of a data folder")
+    card.set_defaults(run=lambda a: recard(find_bundle(a.bundle, a.models), a.scores, a.data))
     return parser
 
 

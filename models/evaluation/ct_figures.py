@@ -53,6 +53,12 @@ def _lesion_cases(scores: CtScores) -> list[Question]:
     return questions
 
 
+def dice_of_cases(scores: CtScores, organ: str) -> dict[str, float]:
+    """Return Dice over all pixels of each case of ct_lesions where the organ ("lung", "infection") is marked, by name."""
+    questions = [q for q in _lesion_cases(scores) if q.name == f"{organ} Dice"]
+    return {q.subset.removeprefix("case "): float(q.estimator(np.ones((1, len(q.places))))[0]) for q in questions}
+
+
 def _told_apart(scores: CtScores, part: str, chosen: Places) -> list[Question]:
     sick = scores.sick
     questions = [_ask(
