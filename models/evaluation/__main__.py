@@ -13,7 +13,7 @@ import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models.evaluation.bundles import find_bundle
+from models.evaluation.bundles import find_bundle, with_file
 from models.evaluation.compare import compare, show_comparison
 from models.evaluation.evaluate import Request, evaluate
 from models.evaluation.held_out import CannotTell
@@ -22,8 +22,10 @@ from models.evaluation.score_table import InvalidTable
 from models.evaluation.show import show, write_out
 from models.evaluation.take_in import Refused, take_in
 from service import DISCLAIMER
-from service.domain.manifest import InvalidManifest
+from service.domain.manifest import InvalidManifest, Manifest
 from service.errors import FirstlookError
+
+OF_FILE = "; :fp32, :int8 or :fp16 after it asks for one of its files"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,12 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, default=Path(__file__).parents[1], help=argparse.SUPPRESS)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser("evaluate", help="measure a bundle on a data folder", epilog=DISCLAIMER)
-    one.add_argument("bundle", help="name, or path of its folder")
+    one.add_argument("bundle", help=f"name, or path of its folder{OF_FILE}")
     _with_data(one)
     one.add_argument("--out", type=Path, metavar="FOLDER", help="also write the figures and the scores of every image")
     one.set_defaults(run=_evaluate)
-    two = commands.add_parser("compare", help="measure two bundles on the same images", epilog=DISCLAIMER)
-    two.add_argument("bundles", nargs=2, metavar="BUNDLE", help="name, or path of its folder")
+    two = commands.add_parser("compare", help="measure two bundles, or the files of one, on the same images",
+                              epilog=DISCLAIMER)
+    two.add_argument("bundles", nargs="+", metavar="BUNDLE", help=f"two of them; name, or path of its folder{OF_FILE}. One "
+                     "alone: its model.onnx with each of its other files")
     _with_data(two)
     two.set_defaults(run=_compare)
     new = commands.add_parser("import", help="make a bundle from an ONNX file, a recipe and an input", epilog=DISCLAIMER)
@@ -105,14 +109,26 @@ def _evaluate(asked: argparse.Namespace) -> int:
 
 
 def _compare(asked: argparse.Namespace) -> int:
-    one, other = (find_bundle(name, asked.models) for name in asked.bundles)
+    pairs = _pairs([find_bundle(name, asked.models) for name in asked.bundles])
     with _progress() as bars:
-        found = compare(one, other, _request(asked), _ticks(bars), _each(bars), asked.threads)
+        found = [compare(one, other, _request(asked), _ticks(bars), _each(bars), asked.threads) for one, other in pairs]
     if asked.json:
-        _write_json(found.as_json())
+        _write_json(found[0].as_json() if len(found) == 1 else {"comparisons": [f.as_json() for f in found]})
     else:
-        show_comparison(Console(), found)
-    return 0 if found.figures else 1
+        for pair in found:
+            show_comparison(Console(), pair)
+    return 0 if all(f.figures for f in found) else 1
+
+
+def _pairs(bundles: list[Manifest]) -> list[tuple[Manifest, Manifest]]:
+    """Return what is compared with what; one bundle alone: model.onnx with each of its other ONNX files."""
+    if len(bundles) == 2:
+        return [(bundles[0], bundles[1])]
+    plain = bundles[0]
+    if len(bundles) > 2 or not plain.others:
+        raise InvalidManifest("compare takes two bundles, or one with several ONNX files"
+                              + (f"; {plain.name} has model.onnx only" if len(bundles) == 1 else ""))
+    return [(with_file(plain, plain.variants[0]), with_file(plain, variant)) for variant in plain.others]
 
 
 def _import(asked: argparse.Namespace) -> int:

@@ -52,16 +52,12 @@ def with_file(manifest: Manifest, variant: Variant) -> Manifest:
     return replace(manifest, others=() if variant.precision is Precision.FP32 else (replace(variant, use=Use.CPU),))
 
 
-def digest_of(manifest: Manifest) -> str:
-    """Return the sha256 of the ONNX file that is measured."""
-    return manifest.variant_for(Use.CPU).sha256
-
-
 class Network:
-    """One bundle's network on the CPU, with the time it took."""
+    """One bundle's network on the CPU, by the ONNX file that its manifest names for a CPU; times in seconds."""
 
     def __init__(self, manifest: Manifest, threads: int = 0) -> None:
         self.manifest = manifest
+        self.variant = manifest.variant_for(Use.CPU)
         self._engine = Engine(Catalogue({manifest.name: manifest}), "cpu", threads)
         self._input = INPUTS[manifest.task]
 

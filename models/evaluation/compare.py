@@ -14,7 +14,7 @@ from rich.table import Table
 
 from models.evaluation import tasks
 from models.evaluation.bootstrap import Resampler, difference, kappa
-from models.evaluation.bundles import Network, digest_of
+from models.evaluation.bundles import Network, with_file
 from models.evaluation.class_scores import ClassScores, by_index
 from models.evaluation.ct_scores import CtScores
 from models.evaluation.evaluate import Request, Tick, found, limited, notes_on
@@ -25,7 +25,8 @@ from models.evaluation.problems import Problems
 from models.evaluation.show import interval, show_problems
 from models.evaluation.tasks import Scores
 from service import DISCLAIMER
-from service.domain.manifest import InvalidManifest, Manifest
+from service.domain.manifest import InvalidManifest, Manifest, read_manifest
+from service.domain.variant import Variant
 
 ROUNDS = 20
 
@@ -52,12 +53,13 @@ class Comparison:
     """Everything that two bundles were compared by; latency: milliseconds of one image, in turns."""
 
     manifests: tuple[Manifest, Manifest]
+    variants: tuple[Variant, Variant]
     request: Request
     images: int
     figures: list[Pair]
     agreement: list[Figure]
     only_in_one: list[str]
-    latency: dict[str, float]
+    latency: dict[str, Any]
     problems: Problems
     notes: list[str]
 
@@ -65,9 +67,10 @@ class Comparison:
         """Return it as plain data."""
         return {
             "notice": DISCLAIMER,
-            "bundles": [{"name": m.name, "version": m.version, "sha256": digest_of(m)} for m in self.manifests],
+            "bundles": [{"name": m.name, "version": m.version, "precision": v.precision.value, "sha256": v.sha256}
+                        for m, v in zip(self.manifests, self.variants, strict=True)],
             "data": {"folder": self.request.data.name, "absent": self.problems.absent, "images": self.images,
-                     "limit": self.request.limit},
+                     "held_out_only": self.request.held_out, "limit": self.request.limit},
             "seed": self.request.seed, "resamples": self.request.resamples, "notes": self.notes,
             "figures": [asdict(p) for p in self.figures], "agreement": [f.as_json() for f in self.agreement],
             "only_in_one": self.only_in_one, "latency": self.latency,
@@ -86,7 +89,8 @@ def compare(
     """
     if one.task != other.task:
         raise InvalidManifest(f"{one.name} is for {one.task}, {other.name} for {other.task}: nothing to compare")
-    problems, networks, measure = Problems(), (Network(one, threads), Network(other, threads)), tasks.of(one)
+    problems, measure = Problems(), tasks.of(one)
+    networks = Network(one, threads), Network(other, threads)
     images, notes = _of_both(one, other, request, problems)
     mine, yours = (measure.expand(i, request.data, m, request.seed) for i, m in zip(images, (one, other), strict=True))
     advance = tick(len(mine) + len(yours))
@@ -98,8 +102,8 @@ def compare(
     pairs, alone = paired(measure.questions(a), measure.questions(b), resampler, each)
     notes = [*notes, *notes_on(one, request, a)[1:],
              "Difference: first bundle minus second, on the same resamples."]
-    return Comparison((one, other), request, len(a.names), pairs, answer(agreement(a, b), resampler), alone,
-                      latency(networks, _example(one)), problems, notes)
+    return Comparison((one, other), (networks[0].variant, networks[1].variant), request, len(a.names), pairs,
+                      answer(agreement(a, b), resampler), alone, latency(networks, threads), problems, notes)
 
 
 def _of_both(
@@ -157,21 +161,36 @@ def agreement(a: Scores, b: Scores) -> list[Question]:
     return questions
 
 
-def latency(networks: tuple[Network, Network], tensor: NDArray[np.float32] | None) -> dict[str, float]:
-    """Time both networks in turns on one input: the median of each, milliseconds, and the ratio a / b."""
-    if tensor is None:
-        return {}
-    for network in networks:
+def latency(networks: tuple[Network, Network], threads: int = 0) -> dict[str, Any]:
+    """Time both networks in turns on one input: the median of each, milliseconds, and the ratio a / b.
+
+    `files_ms` has every ONNX file of both bundles, timed in the same turns.
+    """
+    others = {}
+    for letter, manifest in zip("ab", (read_manifest(n.manifest.folder) for n in networks), strict=True):
+        for variant in manifest.variants:
+            one_file = Network(with_file(manifest, variant), threads)
+            others[f"{letter}, {manifest.name}:{variant.precision}"] = one_file, example(manifest)
+    runs = [*((n, example(n.manifest)) for n in networks), *others.values()]
+    for network, tensor in runs:
         network.run(tensor)
-    times = np.array([[network.seconds(tensor) for network in networks] for _ in range(ROUNDS)]) * 1000.0
-    a, b = np.median(times, axis=0)
-    return {"a_ms": float(a), "b_ms": float(b), "ratio": float(a / b)}
+    times = np.array([[network.seconds(tensor) for network, tensor in runs] for _ in range(ROUNDS)]) * 1000.0
+    a, b, *rest = (float(t) for t in np.median(times, axis=0))
+    return {"a_ms": a, "b_ms": b, "ratio": a / b, "files_ms": dict(zip(others, rest, strict=True))}
+
+
+def example(manifest: Manifest) -> NDArray[np.float32]:
+    """Return noise of the size that a bundle reads: (1, 1, h, w); 224 where its size is free."""
+    p = manifest.parameters
+    sizes = (p.get("side_px"), p.get("side_px")) if "side_px" in p else (p.get("rows_px"), p.get("columns_px"))
+    rows, columns = (size if isinstance(size, int) else 224 for size in sizes)
+    return np.random.default_rng(0).random((1, 1, rows, columns), dtype=np.float32)
 
 
 def show_comparison(console: Console, found: Comparison) -> None:
     """Print both bundles' figures side by side."""
-    for letter, m in zip("ab", found.manifests, strict=True):
-        console.print(f"{letter}: [bold]{escape(m.name)}[/bold] {escape(m.version)}, {digest_of(m)[:12]}")
+    for letter, m, v in zip("ab", found.manifests, found.variants, strict=True):
+        console.print(f"{letter}: [bold]{escape(m.name)}[/bold] {escape(m.version)}, {v.precision} {v.sha256[:12]}")
     table = Table("part", "of", "figure", "a", "b", "a - b", "95 % interval", "n")
     for p in found.figures:
         table.add_row(p.part, escape(p.subset), escape(f"{p.name} {p.of}".strip()), f"{p.a:.3f}", f"{p.b:.3f}",
@@ -179,8 +198,9 @@ def show_comparison(console: Console, found: Comparison) -> None:
     console.print(table)
     for f in found.agreement:
         console.print(f"kappa, {escape(f.of)}: {f.value:.3f} ({interval(f.low, f.high)}), n {f.n}")
-    if found.latency:
-        console.print("one image, median: a {a_ms:.1f} ms, b {b_ms:.1f} ms, a / b {ratio:.2f}".format(**found.latency))
+    console.print("one image, median: a {a_ms:.1f} ms, b {b_ms:.1f} ms, a / b {ratio:.2f}".format(**found.latency))
+    for name, milliseconds in found.latency["files_ms"].items():
+        console.print(f"  {escape(name)}: {milliseconds:.1f} ms")
     for name in found.only_in_one:
         console.print(f"not asked of both on the same images: {escape(name)}")
     show_problems(console, found.problems)
@@ -212,13 +232,6 @@ def _class_answers(a: ClassScores, b: ClassScores) -> dict[str, tuple[NDArray[An
         return answers
     one, other = (np.array([o.name for o in by_index(s.manifest)])[s.probabilities.argmax(axis=1)] for s in (a, b))
     return {**answers, "most probable class": (one, other)}
-
-
-def _example(manifest: Manifest) -> NDArray[np.float32] | None:
-    p = manifest.parameters
-    sizes = (p.get("side_px"), p.get("side_px")) if "side_px" in p else (p.get("rows_px"), p.get("columns_px"))
-    rows, columns = (size if isinstance(size, int) else 224 for size in sizes)
-    return np.random.default_rng(0).random((1, 1, rows, columns), dtype=np.float32)
 
 
 def _named(question: Question) -> str:

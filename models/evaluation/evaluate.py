@@ -11,7 +11,7 @@ import numpy as np
 
 from models.evaluation import tasks
 from models.evaluation.bootstrap import Resampler
-from models.evaluation.bundles import Network, digest_of
+from models.evaluation.bundles import Network
 from models.evaluation.class_figures import single_class_sources
 from models.evaluation.class_scores import ClassScores
 from models.evaluation.ct_scores import CtScores
@@ -22,6 +22,7 @@ from models.evaluation.slices import looks_like_lesions
 from models.evaluation.tasks import Scores
 from service import DISCLAIMER
 from service.domain.manifest import Manifest
+from service.domain.variant import Variant
 
 Item = TypeVar("Item")
 Tick = Callable[[], None]
@@ -43,6 +44,7 @@ class Evaluation:
     """Figures of one bundle with everything that qualifies them."""
 
     manifest: Manifest
+    variant: Variant
     request: Request
     scores: Scores
     problems: Problems
@@ -54,7 +56,8 @@ class Evaluation:
         m = self.manifest
         return {
             "notice": DISCLAIMER,
-            "bundle": {"name": m.name, "version": m.version, "task": m.task, "sha256": digest_of(m)},
+            "bundle": {"name": m.name, "version": m.version, "task": m.task, "sha256": self.variant.sha256,
+                       "precision": self.variant.precision.value},
             "data": {"folder": self.request.data.name, "absent": self.problems.absent, "images": len(self.scores.names),
                      "held_out_only": self.request.held_out, "limit": self.request.limit},
             "seed": self.request.seed, "resamples": self.request.resamples, "notes": self.notes,
@@ -119,7 +122,7 @@ def evaluate(
     """
     problems = Problems()
     images = gather(manifest, request, problems)
-    measure = tasks.of(manifest)
-    scores = measure.score(Network(manifest, threads), images, problems, tick(len(images)))
+    measure, network = tasks.of(manifest), Network(manifest, threads)
+    scores = measure.score(network, images, problems, tick(len(images)))
     figures = answer(measure.questions(scores), Resampler(request.seed, request.resamples), each)
-    return Evaluation(manifest, request, scores, problems, notes_on(manifest, request, scores), figures)
+    return Evaluation(manifest, network.variant, request, scores, problems, notes_on(manifest, request, scores), figures)

@@ -106,16 +106,14 @@ def _surprise(scores: ClassScores) -> tuple[NDArray[np.float64], list[int], list
 
 
 def _chosen(lost: NDArray[np.float64], places: Sequence[int], groups: Sequence[str]) -> list[int]:
-    """Pick EACH with most lost, then EACH with least, no group twice."""
-    seen: set[str] = set()
+    """Pick EACH with most lost, then EACH with least; in neither a group twice, in both no image twice."""
     found: list[int] = []
     for order in (np.argsort(-lost, kind="stable"), np.argsort(lost, kind="stable")):
-        taken = 0
+        seen: set[str] = set()
         for n in order:
-            if taken < EACH and groups[n] not in seen:
+            if len(seen) < EACH and groups[n] not in seen and places[n] not in found:
                 seen.add(groups[n])
                 found.append(places[n])
-                taken += 1
     return found
 
 

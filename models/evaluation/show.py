@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.evaluation import tasks
-from models.evaluation.bundles import digest_of
 from models.evaluation.evaluate import Evaluation
 from models.evaluation.figures import Figure
 from models.evaluation.problems import Problems
@@ -24,7 +23,9 @@ ROWS_SHOWN = 20
 def show(console: Console, evaluation: Evaluation) -> None:
     """Print the figures of one bundle, part by part."""
     m = evaluation.manifest
-    console.print(f"[bold]{escape(m.name)}[/bold] {escape(m.version)}, {digest_of(m)[:12]}: {escape(m.title)}")
+    variant = evaluation.variant
+    console.print(f"[bold]{escape(m.name)}[/bold] {escape(m.version)}, {variant.precision} {variant.sha256[:12]}: "
+                  f"{escape(m.title)}")
     show_figures(console, evaluation.figures)
     if found := tasks.confusion_of(evaluation.scores):
         _show_confusion(console, found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,12 @@ import pytest
 from models.evaluation.__main__ import main
 from models.evaluation.compare import compare
 from models.evaluation.evaluate import Request
-from service.domain.manifest import read_manifest
+from service.domain.manifest import Manifest, read_manifest
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 from tests.tiny_data import radiographs, sick, well
+from tests.tiny_tasks import covid_slices, findings, gate, lung_fields
 from tests.unit.test_models_evaluate import ct_data
+from tests.unit.test_models_tasks import lungs_data, nih_data, paper_slices
 
 ROWS = [sick(), sick(100), sick(140), sick(200), well(), well(160), well(90), well(10)]
 
@@ -67,3 +71,62 @@ def test_a_lower_threshold_shows_in_sensitivity_and_agreement_only(
     assert kappas["most probable class"] == 1.0
     assert main(["compare", str(one.folder), str(other.folder), "--data", str(data), "--resamples", "20"]) == 0
     assert "kappa" in capsys.readouterr().out
+
+
+def with_int8(folder: Path) -> Manifest:
+    """A bundle whose file in int8 answers as the network of `other_rule` does: it sees brightness half."""
+    bundle = findings(folder, (-1, 1, 0, -1), (1, 0, 0.5, 1))
+    half = findings(folder, (-0.5, 0.5, 0, -0.5), (1, 0, 0.5, 1), "half")
+    content = half.model_path.read_bytes()
+    (bundle.folder / "model.int8.onnx").write_bytes(content)
+    with (bundle.folder / "manifest.toml").open("a") as file:
+        file.write(f'[variants.int8]\nsha256 = "{hashlib.sha256(content).hexdigest()}"\nuse = "cpu"\n')
+    return read_manifest(bundle.folder)
+
+
+def test_the_onnx_files_of_one_bundle_are_compared_with_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle, data = with_int8(tmp_path), nih_data(tmp_path)
+    given = ["--data", str(data), "--resamples", "20"]
+    assert main(["compare", str(bundle.folder), *given, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [b["precision"] for b in told["bundles"]] == ["fp32", "int8"]
+    assert told["bundles"][0]["sha256"] == bundle.sha256 != told["bundles"][1]["sha256"]
+    of = {(p["name"], p["of"]): p for p in told["figures"] if p["subset"] == "all"}
+    assert (of["sensitivity", "Effusion"]["a"], of["sensitivity", "Effusion"]["b"]) == (1.0, 0.0)
+    assert of["AUC", "Effusion"]["difference"] == 0.0
+    assert set(told["latency"]["files_ms"]) == {f"{x}, tiny-findings:{p}" for x in "ab" for p in ("fp32", "int8")}
+    assert main(["compare", str(bundle.folder), *given]) == 0
+    assert "tiny-findings:int8" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_is_chosen_by_its_precision_and_is_that_of_the_cpu_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle, data = with_int8(tmp_path), nih_data(tmp_path)
+    for said, precision, sensitivity in (("", "int8", 0.0), (":fp32", "fp32", 1.0), (":int8", "int8", 0.0)):
+        command = ["evaluate", f"{bundle.folder}{said}", "--data", str(data), "--resamples", "5", "--json"]
+        assert main(command) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["bundle"]["precision"] == precision
+        assert {f["value"] for f in told["figures"]
+                if (f["name"], f["of"], f["subset"]) == ("sensitivity", "Effusion", "all")} == {sensitivity}
+    assert main(["evaluate", f"{bundle.folder}:fp16", "--data", str(data)]) == 2
+    assert "has no fp16 file; it has fp32, int8" in capsys.readouterr().err
+
+
+def test_one_bundle_with_one_file_has_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, data = str(findings(tmp_path).folder), str(nih_data(tmp_path))
+    assert main(["compare", folder, "--data", data]) == 2
+    assert "model.onnx only" in capsys.readouterr().err
+    assert main(["compare", folder, folder, folder, "--data", data]) == 2
+
+
+@pytest.mark.parametrize("make", [gate, lung_fields, covid_slices])
+def test_bundles_of_every_task_do_not_differ_from_themselves(make: Callable[..., Manifest], tmp_path: Path) -> None:
+    data = paper_slices(lungs_data(tmp_path))
+    one, other = make(tmp_path, "one"), make(tmp_path, "other")
+    found = compare(one, other, Request(data, resamples=10, limit=3))
+    assert found.figures and {p.difference for p in found.figures} == {0.0} and found.only_in_one == []
+    assert all(f.value == 1.0 for f in found.agreement)
