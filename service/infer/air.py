@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from service.infer.tidy import carried, coarse_step
+from service.infer.tidy import carried, coarse_step, each
 
 BACKGROUND, LUNG, INFECTION = 0, 1, 2
 
@@ -39,23 +39,29 @@ class AirRules:
 
 
 def believable(
-    labels: Labels, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], rules: AirRules,
+    labels: Labels, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], rules: AirRules, step: int = 0,
 ) -> tuple[Labels, NDArray[np.bool_]]:
     """Keep lung that holds air and what lies close to it, and infection that is joined to such lung, in 3D.
 
-    labels: (z, y, x) BACKGROUND, LUNG or INFECTION; hu: the same shape. Returns labels of the same shape, and (z,) which
+    labels: (z, y, x) BACKGROUND, LUNG or INFECTION; hu: the same shape; step: of the grid that components are searched
+    on, 0 for that of `coarse_step`. Returns labels of the same shape, and (z,) which
     slices were misread: they keep their aerated lung, and no infection.
     """
-    step = coarse_step(labels)
-    aerated = _large((labels != BACKGROUND) & (hu < rules.aerated_hu), spacing_mm, rules.min_piece_ml, step)
+    step = step or coarse_step(labels)
+    airy = np.empty(labels.shape, np.bool_)
+    each(lambda k: np.logical_and(labels[k], hu[k] < rules.aerated_hu, out=airy[k]), range(len(labels)))
+    aerated = _large(airy, spacing_mm, rules.min_piece_ml, step)
     disc = _disc(rules.edge_mm, spacing_mm)
     candidate = np.zeros(labels.shape, np.bool_)
     misread = np.zeros(len(labels), np.bool_)
-    for k in np.flatnonzero(aerated.any(axis=(1, 2))):
+
+    def look(k: int) -> None:
         misread[k] = _misread(labels[k], aerated[k], spacing_mm, rules)
         near = cv2.dilate(aerated[k].view(np.uint8), disc).view(np.bool_) & (labels[k] != BACKGROUND)
         candidate[k] = near if misread[k] else near | (labels[k] == INFECTION)
-    kept = np.where(_joined(candidate, aerated, step), labels, np.uint8(BACKGROUND))
+
+    each(look, np.flatnonzero(aerated.any(axis=(1, 2))))
+    kept = _joined(candidate, aerated, step) * labels
     kept[misread] = np.minimum(kept[misread], LUNG)
     return kept, misread
 
@@ -70,20 +76,21 @@ def _misread(labels: Labels, aerated: Mask, spacing_mm: tuple[float, float, floa
 
 def _large(mask: Mask, spacing_mm: tuple[float, float, float], min_ml: float, step: int) -> Mask:
     """Keep the 3D components of at least `min_ml`."""
-    coarse, _ = ndimage.label(mask[:, ::step, ::step])
+    sampled = np.ascontiguousarray(mask[:, ::step, ::step])
+    coarse, count = ndimage.label(sampled)
     voxel_ml = float(np.prod(spacing_mm)) * step * step / 1000.0
-    large = np.bincount(coarse.ravel()) * voxel_ml >= min_ml
+    large = np.bincount(coarse[sampled], minlength=count + 1) * voxel_ml >= min_ml
     large[0] = False
-    return carried(large[coarse].view(np.uint8), mask, step) > 0
+    return carried(large[coarse].view(np.uint8), mask, step).view(np.bool_)
 
 
 def _joined(mask: Mask, core: Mask, step: int) -> Mask:
     """Keep the 3D components that hold a voxel of `core`."""
-    coarse, count = ndimage.label(mask[:, ::step, ::step])
+    coarse, count = ndimage.label(np.ascontiguousarray(mask[:, ::step, ::step]))
     holds = np.zeros(count + 1, np.bool_)
     holds[coarse[core[:, ::step, ::step]]] = True
     holds[0] = False
-    return carried(holds[coarse].view(np.uint8), mask, step) > 0
+    return carried(holds[coarse].view(np.uint8), mask, step).view(np.bool_)
 
 
 def _disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.uint8]:

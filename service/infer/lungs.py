@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from service.infer.tidy import SQUARE, carried, coarse_step
+from service.infer.tidy import SQUARE, carried, coarse_step, each
 
 RIGHT, LEFT = 1, 2
 
@@ -40,25 +40,28 @@ class LungRules:
     max_hole_mm2: float = 200.0
 
 
-def sides_of(lung: Mask, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], rules: LungRules) -> Sides:
+def sides_of(
+    lung: Mask, middle_px: float, spacing_mm: tuple[float, float, float], rules: LungRules, step: int = 0,
+) -> Sides:
     """Tell the lungs apart.
 
-    lung: (z, y, x); hu: the same shape, for the middle of the body. Returns (z, y, x) uint8: 0 none, 1 RIGHT, 2 LEFT;
-    all 0 when no lung was found.
+    lung: (z, y, x); middle_px: the column of the body's middle; step: of the coarse grid, 0 for that of `coarse_step`.
+    Returns (z, y, x) uint8: 0 none, 1 RIGHT, 2 LEFT; all 0 when no lung was found.
     """
-    step = coarse_step(lung)
-    coarse = lung[:, ::step, ::step]
+    step = step or coarse_step(lung)
+    coarse = np.ascontiguousarray(lung[:, ::step, ::step])
     voxel_ml = float(np.prod(spacing_mm)) * step * step / 1000.0
     pieces, sizes = _pieces(coarse, rules.min_component_ml / voxel_ml)
     if sizes.sum() * voxel_ml < rules.min_lungs_ml:
         return np.zeros(lung.shape, np.uint8)
-    middle = _middle_column(hu[:, ::step, ::step])
+    middle = middle_px / step
     coarse_sides = np.zeros(coarse.shape, np.uint8)
     radius_px = max(1, round(rules.longest_bridge_mm / (spacing_mm[2] * step)))
     for place, number in _by_size(pieces, sizes):
         piece = pieces[place] == number
         offset = middle - place[2].start
-        share = float(np.mean(np.nonzero(piece)[2] < offset))
+        columns = np.count_nonzero(piece, axis=(0, 1))
+        share = float(columns[np.arange(len(columns)) < offset].sum() / columns.sum())
         if min(share, 1 - share) >= rules.touching_share:
             sides = _split(piece, offset, radius_px)
         else:
@@ -67,15 +70,29 @@ def sides_of(lung: Mask, hu: NDArray[np.float32], spacing_mm: tuple[float, float
     return carried(coarse_sides, lung, step)
 
 
+def middle_column(hu: NDArray[np.float32]) -> float:
+    """Return the column of the body's middle: the mean over everything that is not air or lung.  hu: (z, y, x)."""
+    step = coarse_step(hu)
+    counts = each(lambda k: np.count_nonzero(hu[k, ::step, ::step] > _BODY_HU, axis=0), range(len(hu)))
+    columns = np.sum(counts, axis=0)
+    if not columns.any():
+        return float(hu.shape[2]) / 2
+    return step * _mean_column(columns)
+
+
+def _mean_column(counts: NDArray[np.int64]) -> float:
+    """Return the mean column of what is counted by column."""
+    return float(np.average(np.arange(len(counts)), weights=counts))
+
+
 def _pieces(mask: Mask, min_voxels: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the labelled components and their sizes by label; those too small have label and size 0."""
     labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes = np.bincount(labels[mask], minlength=count + 1)
     small = sizes < min_voxels
     small[0] = True
-    labels[small[labels]] = 0
     sizes[small] = 0
-    return labels, sizes
+    return np.where(small, 0, np.arange(count + 1, dtype=labels.dtype))[labels], sizes
 
 
 def _by_size(pieces: NDArray[np.int32], sizes: NDArray[np.int64]) -> list[tuple[Any, int]]:
@@ -83,14 +100,6 @@ def _by_size(pieces: NDArray[np.int32], sizes: NDArray[np.int64]) -> list[tuple[
     boxes = ndimage.find_objects(pieces)
     order = sorted((n for n in range(1, len(sizes)) if sizes[n]), key=lambda n: -int(sizes[n]))
     return [(boxes[number - 1], number) for number in order]
-
-
-def _middle_column(hu: NDArray[np.float32]) -> float:
-    """Return the column of the body's middle: the mean over everything that is not air or lung."""
-    columns = (hu > _BODY_HU).sum(axis=(0, 1))
-    if not columns.any():
-        return len(columns) / 2
-    return float(np.average(np.arange(len(columns)), weights=columns))
 
 
 def _split(piece: Mask, middle: float, radius_px: int) -> Sides:
@@ -112,7 +121,7 @@ def _two_cores(core: Mask, middle: float, min_voxels: float) -> Sides | None:
     sides = np.zeros(core.shape, np.uint8)
     for place, number in _by_size(labels, sizes):
         inside = labels[place] == number
-        centre = place[2].start + float(np.nonzero(inside)[2].mean())
+        centre = place[2].start + _mean_column(np.count_nonzero(inside, axis=(0, 1)))
         sides[place][inside] = RIGHT if centre < middle else LEFT
     return sides if (sides == RIGHT).any() and (sides == LEFT).any() else None
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from service.errors import Reason, UnusableStudy
 from service.infer.air import INFECTION, AirRules, believable
 from service.infer.extent import INFECTION_BIT, LEFT_BIT, RIGHT_BIT
-from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of
-from service.infer.tidy import without_holes, without_pale, without_single_slices, without_specks
+from service.infer.lungs import LEFT, RIGHT, LungRules, middle_column, sides_of
+from service.infer.tidy import Components, box_of, coarse_step, each, without_holes, without_single_slices
 
 _MIN_EXCESS_HU = 100.0  # ground glass lies about 150 HU and more above healthy lung
 
@@ -25,24 +25,42 @@ def masks_of(
     dropped. Returns bits of SEGMENTS, (z, y, x) uint8, and (z,) which slices were misread.
     Raises: UnusableStudy(NO_LUNG_FOUND).
     """
-    labels, misread = believable(classes, hu, spacing_mm, AirRules())
-    rules = LungRules()
-    sides = sides_of(labels > 0, hu, spacing_mm, rules)
-    if not sides.any():
+    rules, step = LungRules(), coarse_step(classes)
+    masks, misread = np.zeros(classes.shape, np.uint8), np.zeros(len(classes), np.bool_)
+    place = box_of(classes, step)
+    middle_px = middle_column(hu)
+    if place is not None:
+        inner = hu[place]
+        labels, misread[place[0]] = believable(classes[place], inner, spacing_mm, AirRules(), step)
+        sides = sides_of(labels > 0, middle_px - place[2].start, spacing_mm, rules, step)
+        masks[place] = _tidied(sides, labels == INFECTION, inner, spacing_mm, min_infection_ml)
+    if not masks.any():
         raise UnusableStudy(Reason.NO_LUNG_FOUND, f"less than {rules.min_lungs_ml:.0f} ml of lung in "
-                                                  f"{len(labels)} slices")
-    max_hole_px = rules.max_hole_mm2 / (spacing_mm[1] * spacing_mm[2])
-    masks = np.zeros(labels.shape, np.uint8)
-    for k in np.flatnonzero(sides.any(axis=(1, 2))):
+                                                  f"{len(classes)} slices")
+    return masks, misread
+
+
+def _tidied(
+    sides: Labels, sick: NDArray[np.bool_], hu: NDArray[np.float32], spacing_mm: tuple[float, float, float],
+    min_infection_ml: float,
+) -> Labels:
+    """Fill the holes of each lung, and keep the infection that is borne out.  All (z, y, x); returns bits of SEGMENTS."""
+    max_hole_px = LungRules().max_hole_mm2 / (spacing_mm[1] * spacing_mm[2])
+    masks = np.zeros(sides.shape, np.uint8)
+
+    def fill(k: int) -> None:
         right = without_holes(sides[k] == RIGHT, max_hole_px)
         left = without_holes(sides[k] == LEFT, max_hole_px) & ~right
         masks[k] = right * np.uint8(RIGHT_BIT) | left * np.uint8(LEFT_BIT)
-    sick = without_single_slices((labels == INFECTION) & (masks > 0), spacing_mm)
+
+    each(fill, np.flatnonzero(sides.any(axis=(1, 2))))
     voxel_ml = spacing_mm[0] * spacing_mm[1] * spacing_mm[2] / 1000.0
-    sick = without_specks(sick, min_infection_ml / voxel_ml)
-    sick = without_pale(sick, hu, _healthy_hu(hu, masks, sick) + _MIN_EXCESS_HU)
+    found = Components.of(without_single_slices(sick & (masks > 0), spacing_mm))
+    found = found.only(found.sizes >= min_infection_ml / voxel_ml)
+    least_hu = _healthy_hu(hu, masks, found.mask) + _MIN_EXCESS_HU
+    sick = found.only(found.medians(hu) >= least_hu).mask
     masks |= sick * np.uint8(INFECTION_BIT)
-    return masks, misread
+    return masks
 
 
 def _healthy_hu(hu: NDArray[np.float32], masks: Labels, sick: NDArray[np.bool_]) -> float:

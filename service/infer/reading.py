@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EngineUnavailable, Reason
-from service.infer.air import INFECTION
+from service.infer.air import BACKGROUND, INFECTION
 from service.infer.engine import Engine, Run
 
 _BATCH = 4
@@ -56,16 +56,28 @@ def read_slices(hu: NDArray[np.float32], engine: Engine, bundle_name: str, trans
         if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3):
             raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {bundle_name} does not fit its manifest")
         for k, one in enumerate(probabilities):
-            _classify(transform.restore(one[np.newaxis], *hu.shape[1:])[0], classes[first + k])
+            _classify(one, transform.restore, classes[first + k])
         return tensors
 
     parts = engine.spread(bundle_name, read, range(0, len(hu), _BATCH))
     return Read(classes, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
-def _classify(probabilities: Tensor, classes: NDArray[np.uint8]) -> None:
-    """Write the most probable class of each pixel; of equal ones the first.  probabilities: (3, y, x)."""
+def _classify(probabilities: Tensor, restore: Callable[[Tensor, int, int], Tensor], classes: NDArray[np.uint8]) -> None:
+    """Write the most probable class of each pixel of the source grid; of equal ones the first.
+
+    probabilities: (3, h, w). What is carried to the source grid is how far lung and infection lie above background: two
+    planes instead of three, and none where neither does anywhere, for between pixels there is nothing higher.
+    """
     background, lung, infection = probabilities
-    np.greater(lung, background, out=classes.view(np.bool_))
-    sick = infection > np.maximum(background, lung)
-    classes[sick] = INFECTION
+    over = lung - background, infection - background
+    rows, columns = classes.shape
+    is_lung = classes.view(np.bool_)
+    if float(over[1].max()) > 0:
+        wide = restore(np.stack(over)[np.newaxis], rows, columns)[0]
+        np.greater(wide[0], 0, out=is_lung)
+        classes[wide[1] > np.maximum(wide[0], 0)] = INFECTION
+    elif float(over[0].max()) > 0:
+        np.greater(restore(over[0][np.newaxis, np.newaxis], rows, columns)[0, 0], 0, out=is_lung)
+    else:
+        classes[:] = BACKGROUND

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 Mask = NDArray[np.bool_]
+Place = tuple[slice, slice, slice]
+Result = TypeVar("Result")
 SQUARE = np.ones((3, 3), np.uint8)
+_MOST_WORKERS = 4
+
+
+def each(work: Callable[[int], Result], numbers: Iterable[int]) -> list[Result]:
+    """Do some work for each slice, by its number, on a few threads; returns the results in order.
+
+    It pays where the work is numpy's and OpenCV's, for these let other threads run.
+    """
+    workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+    parts = np.array_split(np.fromiter(numbers, np.intp), 4 * workers)
+    with ThreadPoolExecutor(workers, "slices") as pool:
+        return [one for done in pool.map(lambda part: [work(int(n)) for n in part], parts) for one in done]
+
+
+def box_of(mask: NDArray[np.generic], step: int = 1) -> Place | None:
+    """Return the smallest box that holds every voxel that is not 0; rows and columns begin at a multiple of `step`.
+
+    mask: (z, y, x) of a bool or uint8; None when all are 0.
+    """
+    plane = np.zeros(mask.shape[1:], np.uint8)
+    marked = np.zeros(len(mask), np.bool_)
+    for k, values in enumerate(mask.view(np.uint8)):
+        marked[k] = bool(values.any())
+        if marked[k]:
+            np.bitwise_or(plane, values, out=plane)
+    if not marked.any():
+        return None
+    slices, rows, columns = (np.flatnonzero(a) for a in (marked, plane.any(axis=1), plane.any(axis=0)))
+    return (slice(int(slices[0]), int(slices[-1]) + 1), slice(int(rows[0]) // step * step, int(rows[-1]) + 1),
+            slice(int(columns[0]) // step * step, int(columns[-1]) + 1))
 
 
 def coarse_step(slices: NDArray[np.generic]) -> int:
@@ -23,10 +61,14 @@ def carried(coarse: NDArray[np.uint8], mask: Mask, step: int) -> NDArray[np.uint
     """
     rows, columns = mask.shape[1:]
     fine = np.zeros(mask.shape, np.uint8)
-    for k in np.flatnonzero(coarse.any(axis=(1, 2))):
-        wide = np.where(coarse[k] > 0, coarse[k], cv2.dilate(coarse[k], SQUARE))
-        raised = np.repeat(np.repeat(wide, step, axis=0), step, axis=1)[:rows, :columns]
-        np.multiply(raised, mask[k], out=fine[k])
+
+    def raise_slice(k: int) -> None:
+        values = np.ascontiguousarray(coarse[k])
+        wide = np.where(values > 0, values, cv2.dilate(values, SQUARE))
+        raised = cv2.resize(wide, None, fx=step, fy=step, interpolation=cv2.INTER_NEAREST) if step > 1 else wide
+        np.multiply(raised[:rows, :columns], mask[k], out=fine[k])
+
+    each(raise_slice, np.flatnonzero(coarse.any(axis=(1, 2))))
     return fine
 
 
@@ -45,28 +87,53 @@ def without_holes(mask: Mask, max_hole_px: float) -> Mask:
     return filled
 
 
-def without_specks(mask: Mask, min_voxels: float) -> Mask:
-    """Remove the 3D components of fewer voxels; (z, y, x) in and out."""
-    if not mask.any():
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The 3D components of a mask, faces touching.
+
+    places: (n,) of the marked voxels in the flattened mask, in order; numbers: (n,) their component, from 1; shape: of
+    the mask.
+    """
+
+    places: NDArray[np.intp]
+    numbers: NDArray[np.int32]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mask: Mask) -> Components:
+        """Find them. mask: (z, y, x)."""
+        box = box_of(mask)
+        if box is None:
+            return cls(np.zeros(0, np.intp), np.zeros(0, np.int32), mask.shape)
+        labels, _ = ndimage.label(mask[box])
+        return cls(np.flatnonzero(mask), labels[mask[box]], mask.shape)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The voxels of each component, by its number; 0 has none."""
+        return np.bincount(self.numbers, minlength=1)
+
+    def medians(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The median of each component's voxels, by its number; values: of the mask's shape."""
+        medians = np.full(len(self.sizes), np.nan)
+        inside = values[np.unravel_index(self.places, self.shape)]
+        order = np.argsort(self.numbers, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(self.numbers[order])) + 1):
+            if len(part):
+                medians[self.numbers[part[0]]] = np.median(inside[part])
+        return medians
+
+    def only(self, kept: NDArray[np.bool_]) -> Components:
+        """Keep components by their numbers, which stay. kept: as long as `sizes`."""
+        inside = kept[self.numbers]
+        return Components(self.places[inside], self.numbers[inside], self.shape)
+
+    @property
+    def mask(self) -> Mask:
+        """The mask of these components."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask.ravel()[self.places] = True
         return mask
-    place = ndimage.find_objects(mask.view(np.uint8))[0]
-    labels, _ = ndimage.label(mask[place])
-    kept = np.bincount(labels.ravel()) >= min_voxels
-    kept[0] = False
-    result = np.zeros_like(mask)
-    result[place] = kept[labels]
-    return result
-
-
-def without_pale(mask: Mask, hu: NDArray[np.float32], least_hu: float) -> Mask:
-    """Remove the 3D components whose median is below `least_hu`; (z, y, x) in and out."""
-    labels, _ = ndimage.label(mask)
-    result = np.zeros_like(mask)
-    for number, place in enumerate(ndimage.find_objects(labels), 1):
-        inside = labels[place] == number
-        if float(np.median(hu[place][inside])) >= least_hu:
-            result[place] |= inside
-    return result
 
 
 def without_single_slices(mask: Mask, spacing_mm: tuple[float, float, float], reach_mm: float = 2.5) -> Mask:

@@ -28,8 +28,9 @@ def air(hu: Plane, parameters: Parameters) -> Plane:
 
     hu: (y, x) float32, HU; returns the same shape.
     """
-    low, high = interval(parameters, "window_hu")
-    return np.clip(np.nan_to_num(hu, nan=low, posinf=high, neginf=low), low, high).astype(np.float32)
+    low, high = (np.float32(limit) for limit in interval(parameters, "window_hu"))
+    raised = np.fmax(hu, low, dtype=np.float32)  # of a number and "not a number", fmax takes the number
+    return np.minimum(raised, high, out=raised)
 
 
 def square(hu: Plane, parameters: Parameters) -> Plane:
@@ -121,8 +122,11 @@ def restore(values: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     restored = np.empty((*values.shape[:-2], rows, columns), kept.dtype)
     rule = cv2.INTER_LINEAR if inexact else cv2.INTER_NEAREST_EXACT
     for place in np.ndindex(values.shape[:-2]):
-        whole = cv2.resize(np.ascontiguousarray(kept[place]), (side, side), interpolation=rule)
-        restored[place] = whole[top:top + rows, left:left + columns]
+        plane = np.ascontiguousarray(kept[place])
+        if rows == columns:
+            cv2.resize(plane, (side, side), dst=restored[place], interpolation=rule)
+        else:
+            restored[place] = cv2.resize(plane, (side, side), interpolation=rule)[top:top + rows, left:left + columns]
     return restored.astype(values.dtype, copy=False)
 
 

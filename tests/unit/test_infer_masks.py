@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from service.infer.air import BACKGROUND, INFECTION, LUNG, AirRules, believable
-from service.infer.lungs import LEFT, RIGHT, LungRules, sides_of
+from service.infer.lungs import LEFT, RIGHT, LungRules, middle_column, sides_of
 from service.infer.presentation import Presentation
-from service.infer.tidy import carried, without_holes, without_pale, without_single_slices, without_specks
+from service.infer.tidy import Components, box_of, carried, without_holes, without_single_slices
 from tests.unit.test_infer_ct import volume_of
 
 SPACING = (2.5, 2.0, 2.0)
@@ -91,8 +91,23 @@ def test_holes_are_filled_up_to_an_area_and_notches_are_left() -> None:
 
 def test_specks_are_removed_by_their_number_of_voxels() -> None:
     mask = block((slice(2, 4), slice(2, 4), slice(2, 4)), (slice(10, 13), slice(10, 13), slice(10, 13)))
-    assert np.array_equal(without_specks(mask, 9), block((slice(10, 13), slice(10, 13), slice(10, 13))))
-    assert without_specks(mask, 8).sum() == 8 + 27
+    found = Components.of(mask)
+    assert sorted(found.sizes) == [0, 8, 27]
+    assert np.array_equal(found.only(found.sizes >= 9).mask, block((slice(10, 13), slice(10, 13), slice(10, 13))))
+    assert np.array_equal(found.only(found.sizes >= 8).mask, mask)
+
+
+def test_a_mask_of_nothing_has_no_components() -> None:
+    nothing = np.zeros((3, 4, 5), np.bool_)
+    found = Components.of(nothing)
+    assert found.sizes.tolist() == [0] and np.array_equal(found.only(found.medians(nothing) >= 0).mask, nothing)
+
+
+def test_the_box_of_a_mask_begins_on_the_coarse_grid() -> None:
+    mask = block((slice(3, 6), slice(5, 9), slice(7, 8)))
+    assert box_of(mask) == (slice(3, 6), slice(5, 9), slice(7, 8))
+    assert box_of(mask, 4) == (slice(3, 6), slice(4, 9), slice(4, 8))
+    assert box_of(np.zeros_like(mask)) is None
 
 
 def test_patch_of_a_single_slice_is_removed_when_slices_are_close() -> None:
@@ -107,7 +122,10 @@ def test_patch_of_a_single_slice_is_removed_when_slices_are_close() -> None:
 def test_patch_as_pale_as_lung_is_removed() -> None:
     pale, dense = (slice(2, 5), slice(5, 15), slice(5, 15)), (slice(9, 12), slice(5, 15), slice(5, 15))
     hu = np.where(block(dense), -600, -850).astype(np.float32)
-    assert np.array_equal(without_pale(block(pale, dense), hu, -750), block(dense))
+    for values in (hu, np.asfortranarray(hu)):
+        found = Components.of(block(pale, dense))
+        assert found.medians(values)[1:].tolist() == [-850, -600]
+        assert np.array_equal(found.only(found.medians(values) >= -750).mask, block(dense))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -120,7 +138,7 @@ def test_coarse_values_reach_every_fine_voxel_of_the_mask(step: int) -> None:
 
 def test_lungs_joined_by_a_wide_bridge_are_divided_at_the_middle() -> None:
     lung = block((slice(2, 18), slice(10, 50), slice(5, 55)))
-    sides = sides_of(lung, np.full(lung.shape, 40, np.float32), SPACING, LungRules())
+    sides = sides_of(lung, middle_column(np.full(lung.shape, 40, np.float32)), SPACING, LungRules())
     assert (sides[lung & (np.arange(60) < 29)] == RIGHT).all() and (sides[lung & (np.arange(60) > 30)] == LEFT).all()
 
 
@@ -129,7 +147,7 @@ def test_lungs_that_touch_in_a_patient_off_centre_are_parted_at_the_bridge() -> 
     bridge = slice(8, 10), slice(12, 15), slice(30, 32)
     hu = np.full((20, 60, 60), 40, np.float32)
     hu[:, :, 50:] = -1000
-    sides = sides_of(block(right, left, bridge), hu, SPACING, LungRules())
+    sides = sides_of(block(right, left, bridge), middle_column(hu), SPACING, LungRules())
     assert (sides[block(right)] == RIGHT).all() and (sides[block(left)] == LEFT).all()
 
 
