@@ -39,8 +39,8 @@ def resize(grey: Plane, parameters: Parameters) -> Plane:
     rows, columns = _size_px(parameters)
     shrinks = grey.shape[0] >= rows and grey.shape[1] >= columns
     rule = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: Plane = cv2.resize(np.ascontiguousarray(grey), (columns, rows), interpolation=rule)
-    return resized
+    resized: Plane = cv2.resize(grey, (columns, rows), interpolation=rule)
+    return resized if np.isfinite(resized).all() else cv2.resize(_numbers(grey), (columns, rows), interpolation=rule)
 
 
 def stretch(grey: Plane, parameters: Parameters) -> Plane:
@@ -73,7 +73,9 @@ def image_tensor(
     """
     if grey.ndim != 2 or min(grey.shape) < 16:
         raise ValueError(f"a radiograph must be (y, x) with at least 16 pixels a side, got {grey.shape}")
-    values = np.nan_to_num(grey.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=0.0)
+    values = grey.astype(np.float32, copy=False)
+    if tuple(steps[:2]) != ("trim", "resize"):  # which sees by its own few pixels whether all were numbers
+        values = _numbers(values)
     values = run_steps(values, steps, STEPS, parameters)
     return np.ascontiguousarray(values, dtype=np.float32)[np.newaxis, np.newaxis]
 
@@ -104,9 +106,16 @@ def restore(values: NDArray[np.float32], rows: int, columns: int, parameters: Pa
     restored = np.zeros((*values.shape[:-2], rows, columns), np.float32)
     for place in np.ndindex(values.shape[:-2]):
         plane = np.ascontiguousarray(values[place], np.float32)
-        inner = cv2.resize(plane, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
-        restored[(*place, slice(top, bottom), slice(left, right))] = np.clip(inner, 0.0, 1.0)
+        inner = restored[(*place, slice(top, bottom), slice(left, right))]
+        cv2.resize(plane, (right - left, bottom - top), dst=inner, interpolation=cv2.INTER_LINEAR)
+        if inner.size and not 0.0 <= plane.min() <= plane.max() < 1.0:  # rounding alone may exceed the ends
+            np.clip(inner, 0.0, 1.0, out=inner)
     return restored
+
+
+def _numbers(grey: Plane) -> Plane:
+    """Replace what is no number, or infinite, by 0 or 1."""
+    return np.nan_to_num(grey, nan=0.0, posinf=1.0, neginf=0.0)
 
 
 def _inner(rows: int, columns: int, parameters: Parameters) -> tuple[int, int, int, int]:
