@@ -19,9 +19,12 @@ from service.settings import Settings
 from service.store.tables import Event, Job, ResultObject, Study
 from tests.builders import write
 from tests.peers import HOST, Orthanc, ScriptedPacs, wait_until
-from tests.tiny_bundles import brightness_cxr, threshold_ct
+from tests.tiny_bundles import band_gate, brightness_cxr, dark_lungs, density_ct, spot_cxr, threshold_ct
 
 TINY: dict[str, Any] = {"ct_bundles": ["tiny-ct"], "cxr_bundles": ["tiny-cxr"]}
+SEVERAL: dict[str, Any] = {
+    "ct_bundles": ["tiny-ct", "tiny-pattern"], "cxr_bundles": ["tiny-cxr", "tiny-findings"], "cxr_gate": "tiny-gate",
+    "cxr_lungs": "tiny-lungs"}
 ENDED = (StudyState.ASSESSED, StudyState.NOT_ASSESSED, StudyState.FAILED)
 
 
@@ -96,6 +99,21 @@ def tiny_models(folder: Path) -> Path:
     threshold_ct(folder, "tiny-ct", side_px=128, window_hu=[-1100, 1000])
     brightness_cxr(folder, "tiny-cxr")
     return folder
+
+
+def more_models(folder: Path, **limits: float) -> Path:
+    """Add the bundles of SEVERAL to those of `tiny_models`; limits: most_unfamiliarity by bundle ("tiny_pattern")."""
+    for name, make in (("tiny-pattern", density_ct), ("tiny-findings", spot_cxr), ("tiny-lungs", dark_lungs)):
+        make(folder, name, most_unfamiliarity=limits.get(name.replace("-", "_"), 0.0))
+    band_gate(folder)
+    return tiny_models(folder)
+
+
+def limit(models: Path, bundle: str, **accepts: float) -> None:
+    """Write what a tiny bundle accepts into its manifest."""
+    file = models / bundle / "manifest.toml"
+    lines = "\n".join(f"{key} = {value}" for key, value in accepts.items())
+    file.write_text(f"{file.read_text()}\n[accepts]\n{lines}\n")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from service.domain import codes
-from service.domain.finding import Assessment, BundleIdentity, Finding, Measurement, Presence, Segment
+from service.domain.finding import Assessment, BundleIdentity, Finding, Measurement, Presence, Segment, together
 from service.domain.study import Header, Kind, Selection, VolumeGeometry
 from service.report.document import Style
 
@@ -19,6 +19,10 @@ NOW = datetime(2026, 1, 2, 12, 30, 0, tzinfo=timezone(timedelta(hours=1)))
 STYLE = Style(institution_name="Test Hospital", software_version="0.1.0")
 CT_BUNDLE = BundleIdentity("ct-lung-infection", "1.0.0", "ab" * 32, "Lung infection on CT", "2.25.1234")
 CXR_BUNDLE = BundleIdentity("cxr-pattern", "2.1.0", "cd" * 32, "Pneumonia on radiographs", "2.25.5678")
+PATTERN_BUNDLE = BundleIdentity("ct-pattern", "0.3.0", "12" * 32, "Pattern of a chest CT", "2.25.91")
+FINDINGS_BUNDLE = BundleIdentity("cxr-findings", "0.2.0", "ef" * 32, "Findings on radiographs", "2.25.92")
+GATE_BUNDLE = BundleIdentity("cxr-quality", "0.1.1", "34" * 32, "Quality of radiographs", "2.25.93")
+LUNGS_BUNDLE = BundleIdentity("cxr-lungs", "0.1.2", "56" * 32, "Lung fields", "2.25.94")
 SEGMENTS = (
     Segment(1, "right lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (90, 160, 220), codes.RIGHT),
     Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (90, 220, 160), codes.LEFT),
@@ -99,6 +103,41 @@ def cxr(sources: Sequence[Dataset], present: bool = True, **changes: Any) -> tup
     said: dict[str, Any] = {
         "bundle": CXR_BUNDLE, "findings": findings, "limitations": ("a screening aid",), "saliency": saliency} | changes
     return Selection(Kind.CXR, tuple(map(header, sources)), "all frontal radiographs"), Assessment(**said)
+
+
+def ct_by_two(
+    sources: Sequence[Dataset], infection: bool = True, **changes: Any,
+) -> tuple[Selection, Assessment]:
+    """Return what two CT bundles would say: the classifier leads, the segmentation draws."""
+    selection, drawn = ct(sources, infection, **changes)
+    there = Presence.PRESENT if infection else Presence.ABSENT
+    findings = (
+        Finding("covid19", codes.COVID_19_PNEUMONIA, there, 0.7 if infection else 0.1, 0.5, codes.LUNG, None,
+                str(sources[len(sources) // 2].SOPInstanceUID), "stat"),
+        Finding("other_abnormal", codes.PNEUMONIA, Presence.ABSENT, 0.2, 0.5, codes.LUNG),
+        Finding("normal", codes.NO_FINDING, Presence.PRESENT, 0.2, 0.5, codes.LUNG),
+    )
+    classified = Assessment(PATTERN_BUNDLE, findings, limitations=("a classifier",), quality=codes.DIAGNOSTIC_QUALITY)
+    return selection, together([classified, drawn])
+
+
+def cxr_by_two(sources: Sequence[Dataset], present: bool = True, **changes: Any) -> tuple[Selection, Assessment]:
+    """Return what two radiograph bundles, a gate and a bundle of lung fields would say; one finding has a zone."""
+    selection, lead = cxr(sources, present, **changes)
+    uid = str(sources[0].SOPInstanceUID)
+    there = Presence.PRESENT if present else Presence.ABSENT
+    side, zone = (codes.RIGHT, codes.LOWER_ZONE) if present else (None, None)
+    findings = (
+        Finding("no_finding", codes.NO_FINDING, Presence.PRESENT, 0.3, 0.5, codes.LUNG, None, uid),
+        Finding("pneumonia", codes.PNEUMONIA, there, 0.75 if present else 0.25, 0.5, codes.LUNG, side, uid, "urgent",
+                zone),
+        Finding("effusion", codes.PLEURAL_EFFUSION, there, 0.6 if present else 0.1, 0.5, codes.PLEURA, side, uid, "",
+                zone),
+        Finding("cardiomegaly", codes.CARDIOMEGALY, Presence.ABSENT, 0.1, 0.5, codes.HEART, None, uid),
+        Finding("pleural_thickening", codes.PLEURAL_THICKENING, Presence.ABSENT, 0.1, 0.5, codes.PLEURA, None, uid),
+        Finding("hernia", codes.HERNIA, Presence.ABSENT, 0.01, 0.5, codes.DIAPHRAGM, None, uid),
+    )
+    return selection, together([lead, Assessment(FINDINGS_BUNDLE, findings)], [GATE_BUNDLE, LUNGS_BUNDLE])
 
 
 def pictures(sources: Sequence[Dataset]) -> dict[str, NDArray[np.float32]]:

@@ -57,7 +57,7 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
     for path in made.get("sr", []):
         report = dcmread(path)
         found += [*mandatory_rows(report), *meanings(report), *references(report, [*sources, *files])]
-        found += no_finding_for_absent(report, said) if said else never_normal(report)
+        found += [*no_finding_for_absent(report, said), *speakers(report, said)] if said else never_normal(report)
         found += [*read_by_highdicom(path), *read_by_dcmqi(path)]
     for path in made.get("seg", []):
         assert said is not None and said.masks is not None
@@ -213,12 +213,30 @@ def no_finding_for_absent(report: Dataset, said: Assessment) -> list[str]:
     """Check that every finding stands under the right concept name, as often as it was said."""
     found = []
     for presence, name in ((Presence.PRESENT, codes.FINDING), (Presence.ABSENT, codes.FINDING_ABSENT)):
-        wanted = sorted(f.code.value for f in said.findings if f.presence is presence)
+        wanted = sorted(f.code.value for f in said.findings if f.presence is presence and f.code != codes.NO_FINDING)
         own = {f.code.value for f in said.findings}
         written = sorted(_value(i) for g in groups(report) for i in g.ContentSequence
                          if _name(i) == name.value and _value(i) in own)
         if written != wanted:
             found.append(f"{presence}: {written} written under {name.meaning!r}, {wanted} said")
+    return found
+
+
+def speakers(report: Dataset, said: Assessment) -> list[str]:
+    """Check that each finding stands beside the algorithm that said it, and that every model is named as equipment."""
+    named = [(str(i.ManufacturerModelName), str(i.SoftwareVersions), str(i.get("DeviceUID", "")))
+             for i in report.ContributingEquipmentSequence]
+    found = [] if named == [(b.name, b.version, b.device_uid) for b in said.bundles] else [f"equipment is {named}"]
+    wanted = sorted((f.code.value, said.speaker(f).name, said.speaker(f).version) for f in said.findings
+                    if f.code != codes.NO_FINDING)
+    by_group = []
+    for group in groups(report):
+        items = {_name(i): i for i in group.ContentSequence}
+        finding = items.get(codes.FINDING.value, items.get(codes.FINDING_ABSENT.value))
+        if finding is not None and codes.PROBABILITY.value in items:
+            by_group.append((_value(finding), str(items["111001"].TextValue), str(items["111003"].TextValue)))
+    if sorted(by_group) != wanted:
+        found.append(f"findings are said by {sorted(by_group)}, not by {wanted}")
     return found
 
 

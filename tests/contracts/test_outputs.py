@@ -17,12 +17,15 @@ from pydicom.uid import ImplicitVRLittleEndian
 from service.deliver.cstore import CStoreTarget
 from service.domain import codes
 from service.domain.finding import Assessment
+from service.domain.study import Selection
 from service.errors import Reason
 from service.report.build import build, build_refusal
 from tests import builders
 from tests.contracts import gate
-from tests.contracts.assessed import NOW, STYLE, ct, cxr, masks, pictures
+from tests.contracts.assessed import NOW, STYLE, ct, ct_by_two, cxr, cxr_by_two, masks, pictures
 from tests.peers import HOST, orthanc
+
+Saying = Callable[..., tuple[Selection, Assessment]]
 
 
 @dataclass
@@ -45,15 +48,15 @@ class Output:
         ds.save_as(path, enforce_file_format=True)
 
 
-def ct_output(folder: Path, infection: bool = True, keep: int = 7, **changes: object) -> Output:
+def ct_output(folder: Path, infection: bool = True, keep: int = 7, said_by: Saying = ct, **changes: object) -> Output:
     sources = builders.ct_series(slices=12, size=48, spacing_mm=(10.0, 6.0, 6.5), **changes)
     drawn = masks(12, 48, infection) & np.uint8(keep)
-    selection, said = ct(sources, infection, masks=drawn)
+    selection, said = said_by(sources, infection, masks=drawn)
     return _write(folder, sources, build(selection, _headers(sources), said, STYLE, "digest", 1, [], NOW), said)
 
 
-def cxr_output(folder: Path, *sources: Dataset, present: bool = True) -> Output:
-    selection, said = cxr(sources, present)
+def cxr_output(folder: Path, *sources: Dataset, present: bool = True, said_by: Saying = cxr) -> Output:
+    selection, said = said_by(sources, present)
     made = build(selection, _headers(sources), said, STYLE, "digest", 1, [], NOW, pictures(sources))
     return _write(folder, list(sources), made, said)
 
@@ -108,6 +111,11 @@ CASES: dict[str, Callable[[Path], Output]] = {
     "monochrome1": lambda f: cxr_output(f, builders.radiograph(PhotometricInterpretation="MONOCHROME1",
                                                                PresentationLUTShape="INVERSE")),
     "cr with few attributes": lambda f: cxr_output(f, few_attributes()),
+    "ct by two bundles": lambda f: ct_output(f, said_by=ct_by_two),
+    "ct by two bundles without infection": lambda f: ct_output(f, infection=False, said_by=ct_by_two),
+    "dx by two bundles": lambda f: cxr_output(f, builders.radiograph(), said_by=cxr_by_two),
+    "two dx by two bundles without finding": lambda f: cxr_output(
+        f, builders.radiograph(), builders.radiograph(instance=2), present=False, said_by=cxr_by_two),
     "refused ct": lambda f: refusal_output(f, builders.ct_series(slices=3, size=16)),
     "refused cr": lambda f: refusal_output(f, [few_attributes()]),
 }
@@ -119,7 +127,7 @@ def test_every_output_passes_the_gate(case, tmp_path):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("case", ["ct with infection", "dx", "refused cr"])
+@pytest.mark.parametrize("case", ["ct with infection", "dx", "ct by two bundles", "dx by two bundles", "refused cr"])
 def test_dcmtk_reads_every_report(case, tmp_path):
     for path in CASES[case](tmp_path).made["sr"]:
         assert gate.dsrdump(path) == []
@@ -127,7 +135,7 @@ def test_dcmtk_reads_every_report(case, tmp_path):
 
 @pytest.mark.parametrize(("case", "kinds"), [
     ("ct with infection", {"seg": 1, "sr": 1}), ("ct in which nothing was drawn", {"sr": 1}),
-    ("two dx", {"sc": 2, "sr": 1}), ("refused ct", {"sr": 1})])
+    ("two dx", {"sc": 2, "sr": 1}), ("ct by two bundles", {"seg": 1, "sr": 1}), ("refused ct", {"sr": 1})])
 def test_each_kind_of_study_gets_its_kinds_of_objects(case, kinds, tmp_path):
     assert {kind: len(paths) for kind, paths in CASES[case](tmp_path).made.items()} == kinds
 
@@ -226,6 +234,36 @@ def test_the_gate_catches_a_refusal_that_looks_normal(tmp_path):
 
     output.spoil("sr", calm)
     assert any("no algorithm succeeded" in problem for problem in output.problems())
+
+
+def test_the_gate_catches_a_finding_in_another_models_mouth(tmp_path):
+    output = cxr_output(tmp_path, builders.radiograph(), said_by=cxr_by_two)
+
+    def swap(report: Dataset) -> None:
+        names = [i for g in gate.groups(report) for i in g.ContentSequence
+                 if i.ConceptNameCodeSequence[0].CodeValue == "111001" and i.TextValue == "cxr-findings"]
+        names[0].TextValue = "cxr-pattern"
+
+    output.spoil("sr", swap)
+    assert any("findings are said by" in problem for problem in output.problems())
+
+
+def test_a_segmentation_is_that_of_the_model_that_drew_and_names_it_alone(tmp_path):
+    seg = dcmread(ct_output(tmp_path, said_by=ct_by_two).made["seg"][0])
+    assert seg.ManufacturerModelName == "ct-lung-infection"
+    assert [i.DeviceUID for i in seg.ContributingEquipmentSequence] == ["2.25.1234"]
+    assert {s.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName for s in seg.SegmentSequence} == {
+        "ct-lung-infection"}
+
+
+def test_a_placed_finding_has_its_zone_and_side_as_finding_site(tmp_path):
+    report = dcmread(cxr_output(tmp_path, builders.radiograph(), said_by=cxr_by_two).made["sr"][0])
+    sites = [i for g in gate.groups(report) for i in g.ContentSequence
+             if i.ConceptNameCodeSequence[0].CodeValue == codes.FINDING_SITE.value]
+    placed = {(s.ConceptCodeSequence[0].CodeMeaning, s.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning)
+              for s in sites if "ContentSequence" in s}
+    assert placed == {("Lower zone of lung", "Right"), ("Pleura", "Right")}
+    assert "The evidence is strongest in the right lower zone." in gate.texts(report)
 
 
 @pytest.mark.peer

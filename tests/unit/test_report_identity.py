@@ -41,6 +41,15 @@ def test_contributing_equipment_says_what_general_equipment_says():
     assert item.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Processing Equipment"
 
 
+def test_each_model_is_an_item_of_contributing_equipment_and_the_leading_one_is_the_equipment():
+    other = BundleIdentity("ct-pattern", "2.0.0", "cd" * 32, "Pattern", "")
+    made, both = Dataset(), (equipment_of(BUNDLE, "0.1"), equipment_of(other, "0.1"))
+    stamp_equipment(made, both[0], "", "0.1", both)
+    assert [i.ManufacturerModelName for i in made.ContributingEquipmentSequence] == ["ct-lung-infection", "ct-pattern"]
+    assert [i.DeviceUID for i in made.ContributingEquipmentSequence] == [device_uid("ab" * 32), device_uid("cd" * 32)]
+    assert made.ManufacturerModelName == "ct-lung-infection"
+
+
 def test_the_service_speaks_for_itself_when_no_model_did():
     assert equipment_of(None, "0.1").model_name == "firstlook-service"
     assert equipment_of(None, "0.1").device_uid != equipment_of(None, "0.2").device_uid
