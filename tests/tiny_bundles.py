@@ -16,16 +16,22 @@ OPSET = 17
 
 
 def threshold_ct(folder: Path, name: str = "tiny-ct", **parameters: Any) -> Manifest:
-    """Make a CT bundle that reads raw HU: lung is -950 to -500, infection -500 to 0, all else background."""
+    """Make a CT bundle that reads raw HU: lung is -950 to -500, infection -500 to 0, all else background.
+
+    Unfamiliarity is the mean of |HU| / 1000."""
     nodes = [
         *_between("slices", "lung", -950.0, -500.0), *_between("slices", "infection", -500.0, 0.0),
         helper.make_node("Add", ["lung", "infection"], ["either"]),
         helper.make_node("Sub", ["one", "either"], ["background"]),
         helper.make_node("Concat", ["background", "lung", "infection"], ["probabilities"], axis=1),
+        helper.make_node("Abs", ["slices"], ["size"]), helper.make_node("Mul", ["size", "kilo"], ["share"]),
+        helper.make_node("ReduceMean", ["share"], ["unfamiliarity"], axes=[1, 2, 3], keepdims=0),
     ]
-    limits = {"lung_low": -950.0, "lung_high": -500.0, "infection_low": -500.0, "infection_high": 0.0, "one": 1.0}
+    limits = {"lung_low": -950.0, "lung_high": -500.0, "infection_low": -500.0, "infection_high": 0.0, "one": 1.0,
+              "kilo": 0.001}
     graph = helper.make_graph(
-        nodes, name, [_tensor("slices", ["n", 1, "h", "w"])], [_tensor("probabilities", ["n", 3, "h", "w"])],
+        nodes, name, [_tensor("slices", ["n", 1, "h", "w"])],
+        [_tensor("probabilities", ["n", 3, "h", "w"]), _tensor("unfamiliarity", ["n"])],
         [numpy_helper.from_array(np.array(v, np.float32), k) for k, v in limits.items()])
     tables = {"min_infection_ml": 0.05, **parameters}
     lines = "\n".join(f"{k} = {v}" for k, v in tables.items())

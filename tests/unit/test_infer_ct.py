@@ -10,7 +10,7 @@ import pytest
 
 from service.domain import codes
 from service.domain.finding import Assessment, Presence
-from service.domain.manifest import InvalidManifest
+from service.domain.manifest import Accepts, InvalidManifest
 from service.domain.study import CtVolume, VolumeGeometry
 from service.errors import EngineUnavailable, Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
@@ -48,6 +48,18 @@ def assess(tmp_path: Path):  # type: ignore[no-untyped-def]
         return assess_ct(volume, engine, manifest, RAW, **more)  # type: ignore[arg-type]
 
     return run
+
+
+def test_a_ct_whose_median_slice_is_unfamiliar_is_refused(tmp_path: Path) -> None:
+    manifest = threshold_ct(tmp_path)
+    engine = Engine(Catalogue.load(tmp_path), "cpu", threads=2)
+    volume = volume_of(RIGHT_LUNG, LEFT_LUNG)
+    median = float(np.median(np.abs(volume.hu).mean(axis=(1, 2)))) / 1000
+    for limit in (median * 1.01, 0.0):
+        assess_ct(volume, engine, replace(manifest, accepts=Accepts(most_unfamiliarity=limit)), RAW)
+    with pytest.raises(UnusableStudy) as caught:
+        assess_ct(volume, engine, replace(manifest, accepts=Accepts(most_unfamiliarity=median * 0.99)), RAW)
+    assert caught.value.reason is Reason.UNFAMILIAR_IMAGE
 
 
 def measured(assessment: Assessment) -> dict[str, float]:
