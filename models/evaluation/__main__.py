@@ -58,8 +58,9 @@ def _parser() -> argparse.ArgumentParser:
                      "alone: its model.onnx with each of its other files")
     _with_data(two)
     two.set_defaults(run=_compare)
-    new = commands.add_parser("import", help="make a bundle from an ONNX file, a recipe and an input", epilog=DISCLAIMER)
-    new.add_argument("model", type=Path, metavar="MODEL.onnx")
+    new = commands.add_parser("import", help="make a bundle from somebody's model, a recipe and an input", epilog=DISCLAIMER)
+    new.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file, a MONAI bundle's folder or zip, or the state "
+                     "dict of a TorchXRayVision DenseNet-121 (.pt)")
     new.add_argument("--recipe", type=Path, required=True, help="TOML file: what the manifest will say")
     new.add_argument("--golden", type=Path, required=True, metavar="INPUT.npz", help="`hu` (1, y, x) or `grey` (y, x)")
     new.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle's folder; must not exist")

@@ -16,10 +16,9 @@ from service.domain.manifest import InvalidManifest, Manifest, read_manifest
 from service.domain.variant import Precision, Use, Variant
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
+from service.infer.golden import INPUT
 
 BATCH = 8
-INPUTS = {"ct-segmentation": "slices", "ct-classification": "slices", "cxr-classification": "image",
-          "cxr-quality": "image", "cxr-segmentation": "image"}
 Item = TypeVar("Item")
 Plane = NDArray[np.float32]
 
@@ -59,7 +58,7 @@ class Network:
         self.manifest = manifest
         self.variant = manifest.variant_for(Use.CPU)
         self._engine = Engine(Catalogue({manifest.name: manifest}), "cpu", threads)
-        self._input = INPUTS[manifest.task]
+        self._input = INPUT[manifest.task]
 
     def run(self, tensor: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Run (n, 1, h, w) and return the outputs by name. Raises: EngineUnavailable."""

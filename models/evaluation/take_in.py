@@ -1,7 +1,8 @@
-"""Make a bundle of somebody's ONNX file: check it, record a golden case, write manifest and card, verify.
+"""Make a bundle of somebody's model: check it, record a golden case, write manifest and card, verify.
 
 The recipe is TOML like those of models/training/recipes: `[bundle]` version, title, task; `[parameters]`; `[[outputs]]`;
-`limitations`; optional `[input] steps`, `[accepts]`, and `[rename]` old = "new" for the graph's inputs and outputs.
+`limitations`; optional `[input] steps`, `[accepts]`, `[rename]` old = "new" for the graph's inputs and outputs, `[graph]`
+(see `onnx_graph`) and `[weights]` (see `foreign`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.bundles import INPUTS, Network
+from models.evaluation.bundles import Network
+from models.evaluation.foreign import as_onnx
+from models.evaluation.onnx_graph import Refused, changed
 from service.domain.manifest import TASKS, Manifest, read_manifest
-from service.infer.golden import OUTPUTS, SOURCE, shape_problems
+from service.infer.golden import INPUT, OUTPUTS, SOURCE, shape_problems
 from service.prepare import ct, cxr
 from service.verify import prepare, verify
 
-STEPS = {"ct-segmentation": tuple(ct.STEPS), "cxr-classification": tuple(cxr.STEPS)}
+STEPS = {task: tuple(ct.STEPS if source == "hu" else cxr.STEPS) for task, source in SOURCE.items()}
 CARD = """# {title}
 
 Bundle `{name}`, version {version}, sha256 of `model.onnx` `{sha256}`.
@@ -57,10 +60,6 @@ To be written by the owner of the model.
 {limitations}"""
 
 
-class Refused(ValueError):
-    """A model that cannot become a bundle as it is; the text says what to change."""
-
-
 def take_in(model: Path, recipe_file: Path, golden: Path, out: Path) -> list[str]:
     """Make the bundle `out` and return what `verify` finds wrong with it: nothing, if all is well.
 
@@ -72,9 +71,12 @@ def take_in(model: Path, recipe_file: Path, golden: Path, out: Path) -> list[str
     source = _source(golden, recipe["bundle"]["task"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as scratch:
-        folder = Path(scratch) / out.name
-        folder.mkdir()
-        _write_model(model, recipe.get("rename", {}), folder / "model.onnx")
+        folder, aside = Path(scratch) / "bundle" / out.name, Path(scratch) / "aside"
+        folder.mkdir(parents=True)
+        aside.mkdir()
+        given = INPUT[recipe["bundle"]["task"]]
+        plain, recipe = as_onnx(model, recipe, given, aside)
+        changed(plain, recipe.get("graph", {}), recipe.get("rename", {}), given, folder / "model.onnx")
         manifest = _write_manifest(folder, recipe)
         if wrong := shape_problems(manifest):
             hint = "" if recipe.get("rename") else "; [rename] in the recipe can give graph inputs and outputs other names"
@@ -105,7 +107,7 @@ def _recipe(path: Path) -> dict[str, Any]:
 
 def _source(path: Path, task: str) -> NDArray[Any]:
     """Read the golden input: `hu` (n, y, x) in HU or `grey` (y, x) uint8."""
-    key, axes = SOURCE[task], 3 if task == "ct-segmentation" else 2
+    key, axes = SOURCE[task], 3 if SOURCE[task] == "hu" else 2
     try:
         with np.load(path) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -115,35 +117,6 @@ def _source(path: Path, task: str) -> NDArray[Any]:
         raise Refused(f"{path}: needs the array {key!r} with {axes} axes; found: "
                       f"{', '.join(f'{k} {v.shape}' for k, v in found.items()) or 'nothing'}")
     return found[key]
-
-
-def _write_model(model: Path, rename: dict[str, str], target: Path) -> None:
-    """Copy the ONNX file, with inputs and outputs renamed where the recipe asks for it."""
-    if not model.is_file():
-        raise Refused(f"{model}: no such file")
-    if not rename:
-        shutil.copyfile(model, target)
-        return
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise Refused("[rename] needs the package onnx (requirements/dev.lock or train.lock); without it the graph's names "
-                      "must fit") from error
-    try:
-        loaded = onnx.load(str(model))
-    except (DecodeError, OSError, ValueError) as error:
-        raise Refused(f"{model}: not an ONNX file") from error
-    graph = loaded.graph
-    known = {value.name for value in (*graph.input, *graph.output)}
-    if unknown := sorted(set(rename) - known):
-        raise Refused(f"[rename] {unknown[0]!r} is neither input nor output; the graph has: {', '.join(sorted(known))}")
-    for value in (*graph.input, *graph.output):
-        value.name = rename.get(value.name, value.name)
-    for node in graph.node:
-        node.input[:] = [rename.get(name, name) for name in node.input]
-        node.output[:] = [rename.get(name, name) for name in node.output]
-    target.write_bytes(loaded.SerializeToString())
 
 
 def _write_manifest(folder: Path, recipe: dict[str, Any]) -> Manifest:
@@ -179,6 +152,6 @@ def _write_golden(manifest: Manifest, source: NDArray[Any]) -> None:
             raise Refused(f"two runs of the same input gave different {name}: the model is not deterministic")
     (manifest.folder / "golden").mkdir()
     kept = {name: first[name] for name in OUTPUTS[manifest.task]}
-    np.savez_compressed(manifest.folder / "golden" / "case-1.npz", **case, **{INPUTS[manifest.task]: tensor}, **kept)
+    np.savez_compressed(manifest.folder / "golden" / "case-1.npz", **case, **{INPUT[manifest.task]: tensor}, **kept)
 
 
