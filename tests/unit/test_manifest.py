@@ -9,10 +9,10 @@ import pytest
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
-from service.domain.manifest import Accepts, InvalidManifest, read_manifest
+from service.domain.manifest import Accepts, Aggregate, Gate, InvalidManifest, read_manifest
 from service.errors import Reason, UnusableStudy
 from service.pipeline.accept import require_accepted
-from tests.tiny_bundles import threshold_ct
+from tests.tiny_bundles import band_gate, density_ct, threshold_ct
 from tests.unit.test_assemble_geometry import slices
 
 
@@ -57,3 +57,28 @@ def test_a_bundle_reads_only_what_it_accepts(tmp_path: Path, accepts: Accepts, r
     with pytest.raises(UnusableStudy) as caught:
         require_accepted(manifest, selection)
     assert caught.value.reason is reason and manifest.name in caught.value.detail
+
+
+@pytest.mark.parametrize(("make", "old", "new", "words"), [
+    (band_gate, 'frontal = "require"', 'front = "require"', ["parameters.gate.front", "frontal, lateral"]),
+    (band_gate, 'frontal = "require"', 'frontal = "maybe"', ["'maybe'", '"require" | "refuse" | "note"']),
+    (density_ct, 'rule = "mean_of_top"', 'rule = "max"', ["parameters.aggregate", "mean_of_top"]),
+    (density_ct, "share = 0.3", "share = 3", ["parameters.aggregate.share", "0..1"]),
+    (density_ct, "share = 0.3", "part = 0.3", ["parameters.aggregate", "least_lung_share"]),
+])
+def test_a_mistake_in_the_parameters_of_a_task_is_named(  # type: ignore[no-untyped-def]
+    tmp_path: Path, make, old: str, new: str, words: list[str],
+) -> None:
+    folder = make(tmp_path).folder
+    file = folder / "manifest.toml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(InvalidManifest) as caught:
+        read_manifest(folder)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_gate_and_aggregate_are_read(tmp_path: Path) -> None:
+    assert band_gate(tmp_path).gate["frontal"] is Gate.REQUIRE
+    assert density_ct(tmp_path, aggregate="share = 0.5\nleast_lung_share = 0.1").aggregate == Aggregate(
+        "mean_of_top", 0.5, 0.1)
