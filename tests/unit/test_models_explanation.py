@@ -1,0 +1,95 @@
+"""The saliency map follows a lesion: an opacity is pasted into one lung field, then into the other, and the map moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.evaluation.bundles import Network
+from service.domain import codes
+from service.domain.manifest import Manifest, read_manifest
+from service.prepare import cxr
+from service.prepare.display import to_grey
+from tests.tiny_tasks import findings
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [n for n in ("cxr-pattern", "cxr-findings") if (ROOT / "models" / n / "manifest.toml").is_file()]
+RADIOGRAPHS = sorted((ROOT / "service" / "demo" / "studies" / "cxr").glob("*.dcm"))
+"""The radiographs of the demonstration: no bundle was trained on them."""
+
+LEFT_OF_IMAGE, RIGHT_OF_IMAGE = (0.3, 0.55), (0.7, 0.55)  # across, down, as shares of the image
+OPACITIES = (codes.PNEUMONIA, codes.CONSOLIDATION, codes.INFILTRATE, codes.OPACITY)
+LEAST_FOLLOWED = 4  # of the six radiographs, each for itself
+Grey = NDArray[np.float32]
+
+
+def with_opacity(grey: Grey, centre: tuple[float, float], strength: float = 0.8) -> Grey:
+    """Paste a cloudy opacity, about a fifth of the image wide, around a centre."""
+    rows, columns = grey.shape
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    apart = ((x / columns - centre[0]) / 0.1) ** 2 + ((y / rows - centre[1]) / 0.13) ** 2
+    cloud = cv2.resize(np.random.default_rng(1).random((16, 16)).astype(np.float32), (columns, rows),
+                       interpolation=cv2.INTER_CUBIC)
+    cover = strength * 1.2 * np.exp(-apart) * (0.6 + 0.4 * cloud)
+    return np.clip(grey + cover * (1 - grey), 0, 1).astype(np.float32)
+
+
+def evidence(network: Network, grey: Grey) -> Grey:
+    """The map of the outputs that mean an opacity, added up: (h, w)."""
+    manifest = network.manifest
+    maps = network.run(cxr.image_tensor(grey, manifest.parameters, manifest.steps))["activation"][0]
+    found: Grey = maps[[o.index for o in manifest.outputs if o.code in OPACITIES]].sum(axis=0)
+    return found
+
+
+def radiograph(path: Path) -> Grey:
+    grey = to_grey(path)[0].grey
+    scale = 512 / max(grey.shape)
+    return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def across(difference: Grey) -> tuple[float, float]:
+    """Where a difference of maps is highest and where it is lowest, as shares of the width."""
+    columns = difference.shape[1]
+    return (float(difference.max(axis=0).argmax()) + 0.5) / columns, (float(difference.min(axis=0).argmin()) + 0.5) / columns
+
+
+def halves(difference: Grey) -> tuple[float, float]:
+    """The mean of a difference of maps in the left and the right half of the image."""
+    half = difference.shape[1] // 2
+    return float(difference[:, :half].mean()), float(difference[:, -half:].mean())
+
+
+def shown_peak(manifest: Manifest, network: Network, grey: Grey, k: int) -> tuple[float, float]:
+    """The strongest place of output k's map as the service shows it: (across, down), shares of the image."""
+    answer = network.run(cxr.image_tensor(grey, manifest.parameters, manifest.steps))
+    seen = cxr.saliency_on_source(answer["activation"][0, k], *grey.shape, manifest.parameters)
+    row, column = np.unravel_index(int(seen.argmax()), seen.shape)
+    return column / grey.shape[1], row / grey.shape[0]
+
+
+@pytest.mark.parametrize("centre", [LEFT_OF_IMAGE, RIGHT_OF_IMAGE, (0.3, 0.3), (0.75, 0.7)])
+def test_the_peak_of_a_tiny_bundle_is_where_the_opacity_was_pasted(centre: tuple[float, float], tmp_path: Path) -> None:
+    bundle = findings(tmp_path)
+    flat = np.full((300, 260), 0.2, np.float32)
+    k = next(o.index for o in bundle.outputs if o.code == codes.PLEURAL_EFFUSION)
+    assert shown_peak(bundle, Network(bundle, 1), with_opacity(flat, centre), k) == pytest.approx(centre, abs=0.05)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_map_of_a_shipped_bundle_follows_an_opacity_from_one_lung_to_the_other(name: str) -> None:
+    network = Network(read_manifest(ROOT / "models" / name), 1)
+    moved = []
+    for path in RADIOGRAPHS:
+        plain = radiograph(path)
+        left, right = (evidence(network, with_opacity(plain, c)) for c in (LEFT_OF_IMAGE, RIGHT_OF_IMAGE))
+        moved.append(left - right)
+    assert len(moved) == 6
+    followed = sum(left > right for left, right in map(halves, moved))
+    gained, lost = across(np.mean(moved, axis=0))
+    assert gained < 0.5 < lost, (gained, lost)
+    assert followed >= LEAST_FOLLOWED, [halves(m) for m in moved]
