@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +28,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.evaluation import tasks
-from models.evaluation.bundles import INPUTS, Network, find_bundle, with_file
+from models.evaluation.bundles import Network, find_bundle, with_file
 from models.evaluation.class_figures import ABNORMAL
 from models.evaluation.evaluate import Request, drawn, limited
 from models.evaluation.held_out import CannotTell, held_out_of, kept
@@ -40,6 +40,7 @@ from service.domain.manifest import InvalidManifest, Manifest, read_manifest
 from service.domain.study import Kind
 from service.domain.variant import Precision, Use, Variant
 from service.errors import FirstlookError
+from service.infer.golden import INPUT
 
 tell = partial(print, flush=True)
 MOST_FALL = 0.005
@@ -55,6 +56,7 @@ GUARDED = {
 """By task, how the names of its main figures begin; of all images, and of every class or of sick against healthy."""
 
 Figures = dict[str, float]
+Timer = Callable[[Manifest, Variant, NDArray[np.float32]], float]
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,14 @@ class Recorder(Network):
         return super().run(tensor)
 
 
-def optimise(manifest: Manifest, data: Path, calibrate: int, limit: int, seed: int) -> dict[str, Any]:
+def optimise(
+    manifest: Manifest, data: Path, calibrate: int = 64, limit: int = 0, seed: int = 0, timer: Timer | None = None,
+) -> dict[str, Any]:
     """Make, measure and adopt; returns what is written to figures.json under "variants".
 
     calibrate: training images for the ranges; limit: the most images of each part that figures are measured on, 0 for
-    all. The manifest and figures.json are written again. Raises: InvalidManifest; CannotTell; EngineUnavailable.
+    all; timer: how many times as fast a file is, default `times_faster`. The manifest and figures.json are written again.
+    Raises: InvalidManifest; CannotTell; EngineUnavailable.
     """
     alone = replace(manifest, others=())
     training, unseen, note = _split(alone, Request(data, limit, seed))
@@ -100,7 +105,7 @@ def optimise(manifest: Manifest, data: Path, calibrate: int, limit: int, seed: i
     tell(f"  fp32: {_words(base)}")
     found: dict[str, Any] = {"fp32": base, "images": len(unseen), "note": note,
                              "calibration_images": [i.name for i in chosen]}
-    int8, tried = _int8(alone, unseen, tensors, base)
+    int8, tried = _int8(alone, unseen, tensors, base, timer or times_faster)
     found["int8"] = [_plain(t) for t in tried]
     fp16 = _fp16(alone, unseen, base)
     found["fp16"] = _plain(fp16)
@@ -134,7 +139,7 @@ def times_faster(manifest: Manifest, variant: Variant, tensors: NDArray[np.float
     callers, threads = (cores, 1) if manifest.kind is Kind.CT else (1, cores)
     sessions = [_session(manifest.path_of(v), threads) for v in (manifest.variants[0], variant)]
     size = 4 if manifest.kind is Kind.CT else 1
-    feeds = [{INPUTS[manifest.task]: tensors[k:k + size]} for k in range(0, min(len(tensors), 8 * size), size)]
+    feeds = [{INPUT[manifest.task]: tensors[k:k + size]} for k in range(0, min(len(tensors), 8 * size), size)]
     ratios = []
     with ThreadPoolExecutor(callers) as pool:
         for number in range(ROUNDS + 1):
@@ -149,7 +154,7 @@ def times_faster(manifest: Manifest, variant: Variant, tensors: NDArray[np.float
 
 
 def _int8(
-    manifest: Manifest, images: Sequence[Any], tensors: NDArray[np.float32], base: Figures,
+    manifest: Manifest, images: Sequence[Any], tensors: NDArray[np.float32], base: Figures, timer: Timer,
 ) -> tuple[Trial | None, list[Trial]]:
     """Try the recipes until one is adopted; the file stays only then."""
     tried: list[Trial] = []
@@ -157,8 +162,8 @@ def _int8(
         path = manifest.folder / Variant(Precision.INT8, "").file_name
         to_int8(manifest.model_path, path, tensors, recipe)
         variant = Variant(Precision.INT8, _digest(path), Use.CPU)
-        trial = _judged(recipe.name, manifest, variant, base, main_figures(with_file(manifest, variant), images),
-                        times_faster(manifest, variant, tensors))
+        trial = judged(recipe.name, manifest, variant, base, main_figures(with_file(manifest, variant), images),
+                        timer(manifest, variant, tensors))
         tried.append(trial)
         tell(f"  int8, {recipe.name}: {_words(trial.figures)}; {trial.times_faster:.2f} times as fast; {trial.why}")
         if trial.adopted:
@@ -172,16 +177,17 @@ def _fp16(manifest: Manifest, images: Sequence[Any], base: Figures) -> Trial:
     to_fp16(manifest.model_path, path)
     variant = Variant(Precision.FP16, _digest(path), Use.GPU)
     figures = main_figures(with_file(manifest, variant), images)
-    trial = _judged("half precision, inputs and outputs float32", manifest, variant, base, figures, None)
+    trial = judged("half precision, inputs and outputs float32", manifest, variant, base, figures, None)
     tell(f"  fp16: {_words(trial.figures)}; {trial.why}")
     if not trial.adopted:
         path.unlink()
     return trial
 
 
-def _judged(
+def judged(
     made_by: str, manifest: Manifest, variant: Variant, base: Figures, figures: Figures, faster: float | None,
 ) -> Trial:
+    """Decide whether a file is adopted; a figure that it lacks has fallen."""
     falls = {name: value - figures.get(name, -1.0) for name, value in base.items()}
     worst = max(falls, key=lambda name: falls[name])
     if falls[worst] > MOST_FALL:

@@ -81,7 +81,8 @@ def golden_problems(manifest: Manifest, prepare: Prepare) -> list[str]:
 
 def _of(variant: Variant, problems: list[str]) -> list[str]:
     """Name the file of what was found, where it is not model.onnx."""
-    return problems if variant.precision is Precision.FP32 else [f"{variant.file_name}: {text}" for text in problems]
+    named = variant.precision is Precision.FP32
+    return [text if named or text.startswith(variant.file_name) else f"{variant.file_name}: {text}" for text in problems]
 
 
 def _session(manifest: Manifest, variant: Variant) -> onnxruntime.InferenceSession | str:

@@ -20,7 +20,6 @@ from pathlib import Path
 import cv2
 import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import dcmread
 
 from service.domain.manifest import Manifest
