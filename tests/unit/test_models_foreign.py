@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper
 from models.evaluation.__main__ import main
 from models.evaluation.onnx_graph import Refused, changed
 from models.evaluation.take_in import take_in
+from service import cli
 from service.domain.manifest import read_manifest
 from service.verify import verify
 
@@ -170,6 +172,26 @@ def test_a_graph_that_fits_is_copied_byte_by_byte(tmp_path: Path) -> None:
     model = logits_net(tmp_path / "net.onnx")
     changed(model, {}, {}, "image", tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx").read_bytes() == model.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch announces the end of its TorchScript
+@pytest.mark.parametrize("name", ["monai", "densenet"])
+def test_the_worked_examples_of_the_readme_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("torch")
+    readme = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
+    example = readme.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
+    recipe, script, commands = re.findall(r"```[a-z]*\n(.*?)```", example, re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIRSTLOOK_INFER__MODELS_DIR", str(tmp_path / "models"))
+    exec(script, {})
+    lines = commands.strip().splitlines()
+    Path(lines[0].split("--recipe ")[1].split()[0]).write_text(recipe)
+    for line in lines:
+        assert line.startswith("firstlook models ")
+        assert cli.main(line.split()[1:]) == 0, (line, capfd.readouterr())
+    assert f"ok    {lines[1].split()[-1]}" in capfd.readouterr().out
 
 
 XRV = """
