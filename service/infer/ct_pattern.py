@@ -18,7 +18,6 @@ from service.infer.engine import Engine, Run
 from service.infer.presentation import Presentation
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
-_BATCH = 4
 _FEATURES = ("score", "logit_score")
 
 Tensor = NDArray[np.float32]
@@ -89,16 +88,17 @@ def _scores(
 ) -> NDArray[np.float64]:
     """Return the scores of the used slices, (n, k), a few slices at a time on each thread of the engine."""
     classes = max(o.index for o in manifest.outputs) + 1
+    batch = engine.batch(manifest.name)
 
     def score(run: Run, first: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        numbers = used[first:first + _BATCH]
+        numbers = used[first:first + batch]
         tensors = run({"slices": to_tensor(np.ascontiguousarray(hu[numbers]))})
         found = tensors.get("probabilities")
         if found is None or found.shape != (len(numbers), classes) or not np.isfinite(found).all():
             raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
         return found, unfamiliarity(tensors, manifest, len(numbers))
 
-    parts = engine.spread(manifest.name, score, range(0, len(used), _BATCH))
+    parts = engine.spread(manifest.name, score, range(0, len(used), batch))
     require_familiar(np.concatenate([odd for _, odd in parts]), manifest)
     return np.concatenate([found for found, _ in parts]).astype(np.float64)
 

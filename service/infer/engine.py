@@ -29,6 +29,8 @@ _log = logs.get("engine")
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
+_CPU_BATCH, _GPU_BATCH = 4, 32
+
 Feed = Mapping[str, NDArray[Any]]
 Run = Callable[[Feed], dict[str, NDArray[Any]]]
 Item = TypeVar("Item")
@@ -72,9 +74,8 @@ class Engine:
         Raises: UnusableStudy(NO_MODEL); EngineUnavailable when the model cannot be loaded or run, or when device is
         "cuda" and the session fell back to the CPU.
         """
-        many = self._catalogue.get(bundle_name).kind is Kind.CT
         started = time.perf_counter()
-        loaded = self._load(bundle_name, 1 if many else self._threads)
+        loaded = self._any(bundle_name)
         inputs = loaded.session.get_inputs()
         if all(isinstance(n, int) for i in inputs for n in i.shape[1:]):
             _run(loaded, {i.name: np.zeros([1, *i.shape[1:]], np.float32) for i in inputs})
@@ -103,6 +104,10 @@ class Engine:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def batch(self, bundle_name: str) -> int:
+        """Return how many images at once pay in `spread`: a few on a CPU, more on a GPU.  Raises: as `run`."""
+        return _GPU_BATCH if self._any(bundle_name).provider == CUDA else _CPU_BATCH
+
     def identity(self, bundle_name: str) -> BundleIdentity:
         """Return who speaks when this bundle speaks here: the digest is that of the ONNX file in use.
 
@@ -116,10 +121,11 @@ class Engine:
             return {name: loaded.provider for (name, _), loaded in sorted(self._loaded.items())}
 
     def _any(self, bundle_name: str) -> _Loaded:
-        """Return a session of a bundle, one that is loaded already where there is one."""
+        """Return a session of a bundle: one that is loaded, else that for `spread` where there are slices, or for `run`."""
         with self._lock:
             found = next((one for (name, _), one in self._loaded.items() if name == bundle_name), None)
-        return found or self._load(bundle_name, self._threads)
+        slices = self._catalogue.get(bundle_name).kind is Kind.CT
+        return found or self._load(bundle_name, 1 if slices else self._threads)
 
     def _load(self, bundle_name: str, threads: int) -> _Loaded:
         manifest = self._catalogue.get(bundle_name)

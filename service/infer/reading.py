@@ -13,8 +13,6 @@ from service.errors import EngineUnavailable, Reason
 from service.infer.air import BACKGROUND, INFECTION
 from service.infer.engine import Engine, Run
 
-_BATCH = 4
-
 Tensor = NDArray[np.float32]
 
 
@@ -48,9 +46,10 @@ def read_slices(hu: NDArray[np.float32], engine: Engine, bundle_name: str, trans
     `probabilities` is not (n, 3, h, w).
     """
     classes = np.empty(hu.shape, np.uint8)
+    batch = engine.batch(bundle_name)
 
     def read(run: Run, first: int) -> dict[str, NDArray[Any]]:
-        slices = np.ascontiguousarray(hu[first:first + _BATCH])
+        slices = np.ascontiguousarray(hu[first:first + batch])
         tensors = run({"slices": transform.to_tensor(slices)})
         probabilities = tensors.pop("probabilities", None)
         if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3):
@@ -59,7 +58,7 @@ def read_slices(hu: NDArray[np.float32], engine: Engine, bundle_name: str, trans
             _classify(one, transform.restore, classes[first + k])
         return tensors
 
-    parts = engine.spread(bundle_name, read, range(0, len(hu), _BATCH))
+    parts = engine.spread(bundle_name, read, range(0, len(hu), batch))
     return Read(classes, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 

@@ -119,10 +119,11 @@ def ct_row(manifest: Manifest, engine: Engine, volume: CtVolume, callers: int) -
     """A segmentation or a classifier over a whole volume."""
     to_tensor = partial(ct.slice_tensor, parameters=manifest.parameters, steps=manifest.steps)
     tensor = to_tensor(volume.hu)
-    firsts = range(0, len(tensor), BATCH)
+    batch = engine.batch(manifest.name)
+    firsts = range(0, len(tensor), batch)
 
     def plain() -> None:
-        engine.spread(manifest.name, lambda run, k: run({"slices": tensor[k:k + BATCH]}), firsts)
+        engine.spread(manifest.name, lambda run, k: run({"slices": tensor[k:k + batch]}), firsts)
 
     def whole() -> None:
         if manifest.task == "ct-segmentation":

@@ -110,6 +110,12 @@ def test_work_is_spread_and_comes_back_in_order(tmp_path: Path, threads: int) ->
     assert found == pytest.approx([n / 64 for n in range(40)])
 
 
+def test_a_session_that_is_loaded_is_asked_not_another(tmp_path: Path) -> None:
+    brightness_cxr(tmp_path)
+    engine = Engine(Catalogue.load(tmp_path), "cpu", 2)
+    assert engine.batch("tiny-cxr") == 4 and list(engine.providers()) == ["tiny-cxr"]
+
+
 def test_an_error_while_work_is_spread_comes_out(tmp_path: Path) -> None:
     brightness_cxr(tmp_path)
     engine = Engine(Catalogue.load(tmp_path), "cpu", 2)
