@@ -17,7 +17,7 @@ from models.evaluation.class_scores import ClassScores, by_index
 from models.evaluation.ct_classes import ClassSlice
 from models.evaluation.ct_figures import dice
 from models.evaluation.ct_scores import CtScores
-from models.evaluation.lung_scores import LungScores, on_source
+from models.evaluation.lung_scores import LungScores
 from models.evaluation.pictures import read_grey, read_indices
 from models.evaluation.plots import shrunk
 from models.evaluation.slices import LESIONS, CtSlice, read_slice
@@ -149,7 +149,7 @@ def _of_fields(network: Network, scores: LungScores, place: int) -> Example:
     image = scores.images[place]
     grey = read_grey(image.path)
     tensor = cxr.image_tensor(grey, network.manifest.parameters, network.manifest.steps)
-    found = on_source(network.run(tensor)["probabilities"][0], grey.shape[0], grey.shape[1], network.manifest)
+    found = cxr.restore(network.run(tensor)["probabilities"][0], *grey.shape, network.manifest.parameters)
     picture = _colours(grey)
     if image.lung_mask is not None:
         _outline(picture, read_indices(image.lung_mask, grey.shape) > 0, (0, 255, 0))

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.pictures import read_grey, read_hu
-from models.evaluation.problems import Problems
 from models.evaluation.radiographs import Radiograph
-from models.evaluation.slices import LUNGS, find_slices
+from models.evaluation.slices import LUNGS, CtSlice
 from service.domain.manifest import Manifest
 
 Grey = NDArray[np.float32]
@@ -50,16 +49,20 @@ class Exposure:
 
 
 def exposures(
-    images: Sequence[Radiograph], data: Path, manifest: Manifest, seed: int, most: int = MOST_OF_A_KIND,
+    pictures: Sequence[Radiograph | CtSlice], _data: Path, manifest: Manifest, seed: int, most: int = MOST_OF_A_KIND,
 ) -> list[Exposure]:
-    """List what the gate is shown: every image as it is, and of each other kind at most `most`, drawn by the seed."""
+    """List what the gate is shown: every radiograph as it is, and of each other kind at most `most`, drawn by the seed.
+
+    pictures: radiographs and CT slices.
+    """
     random = np.random.default_rng(seed)
+    images = [p for p in pictures if isinstance(p, Radiograph)]
+    slices = [p for p in pictures if isinstance(p, CtSlice)]
     found = [_of_image(i, AS_IS, manifest, 0) for i in images]
     upright = [i for i in images if i.traits.get("view", "").upper() not in LATERAL_VIEWS]
     for kind in CHANGED:
         chosen = random.permutation(len(upright))[:most]
         found += [_of_image(upright[place], kind, manifest, int(random.integers(2**31))) for place in sorted(chosen)]
-    slices = find_slices(data, Problems())
     for place in sorted(random.permutation(len(slices))[:most]):
         item = slices[place]
         found.append(_other(CT_PICTURE, f"{CT_PICTURE} {item.name}", f"{item.part} {item.group}", item.path, 0, manifest))

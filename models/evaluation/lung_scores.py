@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,24 +70,12 @@ def score_lungs(
         if probabilities is None or probabilities.ndim != 3 or len(probabilities) != len(network.manifest.outputs):
             raise EngineUnavailable(
                 Reason.ENGINE_FAILED, f"the output of {network.manifest.name} does not fit its manifest")
-        found = on_source(probabilities, lung.shape[0], lung.shape[1], network.manifest).argmax(axis=0) > 0
+        found = cxr.restore(probabilities, lung.shape[0], lung.shape[1], network.manifest.parameters).argmax(axis=0) > 0
         kept.append(image)
         pixels.append([int(found.sum()), int(lung.sum()), int((found & lung).sum())])
         unfamiliarity.append(unfamiliarity_of(answer))
     return LungScores(network.manifest, kept, np.array(pixels, float).reshape(len(kept), 3),
                       np.array(unfamiliarity, float).reshape(len(kept)))
-
-
-def on_source(probabilities: NDArray[np.float32], rows: int, columns: int, manifest: Manifest) -> NDArray[np.float32]:
-    """Map (k, h, w) to (k, rows, columns): the inverse of `trim` and `resize`; the first output outside the trimmed part."""
-    margin = float(manifest.parameters.get("margin_fraction", 0.0)) if "trim" in manifest.steps else 0.0
-    top, left = round(rows * margin), round(columns * margin)
-    size = (columns - 2 * left, rows - 2 * top)
-    whole = np.zeros((len(probabilities), rows, columns), np.float32)
-    whole[0] = 1.0
-    for plane, target in zip(probabilities, whole, strict=True):
-        target[top:rows - top, left:columns - left] = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
-    return whole
 
 
 def lung_questions(scores: LungScores) -> list[Question]:

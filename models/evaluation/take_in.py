@@ -150,8 +150,17 @@ def _write_golden(manifest: Manifest, source: NDArray[Any]) -> None:
     for name in OUTPUTS[manifest.task]:
         if not np.array_equal(first[name], second[name]):
             raise Refused(f"two runs of the same input gave different {name}: the model is not deterministic")
+    _shown(manifest, first)
     (manifest.folder / "golden").mkdir()
     kept = {name: first[name] for name in OUTPUTS[manifest.task]}
     np.savez_compressed(manifest.folder / "golden" / "case-1.npz", **case, **{INPUT[manifest.task]: tensor}, **kept)
 
 
+
+
+def _shown(manifest: Manifest, answer: dict[str, NDArray[Any]]) -> None:
+    """Map an answer back to an image as the service will. Raises: InvalidManifest for a parameter that it would miss."""
+    if manifest.task == "cxr-classification":
+        cxr.saliency_on_source(answer["activation"][0, 0], 64, 64, manifest.parameters)
+    elif manifest.task == "cxr-segmentation":
+        cxr.restore(answer["probabilities"][0], 64, 64, manifest.parameters)

@@ -67,6 +67,11 @@ def _unlabelled(data: Path, manifest: Manifest, problems: Problems) -> list[Radi
     return read_radiographs(data, read_rows(data, problems), manifest, problems, outputs=())
 
 
+def _pictures(data: Path, manifest: Manifest, problems: Problems) -> list[Radiograph | CtSlice]:
+    """What a quality gate is tried on: radiographs, and CT slices, which are none."""
+    return [*_unlabelled(data, manifest, problems), *find_slices(data, Problems())]
+
+
 def _with_lungs(data: Path, manifest: Manifest, problems: Problems) -> list[Radiograph]:
     return [i for i in _unlabelled(data, manifest, problems) if i.lung_mask is not None]
 
@@ -114,7 +119,7 @@ MEASURES = {
         "Every slice is a study of its own. Slices from papers are windowed pictures, far from what the service is given; "
         "those of one paper are drawn together, a slice whose name has no paper counts alone.",
         "ct_lesions hold COVID-19 only and ct_lungs none: figures within one of them are of one class.")),
-    "cxr-quality": Measure(_unlabelled, score_gate, gate_questions, _gate_rows, (
+    "cxr-quality": Measure(_pictures, score_gate, gate_questions, _gate_rows, (
         "Let through: every class that the manifest requires is over its threshold, none that it refuses is. Images are "
         "taken as frontal unless their view is lateral; turned, inverted and cut ones are made from them, noise, gradients "
         "and text are drawn by the seed.",), exposures),

@@ -33,6 +33,7 @@ steps = ["resize"]
 [parameters]
 rows_px = 32
 columns_px = 32
+margin_fraction = 0.0
 [graph]
 output = "softmax"
 [[outputs]]
@@ -205,6 +206,7 @@ steps = ["resize"]
 [parameters]
 rows_px = 224
 columns_px = 224
+margin_fraction = 0.0
 saliency_floor = 1.0
 [weights]
 network = "torchxrayvision-densenet121"

@@ -14,7 +14,7 @@ from models.evaluation.problems import Problems
 from service.domain.manifest import Manifest, read_manifest
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 from tests.tiny_data import radiographs, sick, well
-from tests.tiny_tasks import covid_slices
+from tests.tiny_tasks import covid_slices, gate
 from tests.unit.test_models_evaluate import ct_data
 from tests.unit.test_models_tasks import paper_slices
 
@@ -100,6 +100,14 @@ def test_two_bundles_are_compared_on_what_neither_was_trained_on(tmp_path: Path)
     (one.folder / "held_out.json").unlink()
     with pytest.raises(CannotTell):
         compare(one, other, Request(data, held_out=True))
+
+
+def test_a_gate_is_shown_held_out_ct_slices_only(tmp_path: Path) -> None:
+    data = paper_slices(radiographs(tmp_path / "data", ROWS))
+    bundle = names(gate(tmp_path), images=[image(1), "ct_slices/covid/b-p1-1.png"])
+    shown = evaluate(bundle, Request(data, held_out=True, resamples=2)).scores.images
+    assert {i.name for i in shown if i.kind == "CT slice"} == {"CT slice ct_slices/covid/b-p1-1.png"}
+    assert {i.group for i in shown if i.kind in ("as it is", "inverted")} == {i.group for i in shown if i.name == image(1)}
 
 
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in MODELS.glob("*/held_out.json")))

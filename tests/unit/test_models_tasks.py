@@ -14,7 +14,6 @@ from models.evaluation.__main__ import main
 from models.evaluation.evaluate import Evaluation, Request, evaluate
 from models.evaluation.exposures import changed, drawn
 from models.evaluation.gate_scores import stopped
-from models.evaluation.lung_scores import on_source
 from tests.tiny_data import SIDE, lesion, lung, radiographs, sick, square, well
 from tests.tiny_tasks import covid_slices, findings, gate, linear, lung_fields
 
@@ -142,16 +141,6 @@ def test_dice_of_lung_fields_by_hand(tmp_path: Path) -> None:
     assert of["images with a lung Dice under 0.9", ""].value == pytest.approx(2 / 3)
     assert figures(found, "sex F")["lung Dice, mean of images", ""].value == pytest.approx(0.5)
     assert figures(found, "source a")["lung Dice, mean of images", ""].n == 3
-
-
-def test_lung_fields_come_back_to_where_they_were(tmp_path: Path) -> None:
-    bundle = lung_fields(tmp_path)
-    bundle.parameters["margin_fraction"] = 0.1
-    trimmed = type(bundle)(**{**vars(bundle), "steps": ("trim", "resize")})
-    inner = np.stack([np.zeros((8, 8)), np.ones((8, 8))]).astype(np.float32)
-    whole = on_source(inner, 40, 60, trimmed)
-    assert whole.shape == (2, 40, 60) and (whole.argmax(axis=0)[4:36, 6:54] == 1).all()
-    assert whole.argmax(axis=0).sum() == 32 * 48
 
 
 def test_the_gate_lets_through_what_its_rules_say(tmp_path: Path) -> None:

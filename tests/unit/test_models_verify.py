@@ -37,6 +37,8 @@ steps = ["resize"]
 [parameters]
 rows_px = 32
 columns_px = 32
+margin_fraction = 0.0
+saliency_floor = 1.0
 [[outputs]]
 name = "no_finding"
 index = 0
@@ -117,6 +119,8 @@ def test_names_of_the_graph_are_rewritten_where_the_recipe_asks_for_it(tmp_path:
     ('"resize"', '"shrink"', "'shrink'; accepted: trim, resize"),
     ('task = "cxr-classification"', 'task = "ct-segmentation"', "needs the array 'hu'"),
     ("index = 2", "index = 3", "not numbered"),
+    ("margin_fraction = 0.0", "", "margin_fraction must be a number"),
+    ("saliency_floor = 1.0", "", "saliency_floor must be a number"),
     ('[[outputs]]\nname = "covid19"\nindex = 2', "", r"probabilities|needed: \d axes with 2 channels"),
 ])
 def test_a_recipe_that_does_not_fit_is_refused_and_nothing_is_left(tmp_path: Path, old: str, new: str, words: str) -> None:
