@@ -31,9 +31,9 @@ examples:
 """
 _MEASURING = {
     "evaluate": "measure a bundle on a data folder: figures with intervals, by source and subgroup",
-    "compare": "two bundles on the same images: paired differences, agreement, speed",
-    "import": "make a bundle from an ONNX file, a recipe and one input",
-    "card": "write a bundle's card again, from its recipe and its figures",
+    "compare": "two bundles, or the files of one, on the same images: paired differences, agreement, speed",
+    "import": "make a bundle from an ONNX file, a MONAI bundle or TorchXRayVision weights, with a recipe",
+    "card": "write a bundle's card again, from its recipe and its figures, and draw its plots",
 }
 _OPTIMISING = {"optimise": "an int8 and a fp16 file, adopted where the figures hold"}
 _TRAINING = {"train": "train a bundle's network", "export": "turn trained weights into a bundle"}
