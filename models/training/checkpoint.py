@@ -11,7 +11,7 @@ from torch import nn
 
 
 @dataclass(eq=False)
-class Progress:
+class Standing:
     """Everything a run needs to go on. averaged: a moving average of the network, which is what is shipped."""
 
     network: nn.Module
@@ -30,28 +30,28 @@ class Progress:
                 kept.copy_(new)
 
 
-def save_progress(folder: Path, progress: Progress, steps_done: int) -> None:
+def save_standing(folder: Path, standing: Standing, steps_done: int) -> None:
     """Write `progress.pt` (to go on) and `weights.pt` (the average), each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Any] = {
-        "steps_done": steps_done, "network": progress.network.state_dict(),
-        "averaged": progress.averaged.state_dict(), "optimizer": progress.optimizer.state_dict(),
-        "schedule": progress.schedule.state_dict(),
+        "steps_done": steps_done, "network": standing.network.state_dict(),
+        "averaged": standing.averaged.state_dict(), "optimizer": standing.optimizer.state_dict(),
+        "schedule": standing.schedule.state_dict(),
     }
-    for name, content in (("progress.pt", state), ("weights.pt", progress.averaged.state_dict())):
+    for name, content in (("progress.pt", state), ("weights.pt", standing.averaged.state_dict())):
         part = folder / f"{name}.part"
         torch.save(content, part)
         part.rename(folder / name)
 
 
-def load_progress(folder: Path, progress: Progress) -> int:
+def load_standing(folder: Path, standing: Standing) -> int:
     """Read `progress.pt` back into the run and return how many steps are done: 0 when there is none."""
     path = folder / "progress.pt"
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    progress.network.load_state_dict(state["network"])
-    progress.averaged.load_state_dict(state["averaged"])
-    progress.optimizer.load_state_dict(state["optimizer"])
-    progress.schedule.load_state_dict(state["schedule"])
+    standing.network.load_state_dict(state["network"])
+    standing.averaged.load_state_dict(state["averaged"])
+    standing.optimizer.load_state_dict(state["optimizer"])
+    standing.schedule.load_state_dict(state["schedule"])
     return int(state["steps_done"])

@@ -13,13 +13,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from service.prepare import ct
 from service.prepare.arguments import run_steps
 
 FOLDS = 4
+CROP_SHARE, CROP_PX = 0.75, 192
+"""So many of the batches are a part of the slices only, which is cheaper; the rest shows what is outside the lungs."""
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -36,20 +40,41 @@ class CtSet:
     lung_labels: NDArray[np.uint8]
 
 
-def load(data: Path, fold: int, held_out: bool) -> CtSet:
-    """Read one split: every fourth case of each source, and every fourth lung slice, from `fold` on is held out."""
-    folders = [sorted((data / "ct_lesions").glob(f"{source}-*")) for source in ("coronacases", "radiopaedia")]
-    chosen = [f for source in folders for place, f in enumerate(source) if (place % FOLDS == fold) == held_out]
+def load(data: Path, fold: int | None, held_out: bool) -> CtSet:
+    """Read one split: every fourth case of each source, and every fourth lung slice, from `fold` on is held out.
+
+    fold None: nothing is held out.
+    """
+    chosen, paths = names_of(data, fold, held_out)
     grey, labels = {}, {}
     for folder in chosen:
-        paths = sorted(folder.glob("*-ct.jpg"))
-        grey[folder.name] = np.stack([read_grey(p) for p in paths])
-        labels[folder.name] = np.stack([read_grey(Path(str(p).replace("-ct.jpg", "-mask.png"))) for p in paths])
-    paths = sorted((data / "ct_lungs").glob("*-hu.png"))
-    paths = [p for place, p in enumerate(paths) if (place % FOLDS == fold) == held_out]
+        slices = sorted(folder.glob("*-ct.jpg"))
+        grey[folder.name] = np.stack([read_grey(p) for p in slices])
+        labels[folder.name] = np.stack([read_grey(Path(str(p).replace("-ct.jpg", "-mask.png"))) for p in slices])
     hu = np.stack([cv2.imread(str(p), cv2.IMREAD_UNCHANGED).astype(np.float32) - 1024.0 for p in paths])
-    lungs = np.stack([read_grey(Path(str(p).replace("-hu.png", "-mask.png"))) > 0 for p in paths])
-    return CtSet(grey, labels, hu, lungs.astype(np.uint8))
+    lungs = np.stack([read_grey(Path(str(p).replace("-hu.png", "-mask.png"))) > 0 for p in paths]).astype(np.uint8)
+    if not held_out:  # a few masks call the air around the patient lung
+        lungs = np.stack([mask * body_of(plane) for mask, plane in zip(lungs, hu, strict=True)])
+    return CtSet(grey, labels, hu, lungs)
+
+
+def names_of(data: Path, fold: int | None, held_out: bool) -> tuple[list[Path], list[Path]]:
+    """Return the folders of the cases and the files of the lung slices of one part of a split."""
+    folders = [sorted((data / "ct_lesions").glob(f"{source}-*")) for source in ("coronacases", "radiopaedia")]
+    cases = [f for source in folders for place, f in enumerate(source) if (place % FOLDS == fold) == held_out]
+    slices = sorted((data / "ct_lungs").glob("*-hu.png"))
+    return cases, [p for place, p in enumerate(slices) if (place % FOLDS == fold) == held_out]
+
+
+def body_of(hu: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the convex hull of the largest thing denser than lung: (y, x) uint8, 0 or 1."""
+    dense = cv2.morphologyEx((hu > -400).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    _, pieces, sizes, _ = cv2.connectedComponentsWithStats(dense)
+    body = np.zeros_like(dense)
+    if len(sizes) > 1:
+        points = np.argwhere(pieces == 1 + int(sizes[1:, cv2.CC_STAT_AREA].argmax()))[:, ::-1]
+        cv2.fillPoly(body, [cv2.convexHull(points.astype(np.int32))], 1)
+    return body
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
@@ -60,24 +85,33 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 
 
 class CtSampler:
-    """Draws augmented slices: cases evenly by the square root of their size, `lung_share` of them from the lung set.
+    """Draws augmented slices: cases by a small power of their size, `lung_share` of the slices from the lung set.
 
-    belly: whether filled lungs and streaks are among them; set by the training loop.
+    Of the lung slices, `paint_share` get opacities painted in, and from `belly_from` (a share of the training) on
+    `belly_share` have their lungs filled and some carry streaks.
     """
 
-    def __init__(self, data: CtSet, parameters: dict[str, Any], lung_share: float, seed: int) -> None:
-        self.data, self.parameters, self.lung_share = data, parameters, lung_share
+    def __init__(self, data: CtSet, parameters: dict[str, Any], settings: dict[str, Any], seed: int) -> None:
+        self.data, self.parameters, self.lung_share = data, parameters, settings["lung_share"]
+        self.belly_from, self.belly_share = settings["belly_from"], settings["belly_share"]
+        self.paint_share = settings["paint_share"]
         self.random = np.random.default_rng(seed)
         self.belly = False
         self.cases = sorted(data.lesion_grey)
-        weights = np.sqrt([len(data.lesion_grey[c]) for c in self.cases])
+        weights = np.power([len(data.lesion_grey[c]) for c in self.cases], 0.3)
         self.weights = weights / weights.sum()
 
-    def batch(self, size: int) -> Pair:
-        """Return (size, 1, s, s) float32 in 0..1 and (size, s, s) uint8 labels."""
+    def batch(self, size: int, done: float) -> tuple[Tensor, Tensor]:
+        """Return (size, 1, s, s) float32 in 0..1 and (size, s, s) int64 labels."""
+        self.belly = done >= self.belly_from
         pairs = [self._lung() if self.random.random() < self.lung_share else self._lesion() for _ in range(size)]
         pairs = [augment(grey, labels, self.random) for grey, labels in pairs]
-        return np.stack([p[0] for p in pairs])[:, None], np.stack([p[1] for p in pairs])
+        grey, labels = np.stack([p[0] for p in pairs])[:, None], np.stack([p[1] for p in pairs])
+        if self.random.random() < CROP_SHARE:
+            top, left = self.random.integers(0, grey.shape[-1] - CROP_PX + 1, 2)
+            rows, columns = slice(top, top + CROP_PX), slice(left, left + CROP_PX)
+            grey, labels = np.ascontiguousarray(grey[..., rows, columns]), labels[:, rows, columns]
+        return torch.from_numpy(grey), torch.from_numpy(labels).long()
 
     def _lesion(self) -> Pair:
         case = self.random.choice(self.cases, p=self.weights)
@@ -90,10 +124,13 @@ class CtSampler:
         place = random.integers(len(self.data.lung_hu))
         hu, labels = self.data.lung_hu[place], self.data.lung_labels[place].copy()
         drawn = random.random()
-        if (labels > 0).sum() > 500 and drawn < 0.3:
+        if (labels > 0).sum() > 500 and drawn < self.paint_share:
             hu, labels = paint_opacities(hu, labels, random)
-        elif self.belly and drawn < 0.5:
+        elif self.belly and drawn < self.paint_share + self.belly_share:
             hu, labels = fill_lungs(hu, labels, random), np.zeros_like(labels)
+        elif (labels > 0).sum() > 500:
+            hu, labels = press_in(hu, labels, random) if random.random() < 0.4 else (hu, labels)
+            hu = settle(hu, labels, random) if random.random() < 0.4 else hu
         if self.belly and random.random() < 0.15:
             hu = hu + streaks(hu.shape[0], random)
         if random.random() < 0.3:
@@ -120,9 +157,10 @@ def paint_opacities(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: 
     edge = np.quantile(noise[lung], random.uniform(0.7, 0.97))
     softness = noise[lung].std() * random.uniform(0.05, 0.4)
     texture = cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(0.6, 2.0))
+    dense = random.random() < 0.25
     strength = np.clip((noise - edge) / softness, 0, 1) * lung * np.clip(1 + 0.4 * texture / texture.std(), 0.2, 1)
-    strength = strength * random.uniform(0.5, 0.95)
-    target = np.maximum(hu, random.uniform(-700, 0))
+    strength = strength * (random.uniform(0.8, 1.0) if dense else random.uniform(0.5, 0.95))
+    target = np.maximum(hu, random.uniform(-150, 60) if dense else random.uniform(-700, 0))
     painted = hu + strength * (target - hu)
     raised = cv2.GaussianBlur(painted - hu, (0, 0), 1.5) > 80
     labels[lung & raised] = 2
@@ -147,6 +185,34 @@ def fill_lungs(
     tissue = cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), random.uniform(0.6, 1.5))
     grain = random.normal(0, random.uniform(5, 25), hu.shape)
     return (hu + inside * (tissue + grain - hu)).astype(np.float32)
+
+
+def press_in(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> Pair:
+    """Press a dome of soft tissue into a lung, its edge blurred by partial volume, as the diaphragm does.
+
+    hu: (y, x) float32, HU; labels: 0, 1 lung. Returns both, changed: the dome is no lung, and no infection either.
+    """
+    inside = np.argwhere(labels > 0)
+    centre = inside[random.integers(len(inside))]
+    y, x = np.ogrid[:hu.shape[0], :hu.shape[1]]
+    radii = random.uniform(8, 45, 2)
+    distance = np.hypot((y - centre[0]) / radii[0], (x - centre[1]) / radii[1])
+    dome = cv2.GaussianBlur((distance < 1).astype(np.float32), (0, 0), random.uniform(0.7, 5.0)) * (labels > 0)
+    changed = hu + dome * (random.uniform(10, 90) + random.normal(0, 15, hu.shape) - hu)
+    return changed.astype(np.float32), np.where(dome > 0.6, np.uint8(0), labels)
+
+
+def settle(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.float32]:
+    """Raise the lung towards one side of the picture, as gravity does at the back; nobody calls that infection.
+
+    hu: (y, x) float32, HU; labels: 0, 1 lung.
+    """
+    rows = np.flatnonzero((labels > 0).any(axis=1))
+    height = np.linspace(0, 1, hu.shape[0])[:, np.newaxis] if random.random() < 0.5 else \
+        np.linspace(1, 0, hu.shape[0])[:, np.newaxis]
+    start = float(np.quantile(height[rows], random.uniform(0.5, 0.85)))
+    slope = np.clip((height - start) / max(float(height[rows].max()) - start, 0.02), 0, 1)
+    return (hu + (labels > 0) * slope * random.uniform(30, 170)).astype(np.float32)
 
 
 def streaks(side: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -179,12 +245,17 @@ def transplant(
 
 def warp(
     grey: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator,
-    turn_deg: float, scale: tuple[float, float], shift_px: float,
+    turn_deg: float, scale: tuple[float, float], shift_px: float, upright: bool = False,
 ) -> Pair:
-    """Turn, scale (each axis a little differently), shift and mirror a slice and its labels alike; outside is 0."""
+    """Turn, scale (each axis a little differently), shift and mirror a slice and its labels alike.
+
+    Outside are the darkest grey and label 0. upright: never mirrored top to bottom.
+    """
     side = grey.shape[0]
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), random.uniform(-turn_deg, turn_deg), 1.0)
     factors = random.uniform(*scale) * random.uniform(0.92, 1.08, 2) * random.choice([-1.0, 1.0], 2)
+    if upright:
+        factors[1] = abs(factors[1])
     matrix[:, :2] *= factors
     centre = matrix[:, :2] @ np.full(2, side / 2)
     matrix[:, 2] = side / 2 - centre + random.uniform(-shift_px, shift_px, 2)

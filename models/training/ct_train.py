@@ -1,64 +1,79 @@
-"""Training of the CT network: cross-entropy and Dice, one-cycle learning rate, a moving average of the weights."""
+"""Training of the segmentation networks: cross-entropy and Dice over the batch and over each image."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from models.training.checkpoint import Progress, load_progress, save_progress
-from models.training.ct_data import CtSampler, load
-from models.training.nets import CT_CLASSES, LungUNet
+from models.training.ct_data import CtSampler, load, names_of
+from models.training.features import Prepared
+from models.training.loop import train as train_network
+from models.training.nets import SegmentationNet
+from models.training.splits import Names
+from service.prepare import ct
+
+CLASSES = ("background", "lung", "infection")
+LEAST_PIXELS = 20
 
 
-def loss_of(logits: Tensor, labels: Tensor, dice_weight: float) -> Tensor:
-    """Cross-entropy plus soft Dice of lung and infection over the whole batch.
+def segmentation_loss(logits: Tensor, labels: Tensor, dice_weight: float, image_dice_weight: float) -> Tensor:
+    """Cross-entropy plus soft Dice of every class but the first, over the whole batch and over each image.
 
-    logits: (n, 3, s, s); labels: (n, s, s) int64. The batch holds infection-free slices, so false alarms cost Dice.
+    logits: (n, k, s, s); labels: (n, s, s) int64. The batch holds images without the class, so false alarms cost Dice;
+    in the mean over images, those with fewer than LEAST_PIXELS of the last class are left out.
     """
     entropy = functional.cross_entropy(logits, labels)
-    probabilities = logits.softmax(dim=1)[:, 1:]
-    wanted = functional.one_hot(labels, len(CT_CLASSES)).permute(0, 3, 1, 2)[:, 1:].float()
-    common = (probabilities * wanted).sum(dim=(0, 2, 3))
-    total = probabilities.sum(dim=(0, 2, 3)) + wanted.sum(dim=(0, 2, 3))
-    return entropy + dice_weight * (1.0 - (2.0 * common + 1.0) / (total + 1.0)).mean()
+    found = logits.softmax(dim=1)[:, 1:]
+    wanted = functional.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2)[:, 1:].float()
+    batch = 1.0 - (2.0 * (found * wanted).sum(dim=(0, 2, 3)) + 1.0) / (found + wanted).sum(dim=(0, 2, 3)).add(1.0)
+    loss = entropy + dice_weight * batch.mean()
+    found, wanted = found[:, -1], wanted[:, -1]
+    shown = wanted.sum(dim=(1, 2)) > LEAST_PIXELS
+    if image_dice_weight and bool(shown.any()):
+        common = (found * wanted).sum(dim=(1, 2))[shown]
+        total = (found + wanted).sum(dim=(1, 2))[shown]
+        loss = loss + image_dice_weight * (1.0 - (2.0 * common + 5.0) / (total + 5.0)).mean()
+    return loss
 
 
-def train(recipe: dict[str, Any], data: Path, out: Path, fold: int) -> Path:
-    """Train one split and return the path of the averaged weights; resumes from `out` where a run was broken off."""
+def network_for() -> SegmentationNet:
+    """Return the network of CLASSES."""
+    return SegmentationNet(len(CLASSES))
+
+
+def train(recipe: dict[str, Any], data: Path, out: Path, fold: int | None) -> Path:
+    """Train one split, or all cases, and return the path of the averaged weights."""
     settings = recipe["training"]
+    kept = load(data, fold, held_out=False)
     torch.manual_seed(settings["seed"])
-    network = LungUNet().to(memory_format=torch.channels_last)
-    averaged = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"],
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings["learning_rate"], total_steps=settings["steps"] + 1, pct_start=0.15,
-    )
-    progress = Progress(network, averaged, optimizer, schedule)
-    first = load_progress(out, progress)
-    sampler = CtSampler(
-        load(data, fold, held_out=False), recipe["parameters"], settings["lung_share"], settings["seed"] + first,
-    )
-    for step in range(first, settings["steps"]):
-        sampler.belly = step >= settings["belly_from_step"]
-        grey, labels = sampler.batch(settings["batch"])
-        images = torch.from_numpy(grey).contiguous(memory_format=torch.channels_last)
-        network.train()
-        loss = loss_of(network(images), torch.from_numpy(labels).long(), settings["dice_weight"])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-        progress.average(settings["average_decay"], step)
-        if step % 25 == 0:
-            print(f"step {step} loss {loss.item():.4f}", flush=True)
-        if step % 100 == 99 or step + 1 == settings["steps"]:
-            save_progress(out, progress, step + 1)
-    return out / "weights.pt"
+    return train_network(
+        network_for(), lambda seed: CtSampler(kept, recipe["parameters"], settings, seed),
+        lambda logits, labels: segmentation_loss(
+            logits, labels, settings["dice_weight"], settings["image_dice_weight"]),
+        settings, out)
+
+
+def names(_recipe: dict[str, Any], data: Path, fold: int | None) -> tuple[Names, Names]:
+    """Return the names of what a split trains on, and of what it holds out."""
+    parts = [names_of(data, fold, held_out=held) for held in (False, True)]
+    kept, held = (Names(cases=[c.name for c in cases], lung_slices=[p.name for p in slices]) for cases, slices in parts)
+    return kept, held
+
+
+def prepared(recipe: dict[str, Any], data: Path, fold: int | None) -> list[Prepared]:
+    """Return what a split trains on, prepared: every slice with lesions, and every lung slice."""
+    kept, parameters = load(data, fold, held_out=False), recipe["parameters"]
+    steps = tuple(recipe["input"]["steps"])
+    items = [
+        Prepared(f"{case} {place}", lambda grey=grey: (grey.astype(np.float32) / np.float32(255.0))[None, None])
+        for case, stack in kept.lesion_grey.items() for place, grey in enumerate(stack)
+    ]
+    return items + [
+        Prepared(f"lungs {place}", lambda hu=hu: ct.slice_tensor(hu[None], parameters, steps))
+        for place, hu in enumerate(kept.lung_hu)
+    ]

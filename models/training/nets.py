@@ -1,8 +1,8 @@
-"""The two networks, written by hand so that each line can be read and exported.
+"""The networks, written by hand so that each line can be read and exported.
 
-`LungUNet` works at half the resolution of its input: a space-to-depth fold makes 4 channels of 128 x 128 out of a
-256 x 256 slice and the last layer unfolds its 12 channels to 3 classes again, a quarter of the work of a plain U-Net.
-`EfficientNetLite0` names its parts as the published ImageNet weights do, so that their state dict loads strictly.
+All stand on `EfficientNetLite0` with its published ImageNet weights (its parts are named as there, so that the state
+dict loads strictly): `ClassificationNet` averages class activation maps over its last features, `SegmentationNet` is a
+U-Net that has its first five stages as encoder and decodes at half the resolution of the input.
 """
 
 from __future__ import annotations
@@ -13,47 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CT_CLASSES = ("background", "lung", "infection")
-CXR_CLASSES = ("no_finding", "pneumonia", "covid19")
 BLOCKS = (  # repeats, kernel, stride, expansion, channels out: EfficientNet-Lite0 (Tan and Le 2019, lite variant)
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+STAGE_ENDS = {0: 16, 2: 24, 4: 40, 10: 112, 14: 192}
+"""The last block of each resolution (1/2 to 1/32) and its channels: what a decoder joins."""
+FEATURES = 1280
 
 
-def conv_unit(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3 convolution, batch normalisation, ReLU."""
+def conv_unit(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU(True),
+        nn.Conv2d(channels_in, channels_out, kernel, 1, kernel // 2, bias=False), nn.BatchNorm2d(channels_out),
+        nn.ReLU(True),
     )
-
-
-class LungUNet(nn.Module):
-    """2D U-Net over single slices. (n, 1, s, s) in 0..1 to logits (n, 3, s, s); s a multiple of 32."""
-
-    def __init__(self, widths: tuple[int, ...] = (24, 40, 64, 96, 128)) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(conv_unit(4, widths[0]), conv_unit(widths[0], widths[0]))
-        self.down = nn.ModuleList(
-            nn.Sequential(conv_unit(a, b, stride=2), conv_unit(b, b)) for a, b in pairwise(widths)
-        )
-        pairs = list(zip(widths[::-1], widths[-2::-1], strict=False))
-        self.narrow = nn.ModuleList(nn.Conv2d(deep, flat, 1) for deep, flat in pairs)
-        self.join = nn.ModuleList(
-            nn.Sequential(conv_unit(2 * flat, flat), conv_unit(flat, flat)) for _, flat in pairs
-        )
-        self.dropout = nn.Dropout2d(0.1)
-        self.head = nn.Conv2d(widths[0], 4 * len(CT_CLASSES), 3, padding=1)
-
-    def forward(self, slices: Tensor) -> Tensor:
-        kept = [self.stem(functional.pixel_unshuffle(2.0 * slices - 1.0, 2))]
-        for down in self.down:
-            kept.append(down(kept[-1]))
-        values = self.dropout(kept.pop())
-        for narrow, join in zip(self.narrow, self.join, strict=True):
-            raised = functional.interpolate(narrow(values), scale_factor=2.0, mode="nearest")
-            values = join(torch.cat([raised, kept.pop()], dim=1))
-        return functional.pixel_shuffle(self.head(values), 2)
 
 
 def pad_same(values: Tensor, kernel: int, stride: int) -> Tensor:
@@ -80,6 +54,7 @@ class Block(nn.Module):
         self._bn2 = nn.BatchNorm2d(channels_out, eps=1e-3)
 
     def forward(self, values: Tensor) -> Tensor:
+        """(n, channels_in, h, w) to (n, channels_out, h / stride, w / stride)."""
         kept = values
         if self.expands:
             values = functional.relu6(self._bn0(self._expand_conv(values)))
@@ -92,7 +67,7 @@ class Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 up to its 1280 feature maps, with the ImageNet classifier kept so that weights load strictly.
 
-    (n, 3, s, s) in -1..1 to features (n, 1280, s / 32, s / 32).
+    (n, 3, s, s) in -1..1 to features (n, 1280, s / 32, s / 32); s a multiple of 32.
     """
 
     def __init__(self, classes: int = 1000) -> None:
@@ -105,33 +80,87 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(Block(channels, channels_out, kernel, stride if repeat == 0 else 1, expansion))
                 channels = channels_out
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head = nn.Conv2d(channels, 1280, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(1280, eps=1e-3)
-        self._fc = nn.Linear(1280, classes)
+        self._conv_head = nn.Conv2d(channels, FEATURES, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(FEATURES, eps=1e-3)
+        self._fc = nn.Linear(FEATURES, classes)
 
-    def forward(self, values: Tensor) -> Tensor:
-        values = functional.relu6(self._bn0(self._conv_stem(pad_same(values, 3, 2))))
+    def stem(self, grey: Tensor) -> Tensor:
+        """(n, 1, s, s) grey in 0..1 to (n, 32, s / 2, s / 2)."""
+        values = (2.0 * grey - 1.0).expand(-1, 3, -1, -1)
+        return functional.relu6(self._bn0(self._conv_stem(pad_same(values, 3, 2))))
+
+    def stages(self, grey: Tensor) -> list[Tensor]:
+        """(n, 1, s, s) grey in 0..1 to the features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the side (STAGE_ENDS)."""
+        values, kept = self.stem(grey), []
+        for place, block in enumerate(self._blocks[:max(STAGE_ENDS) + 1]):
+            values = block(values)
+            if place in STAGE_ENDS:
+                kept.append(values)
+        return kept
+
+    def forward(self, grey: Tensor) -> Tensor:
+        """(n, 1, s, s) grey in 0..1 to features (n, 1280, s / 32, s / 32)."""
+        values = self.stem(grey)
         for block in self._blocks:
             values = block(values)
         return functional.relu6(self._bn1(self._conv_head(values)))
 
+    def freeze(self, blocks: int) -> None:
+        """Keep the stem and the first blocks as they are: no gradient, and the batch statistics of ImageNet."""
+        for part in (self._conv_stem, self._bn0, self._fc, *self._blocks[:blocks]):
+            part.eval()
+            part.requires_grad_(False)
 
-class RadiographNet(nn.Module):
-    """Three classes from one grey image, by global average of class activation maps.
 
-    (n, 1, h, w) in 0..1 to (logits (n, 3), maps (n, 3, h / 32, w / 32)); a logit is the mean of its map, and the maps
-    are centred over the classes, so that a positive place speaks for the class against the others.
+class ClassificationNet(nn.Module):
+    """Scores of one grey image, each the mean of its class activation map.
+
+    (n, 1, h, w) in 0..1 to (logits (n, k), maps (n, k, h / 32, w / 32), features (n, 1280), the means of the last
+    feature maps).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.backbone = EfficientNetLite0()
         self.dropout = nn.Dropout2d(0.3)
-        self.evidence = nn.Conv2d(1280, len(CXR_CLASSES), 1)
-        self.register_buffer("temperature", torch.ones(()))
+        self.evidence = nn.Conv2d(FEATURES, classes, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        features = self.backbone(image)
+        maps = self.evidence(self.dropout(features))
+        return maps.mean(dim=(2, 3)), maps, features.mean(dim=(2, 3))
+
+
+class SegmentationNet(nn.Module):
+    """2D U-Net over single grey images.
+
+    (n, 1, s, s) in 0..1 to (logits (n, k, s, s), features (n, 192), the means of the deepest maps); s a multiple of 32.
+    A space-to-depth fold of the input joins the finest stage and the last layer unfolds its 4 k channels to k classes.
+    """
+
+    def __init__(self, classes: int, widths: tuple[int, ...] = (24, 32, 48, 96, 160)) -> None:
+        super().__init__()
+        self.backbone = EfficientNetLite0()
+        self.fold = conv_unit(4, widths[0])
+        channels = [c + (widths[0] if place == 0 else 0) for place, c in enumerate(STAGE_ENDS.values())]
+        self.lateral = nn.ModuleList(conv_unit(c, w, kernel=1) for c, w in zip(channels, widths, strict=True))
+        pairs = list(pairwise(widths[::-1]))
+        self.narrow = nn.ModuleList(nn.Conv2d(deep, flat, 1) for deep, flat in pairs)
+        self.join = nn.ModuleList(
+            nn.Sequential(conv_unit(2 * flat, flat), conv_unit(flat, flat)) for _, flat in pairs
+        )
+        self.dropout = nn.Dropout2d(0.1)
+        self.head = nn.Conv2d(widths[0], 4 * classes, 3, padding=1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.backbone((2.0 * image - 1.0).expand(-1, 3, -1, -1))
-        maps = self.evidence(self.dropout(features))
-        maps = (maps - maps.mean(dim=1, keepdim=True)) / self.temperature
-        return maps.mean(dim=(2, 3)), maps
+        """See the class."""
+        stages = self.backbone.stages(image)
+        features = stages[-1].mean(dim=(2, 3))
+        stages[0] = torch.cat([stages[0], self.fold(functional.pixel_unshuffle(2.0 * image - 1.0, 2))], dim=1)
+        kept = [lateral(stage) for lateral, stage in zip(self.lateral, stages, strict=True)]
+        values = self.dropout(kept.pop())
+        for narrow, join in zip(self.narrow, self.join, strict=True):
+            raised = functional.interpolate(narrow(values), scale_factor=2.0, mode="nearest")
+            values = join(torch.cat([raised, kept.pop()], dim=1))
+        return functional.pixel_shuffle(self.head(values), 2), features

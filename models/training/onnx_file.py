@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +17,78 @@ from torch import Tensor, nn
 OPSET = 17
 
 
-class Probabilities(nn.Module):
-    """The CT network with its softmax: slices (n, 1, s, s) to probabilities (n, 3, s, s)."""
+class Unfamiliarity(nn.Module):
+    """How far an image lies from what was trained on: features (n, d) to (n,), >= 0, about 1 for a usual image.
 
-    def __init__(self, network: nn.Module) -> None:
+    The features' principal components, whitened by the training images (Mahalanobis distance), as root mean square.
+    """
+
+    def __init__(self, mean: Tensor, projection: Tensor) -> None:
         super().__init__()
-        self.network = network
+        self.register_buffer("mean", mean)
+        self.register_buffer("projection", projection)
 
-    def forward(self, slices: Tensor) -> Tensor:
-        return self.network(slices).softmax(dim=1)
+    @classmethod
+    def fitted(cls, features: NDArray[np.float32], components: int = 32) -> Unfamiliarity:
+        """Fit to the features (n, d) of training images; fewer components where there are few images."""
+        components = min(components, max(len(features) // 4, 2))
+        mean = features.mean(axis=0)
+        _, spread, axes = np.linalg.svd(features - mean, full_matrices=False)
+        scale = np.sqrt(len(features)) / np.maximum(spread[:components], 1e-6)
+        return cls(torch.from_numpy(mean), torch.from_numpy((axes[:components] * scale[:, None]).T.astype(np.float32)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See the class."""
+        return ((features - self.mean) @ self.projection).square().mean(dim=1).sqrt()
 
 
-class ProbabilitiesAndMaps(nn.Module):
-    """The radiograph network with its softmax: image (n, 1, h, w) to probabilities (n, 3) and maps (n, 3, h, w)."""
+class Segmented(nn.Module):
+    """A segmentation network with its softmax: (n, 1, s, s) to probabilities (n, k, s, s) and unfamiliarity (n,).
 
-    def __init__(self, network: nn.Module) -> None:
+    offsets: added to the logits of each class before; none where empty.
+    """
+
+    def __init__(self, network: nn.Module, unfamiliarity: nn.Module, offsets: Sequence[float] = ()) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.unfamiliarity = network, unfamiliarity
+        self.register_buffer("offsets", torch.tensor(list(offsets))[None, :, None, None] if offsets else torch.zeros(()))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits, maps = self.network(image)
-        return logits.softmax(dim=1), maps
+        """See the class."""
+        logits, features = self.network(image)
+        return (logits + self.offsets).softmax(dim=1), self.unfamiliarity(features)
+
+
+class Classified(nn.Module):
+    """A classification network with its calibration: to probabilities (n, k), maps (n, k, h, w), unfamiliarity (n,).
+
+    softmax: so many of the first outputs are one softmax, every other is a sigmoid; scale and offset: (k,), applied to
+    the logits first. The maps of a softmax are centred over its classes,
+    so that a positive place speaks for the class against the others.
+    """
+
+    def __init__(
+        self, network: nn.Module, unfamiliarity: nn.Module, softmax: int, scale: Tensor, offset: Tensor,
+    ) -> None:
+        super().__init__()
+        self.network, self.unfamiliarity, self.softmax = network, unfamiliarity, softmax
+        self.register_buffer("scale", scale)
+        self.register_buffer("offset", offset)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        logits, maps, features = self.network(image)
+        logits = logits * self.scale + self.offset
+        maps = maps * self.scale[:, None, None]
+        parts, seen = [], []
+        if self.softmax:
+            parts.append(logits[:, :self.softmax].softmax(dim=1))
+            first = maps[:, :self.softmax]
+            seen.append(first - first.mean(dim=1, keepdim=True))
+        if self.softmax < len(self.scale):
+            parts.append(logits[:, self.softmax:].sigmoid())
+            seen.append(maps[:, self.softmax:])
+        return torch.cat(parts, dim=1), torch.cat(seen, dim=1), self.unfamiliarity(features)
 
 
 def write(network: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], path: Path) -> str:

@@ -1,0 +1,57 @@
+"""CT slices by class: pictures of papers, and how they are split, by paper.
+
+The set says COVID-19 or not; a slice without COVID-19 shows another disease or nothing, and which is not labelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.slices import paper_of
+from models.training import ct_data
+
+CLASSES = ("covid19", "noncovid")
+FOLDERS = ("covid", "noncovid")
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One slice as a picture. group: the paper, or the figure, that it is from; hu: (y, x) float32, HU-like."""
+
+    file: str
+    group: str
+    label: int
+    hu: NDArray[np.float32]
+
+
+def load(data: Path, window_hu: tuple[float, float]) -> list[Slice]:
+    """Read the pictures, their grey values spread over the window, in order of name; label: index in CLASSES."""
+    low, high = window_hu
+    slices = []
+    for label, folder in enumerate(FOLDERS):
+        for path in sorted((data / "ct_slices" / folder).glob("*.jpg")):
+            grey = ct_data.read_grey(path).astype(np.float32) / np.float32(255.0)
+            hu = np.float32(low) + grey * np.float32(high - low)
+            slices.append(Slice(f"ct_slices/{folder}/{path.name}", paper_of(path.stem), label, hu))
+    return slices
+
+
+def split(slices: list[Slice], fold: int | None, seed: int) -> tuple[list[Slice], list[Slice]]:
+    """Return (training, held out) by paper: each class is dealt by itself, the largest papers first; None: all."""
+    if fold is None:
+        return slices, []
+    random = np.random.default_rng(seed)
+    held: set[tuple[int, str]] = set()
+    for label in range(len(CLASSES)):
+        sizes: dict[str, int] = {}
+        for one in slices:
+            if one.label == label:
+                sizes[one.group] = sizes.get(one.group, 0) + 1
+        order = sorted(random.permutation(sorted(sizes)), key=lambda g: -sizes[str(g)])
+        held |= {(label, str(g)) for place, g in enumerate(order) if place % FOLDS == fold}
+    return [s for s in slices if (s.label, s.group) not in held], [s for s in slices if (s.label, s.group) in held]
