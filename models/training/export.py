@@ -124,7 +124,7 @@ def export(recipe: Recipe, run: Path, data: Path, folder: Path) -> None:
     ship = recipe["export"]["ship"]
     fold = None if ship == "all" else int(ship)
     network = task.network(recipe, folder_of(run, fold) / "weights.pt")
-    unfamiliarity, own = unfamiliarity_for(recipe, network, data, fold)
+    unfamiliarity, own = unfamiliarity_for(recipe, network, data, run, fold)
     usual = np.concatenate([known[np.isfinite(known)], own])
     recipe["accepts"]["most_unfamiliarity"] = round(float(np.quantile(usual, 0.999)) * recipe["export"]["margin"], 3)
     whole = wrapped(recipe, network, unfamiliarity, scale, offset).eval()

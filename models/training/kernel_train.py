@@ -95,6 +95,14 @@ def train(recipe: dict[str, Any], data: Path, out: Path, fold: int | None) -> Pa
     return out / "weights.pt"
 
 
+def components(recipe: dict[str, Any], data: Path, run: Path, fold: int | None, network: FeatureNet) -> NDArray[np.float32]:
+    """Return the principal components of what a split trains on, (n, c), from the features that the run keeps."""
+    examples = EXAMPLES[recipe["bundle"]["name"]](recipe, data, fold)
+    side = int(recipe["parameters"].get("rows_px", recipe["parameters"].get("side_px", 0)))
+    statistics = statistics_of(examples.items, run / "features", side, lambda _done: None)
+    return network.head.components(torch.from_numpy(statistics[~examples.held])).numpy()
+
+
 def network(recipe: dict[str, Any], weights: Path) -> FeatureNet:
     """Read a fitted head and put it on the backbone."""
     state = torch.load(weights, map_location="cpu", weights_only=True)

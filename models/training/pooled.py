@@ -18,7 +18,8 @@ from models.evaluation.evaluate import Request, gather
 from models.evaluation.held_out import FILE
 from models.evaluation.problems import Problems
 from models.evaluation.tasks import of as measure_of
-from models.training import toml_text
+from models.training import kernel_train, toml_text
+from models.training.kernel_head import FeatureNet
 from models.training.onnx_file import Classified, Segmented, Unfamiliarity, write
 from models.training.tasks import TASKS, Recipe
 from models.training.train import folder_of
@@ -26,7 +27,7 @@ from service.domain.manifest import read_manifest
 from service.infer.golden import INPUT
 
 Scores = TypeVar("Scores")
-MOST_EXAMPLES = 400
+MOST_EXAMPLES = 300
 SEGMENTING = ("ct-segmentation", "cxr-segmentation")
 
 
@@ -49,12 +50,15 @@ def wrapped(
 
 @torch.no_grad()
 def unfamiliarity_for(
-    recipe: Recipe, network: nn.Module, data: Path, fold: int | None,
+    recipe: Recipe, network: nn.Module, data: Path, run: Path, fold: int | None,
 ) -> tuple[Unfamiliarity, NDArray[np.float32]]:
-    """Fit to what the network was trained on, every n-th of it; also return its values there."""
-    items = TASKS[recipe["bundle"]["name"]].prepared(recipe, data, fold)
-    chosen = items[::max(len(items) // MOST_EXAMPLES, 1)]
-    features = np.concatenate([network(torch.from_numpy(i.tensor()))[-1].numpy() for i in chosen])
+    """Fit to what the network was trained on, or every n-th of it; also return its values there."""
+    if isinstance(network, FeatureNet):
+        features = kernel_train.components(recipe, data, run, fold, network)
+    else:
+        items = TASKS[recipe["bundle"]["name"]].prepared(recipe, data, fold)
+        chosen = items[::max(len(items) // MOST_EXAMPLES, 1)]
+        features = np.concatenate([network(torch.from_numpy(i.tensor()))[-1].numpy() for i in chosen])
     fitted = Unfamiliarity.fitted(features)
     return fitted, fitted(torch.from_numpy(features)).numpy()
 
@@ -89,7 +93,7 @@ def out_of_fold(recipe: Recipe, run: Path, data: Path, folds: Sequence[int], pro
     for fold in folds:
         folder = folder_of(run, fold) / recipe["bundle"]["name"]
         network = task.network(recipe, folder_of(run, fold) / "weights.pt")
-        unfamiliarity, _ = unfamiliarity_for(recipe, network, data, fold)
+        unfamiliarity, _ = unfamiliarity_for(recipe, network, data, run, fold)
         write_bundle(recipe, folder, wrapped(recipe, network, unfamiliarity), task.names(recipe, data, fold)[1].table())
         manifest = read_manifest(folder)
         images = gather(manifest, Request(data, held_out=True), problems)
