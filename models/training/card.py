@@ -53,6 +53,10 @@ def tables(recipe: dict[str, Any], figures: dict[str, Any]) -> str:
     if rest:
         parts.append("<details><summary>By source, sex, age, view and population</summary>\n\n"
                      f"{figure_table(rest)}\n</details>\n")
+    if "uninfected_ct" in figures:
+        parts.append(uninfected_table(figures["uninfected_ct"]))
+    if "without_shortcuts" in figures:
+        parts.append(shortcut_table(figures["without_shortcuts"]))
     if "variants" in figures:
         parts.append(variant_table(figures["variants"]))
     speed = f"{figures['milliseconds']:.1f} ms for one input, ONNX Runtime on two threads of a CPU, the best of 20.\n"
@@ -78,6 +82,25 @@ def point_table(recipe: dict[str, Any]) -> str:
             wanted = ", ".join(f"{k} {v}" for k, v in point.items() if k != "sources")
             lines.append((output["name"], f"{output['threshold']:.3f}", wanted, ", ".join(point.get("sources", ["all"]))))
     return table(("output", "threshold", "chosen for", "within"), lines) if lines else ""
+
+
+def uninfected_table(found: dict[str, Any]) -> str:
+    """Return what the shipped weights call infected in a series without infection that was never trained on."""
+    return table((f"a CT of LIDC-IDRI without infection, {found['slices']} slices, shipped weights", "figure"), [
+        ("called infected, percent of what the bare network takes for lung", f"{found['network_percent_of_lung']:.2f}"),
+        ("called infected after the service's read-out, percent of the lungs", f"{found['service_percent_of_lung']:.2f}"),
+        ("study probability; threshold", f"{found['study_probability']:.2f}; {found['threshold']:.2f}"),
+        ("finding", "present" if found["present"] else "absent"),
+    ])
+
+
+def shortcut_table(found: dict[str, dict[str, float]]) -> str:
+    """Return the figures of the recipe on pictures from which shortcuts are taken away (`models/training/shortcuts.py`)."""
+    lines = [(name, f"{row['accuracy']:.3f}", f"{row['accuracy_nih']:.3f}", f"{row['auc_pneumonia_nih']:.3f}",
+              f"{row['accuracy_elsewhere']:.3f}", f"{row['auc_elsewhere']:.3f}") for name, row in found.items()]
+    head = ("trained on the 123/425/399 images alone, by patient", "accuracy, three classes", "accuracy within NIH",
+            "AUC pneumonia within NIH", "accuracy on other NIH images", "AUC there")
+    return table(head, lines)
 
 
 def variant_table(variants: dict[str, Any]) -> str:
