@@ -10,7 +10,7 @@ from typing import Any
 def write_card(folder: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> None:
     """Write `folder/MODEL_CARD.md` from the recipe's `[card]`, the manifest beside it and the figures."""
     manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
-    card = recipe["card"]
+    card, recipe = recipe["card"], {**recipe, "outputs": manifest["outputs"]}
     parts = [
         f"# {manifest['title']}\n",
         f"Bundle `{manifest['name']}`, version {manifest['version']}, sha256 of `model.onnx` `{manifest['sha256']}`.\n",
@@ -47,12 +47,13 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def tables(recipe: dict[str, Any], figures: dict[str, Any]) -> str:
     """Return what was measured: the main figures, those of subgroups, and the operating points."""
     rows = figures["cross_validation"]["figures"]
-    main = [row for row in rows if row["subset"] == "all"]
+    whole = [row for row in rows if not row["of"] and row["subset"] == "all"]
+    classes = [row for row in rows if row["of"] and row["subset"] == "all"]
     rest = [row for row in rows if row["subset"] != "all"]
-    parts = [figure_table(main), point_table(recipe)]
+    parts = [plain_table(whole), class_table(classes), point_table(recipe)]
     if rest:
-        parts.append("<details><summary>By source, sex, age, view and population</summary>\n\n"
-                     f"{figure_table(rest)}\n</details>\n")
+        told = plain_table([row for row in rest if not row["of"]]) + "\n" + class_table([row for row in rest if row["of"]])
+        parts.append(f"<details><summary>By source, sex, age, view and population</summary>\n\n{told}\n</details>\n")
     if "uninfected_ct" in figures:
         parts.append(uninfected_table(figures["uninfected_ct"]))
     if "without_shortcuts" in figures:
@@ -63,14 +64,30 @@ def tables(recipe: dict[str, Any], figures: dict[str, Any]) -> str:
     return "\n".join([*parts, speed])
 
 
-def figure_table(rows: list[dict[str, Any]]) -> str:
-    """Return a table of figures with their 95 % intervals."""
-    lines = []
+def told_value(row: dict[str, Any]) -> str:
+    """Return a figure with its 95 % interval, if it has one."""
+    interval = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
+    return f"{row['value']:.3f}{interval}"
+
+
+def plain_table(rows: list[dict[str, Any]]) -> str:
+    """Return a table of figures that are not of one class, with their 95 % intervals."""
+    lines = [(row["part"], row["subset"], row["name"], told_value(row), str(row["n"]), str(row["groups"])) for row in rows]
+    head = ("images", "subset", "figure", "value (95 % interval)", "n", "groups")
+    return table(head, lines) if lines else ""
+
+
+def class_table(rows: list[dict[str, Any]]) -> str:
+    """Return a table of figures of classes, one row for each class of each subset; n: the largest of its figures."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    found: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
-        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        what = " ".join(part for part in (row["name"], row["of"]) if part)
-        lines.append((row["part"], row["subset"], what, f"{row['value']:.3f}", interval, str(row["n"]), str(row["groups"])))
-    return table(("images", "subset", "figure", "value", "95 % interval", "n", "groups"), lines)
+        found.setdefault((row["part"], row["subset"], row["of"]), {})[row["name"]] = row
+    lines = [
+        (*key, *(told_value(of[name]) if name in of else "" for name in names), str(max(row["n"] for row in of.values())))
+        for key, of in found.items()
+    ]
+    return table(("images", "subset", "class", *names, "n"), lines) if lines else ""
 
 
 def point_table(recipe: dict[str, Any]) -> str:
