@@ -98,7 +98,7 @@ def point_table(recipe: dict[str, Any]) -> str:
         if isinstance(point, dict):
             wanted = ", ".join(f"{k} {v}" for k, v in point.items() if k != "sources")
             lines.append((output["name"], f"{output['threshold']:.3f}", wanted, ", ".join(point.get("sources", ["all"]))))
-    return table(("output", "threshold", "chosen for", "within"), lines) if lines else ""
+    return table(("output", "threshold", "chosen for (of two, the higher threshold)", "within"), lines) if lines else ""
 
 
 def uninfected_table(found: dict[str, Any]) -> str:
