@@ -93,9 +93,10 @@ class Infer(_Section):
     precision: str = Field("auto", pattern="^(auto|fp32|int8|fp16)$",
                            description="auto: the file a bundle names for the device; else this one where it has it.")
     ct_bundles: tuple[str, ...] = Field(("ct-lung-infection",), description="Bundles for chest CT, the leading one first.")
-    cxr_bundles: tuple[str, ...] = Field(("cxr-pattern",), description="Bundles for radiographs, the leading one first.")
-    cxr_gate: str = Field("", description="Bundle that judges each radiograph before these; empty: none.")
-    cxr_lungs: str = Field("", description="Bundle that finds lung fields, to place findings; empty: none.")
+    cxr_bundles: tuple[str, ...] = Field(("cxr-pattern", "cxr-findings"),
+                                         description="Bundles for radiographs, the leading one first.")
+    cxr_gate: str = Field("cxr-quality", description="Bundle that judges each radiograph before these; empty: none.")
+    cxr_lungs: str = Field("cxr-lungs", description="Bundle that finds lung fields, to place findings; empty: none.")
 
     @field_validator("ct_bundles", "cxr_bundles")
     @classmethod
