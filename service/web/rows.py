@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Row:
-    """One study of the worklist. marks: the findings over their threshold, most probable first."""
+    """One study of the worklist. marks: the findings over their threshold, each name once, most probable first."""
 
     uid: str
     urgency: str
@@ -68,7 +68,7 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
         urgency=study.reading_urgency,
         why=words.why_here(study),
         raised=study.reading_rank < study.urgency_rank,
-        marks=tuple(mark for mark in marks(study.summary) if mark.present),
+        marks=foremost(marks(study.summary)),
         ai=ai_words(study),
         extent=extent(study.summary),
         name=words.called(study, patient_names),
@@ -102,6 +102,15 @@ def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
             present=found["presence"] == "present", urgency=found.get("urgency", ""),
         ))
     return tuple(sorted(made, key=lambda mark: (not mark.present, -float(mark.probability))))
+
+
+def foremost(found: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """Return what is present, one mark for each name: where several models say the same, the most probable."""
+    named: dict[str, Mark] = {}
+    for mark in found:
+        if mark.present:
+            named.setdefault(mark.name, mark)
+    return tuple(named.values())
 
 
 def ai_words(study: Study) -> Said:

@@ -269,3 +269,18 @@ def test_the_metrics_can_be_scraped(house: House) -> None:
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
     assert families["firstlook_refusals"].samples[0].value == 3.0
     assert answer.headers["content-type"] == METRICS_TYPE == prometheus_client.CONTENT_TYPE_LATEST
+
+
+def test_many_scores_under_their_threshold_are_folded_and_a_name_stands_once_in_the_worklist(house: House) -> None:
+    said = [seed.finding("pneumonia", 0.91, urgency="urgent", bundle="cxr-pattern"),
+            seed.finding("pneumonia", 0.62, bundle="cxr-findings"), seed.finding("effusion", 0.71, bundle="cxr-findings"),
+            *(seed.finding(name, 0.1, bundle="cxr-findings") for name in ("mass", "nodule", "hernia", "fibrosis"))]
+    with house.database.transaction() as session:
+        session.get_one(Study, house.studies[0].id).summary = seed.summary(*said)
+    client, uid = house.client(), house.studies[0].study_instance_uid
+    row = _rows(client.get("/").text)[uid]
+    assert "Pneumonia 0.91 Effusion 0.71" in row and row.count("Pneumonia") == 1 and "Mass" not in row
+    page = client.get(f"/studies/{uid}").text
+    open_part, folded = page.split("<details>")[0], page.split("<details>")[1].split("</details>")[0]
+    assert "4 scores under their threshold, the highest: Mass 0.10" in folded
+    assert open_part.count("over the threshold") == 3 and folded.count("<td>no flag</td>") == 4
