@@ -21,7 +21,7 @@ from tests.builders import write
 from tests.peers import HOST, Orthanc, ScriptedPacs, wait_until
 from tests.tiny_bundles import band_gate, brightness_cxr, dark_lungs, density_ct, spot_cxr, threshold_ct
 
-TINY: dict[str, Any] = {"ct_bundles": ["tiny-ct"], "cxr_bundles": ["tiny-cxr"]}
+TINY: dict[str, Any] = {"ct_bundles": ["tiny-ct"], "cxr_bundles": ["tiny-cxr"], "cxr_gate": "", "cxr_lungs": ""}
 SEVERAL: dict[str, Any] = {
     "ct_bundles": ["tiny-ct", "tiny-pattern"], "cxr_bundles": ["tiny-cxr", "tiny-findings"], "cxr_gate": "tiny-gate",
     "cxr_lungs": "tiny-lungs"}

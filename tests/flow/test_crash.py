@@ -64,6 +64,8 @@ quiet_ct_s = 0.2
 models_dir = {json.dumps(str(models))}
 ct_bundles = ["tiny-ct"]
 cxr_bundles = ["tiny-cxr"]
+cxr_gate = ""
+cxr_lungs = ""
 [work]
 first_wait_s = 0.1
 [web]

@@ -21,7 +21,7 @@ from service.receive.header import read_header
 from service.store.intake import Intake
 from service.store.tables import Job, Study
 from tests.builders import as_bytes, ct_series, uid
-from tests.hospital import settings_for, tiny_models
+from tests.hospital import TINY, settings_for, tiny_models
 from tests.peers import ScriptedPacs
 
 
@@ -29,7 +29,7 @@ from tests.peers import ScriptedPacs
 def app(tmp_path: Path) -> Iterator[App]:
     models = tiny_models(tmp_path / "models")
     with ScriptedPacs(tmp_path / "pacs") as pacs:
-        infer = {"models_dir": models, "ct_bundles": ["tiny-ct"], "cxr_bundles": ["tiny-cxr"]}
+        infer = TINY | {"models_dir": models}
         made = App(settings_for(tmp_path, pacs, infer=infer), roles=())
         made.start()
         yield made

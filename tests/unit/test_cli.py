@@ -26,6 +26,8 @@ min_free_bytes = 0
 models_dir = "{models}"
 ct_bundles = ["tiny-ct"]
 cxr_bundles = ["tiny-cxr"]
+cxr_gate = ""
+cxr_lungs = ""
 [web]
 port = 0
 [[deliver.targets]]

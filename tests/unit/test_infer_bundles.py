@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.demo.run import STUDIES
 from service.domain import codes
 from service.domain.finding import Assessment, Presence
+from service.domain.manifest import Manifest
 from service.domain.study import CtVolume, RadiographImage, VolumeGeometry
+from service.errors import Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
 from service.infer.ct import assess_ct
 from service.infer.cxr import CxrTransform, assess_cxr
 from service.infer.engine import Engine
 from service.infer.reading import CtTransform
 from service.prepare import ct, cxr
+from service.prepare.display import to_grey
 
 MODELS = Path(__file__).parents[2] / "models"
 SLICES = 12
@@ -25,7 +29,7 @@ SLICES = 12
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     engine = Engine(Catalogue.load(MODELS), "cpu", threads=2)
-    for name in ("ct-lung-infection", "cxr-pattern"):
+    for name in ("ct-lung-infection", "cxr-pattern", "cxr-findings"):
         engine.warm(name)
     return engine
 
@@ -65,17 +69,30 @@ def test_ct_bundle_calls_clean_lungs_clean(engine: Engine) -> None:
     assert right == pytest.approx(left, rel=0.1) and right > 0
 
 
-@pytest.mark.parametrize("case", [1, 2])
-def test_radiograph_bundle_answers_in_findings_as_in_its_golden_case(case: int, engine: Engine) -> None:
-    manifest = Catalogue.load(MODELS).get("cxr-pattern")
-    expected = golden("cxr-pattern", case)
-    grey = expected["grey"].astype(np.float32) / np.float32(255)
-    transform = CxrTransform(
+def transform_of(manifest: Manifest) -> CxrTransform:
+    return CxrTransform(
         partial(cxr.image_tensor, parameters=manifest.parameters, steps=manifest.steps),
         partial(cxr.saliency_on_source, parameters=manifest.parameters))
-    assessment = assess_cxr([RadiographImage("1.2.3", grey)], engine, manifest, transform)
-    assert [f.probability for f in assessment.findings] == pytest.approx(expected["probabilities"][0], abs=1e-3)
-    saliency = assessment.saliency["1.2.3"]
-    assert saliency.shape == grey.shape and 0 <= saliency.min() <= saliency.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["cxr-pattern", "cxr-findings"])
+@pytest.mark.parametrize("file", ["normal2-im-1442-0001.dcm", "person1946_bacteria_4874.dcm"])
+def test_radiograph_bundles_answer_in_findings_as_their_network_does(name: str, file: str, engine: Engine) -> None:
+    manifest = Catalogue.load(MODELS).get(name)
+    image = to_grey(STUDIES / "cxr" / file)[0]
+    transform = transform_of(manifest)
+    expected = engine.run(name, {"image": transform.to_tensor(image.grey)})["probabilities"][0]
+    assessment = assess_cxr([image], engine, manifest, transform)
+    assert [f.probability for f in assessment.findings] == pytest.approx(expected, abs=1e-3)
+    saliency = assessment.saliency[image.sop_instance_uid]
+    assert saliency.shape == image.grey.shape and 0 <= saliency.min() <= saliency.max() <= 1
     present = {f.name for f in assessment.present}
     assert present and ("no_finding" in present) is (present == {"no_finding"})
+
+
+def test_a_drawn_radiograph_is_unfamiliar(engine: Engine) -> None:
+    manifest = Catalogue.load(MODELS).get("cxr-pattern")
+    grey = golden("cxr-pattern", 1)["grey"].astype(np.float32) / np.float32(255)
+    with pytest.raises(UnusableStudy) as refused:
+        assess_cxr([RadiographImage("1.2.3", grey)], engine, manifest, transform_of(manifest))
+    assert refused.value.reason is Reason.UNFAMILIAR_IMAGE

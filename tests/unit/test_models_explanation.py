@@ -1,4 +1,4 @@
-"""The saliency map follows a lesion: an opacity is pasted into one lung field, then into the other, and the map moves."""
+"""The saliency map follows a lesion: where an opacity is pasted into a lung, the map rises most."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RADIOGRAPHS = sorted((ROOT / "service" / "demo" / "studies" / "cxr").glob("*.dcm
 
 LEFT_OF_IMAGE, RIGHT_OF_IMAGE = (0.3, 0.55), (0.7, 0.55)  # across, down, as shares of the image
 OPACITIES = (codes.PNEUMONIA, codes.CONSOLIDATION, codes.INFILTRATE, codes.OPACITY)
-LEAST_FOLLOWED = 4  # of the six radiographs, each for itself
+LEAST_FOLLOWED = 5  # of the six radiographs, each for itself
 Grey = NDArray[np.float32]
 
 
@@ -52,16 +52,9 @@ def radiograph(path: Path) -> Grey:
     return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def across(difference: Grey) -> tuple[float, float]:
-    """Where a difference of maps is highest and where it is lowest, as shares of the width."""
-    columns = difference.shape[1]
-    return (float(difference.max(axis=0).argmax()) + 0.5) / columns, (float(difference.min(axis=0).argmin()) + 0.5) / columns
-
-
-def halves(difference: Grey) -> tuple[float, float]:
-    """The mean of a difference of maps in the left and the right half of the image."""
-    half = difference.shape[1] // 2
-    return float(difference[:, :half].mean()), float(difference[:, -half:].mean())
+def gains_most(difference: Grey) -> float:
+    """Where across the image a difference of maps is highest, as a share of the width."""
+    return (float(difference.max(axis=0).argmax()) + 0.5) / difference.shape[1]
 
 
 def shown_peak(manifest: Manifest, network: Network, grey: Grey, k: int) -> tuple[float, float]:
@@ -81,15 +74,13 @@ def test_the_peak_of_a_tiny_bundle_is_where_the_opacity_was_pasted(centre: tuple
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_map_of_a_shipped_bundle_follows_an_opacity_from_one_lung_to_the_other(name: str) -> None:
+def test_the_map_of_a_shipped_bundle_gains_most_in_the_lung_where_an_opacity_was_pasted(name: str) -> None:
     network = Network(read_manifest(ROOT / "models" / name), 1)
-    moved = []
-    for path in RADIOGRAPHS:
-        plain = radiograph(path)
-        left, right = (evidence(network, with_opacity(plain, c)) for c in (LEFT_OF_IMAGE, RIGHT_OF_IMAGE))
-        moved.append(left - right)
-    assert len(moved) == 6
-    followed = sum(left > right for left, right in map(halves, moved))
-    gained, lost = across(np.mean(moved, axis=0))
-    assert gained < 0.5 < lost, (gained, lost)
-    assert followed >= LEAST_FOLLOWED, [halves(m) for m in moved]
+    assert len(RADIOGRAPHS) == 6
+    for centre in (LEFT_OF_IMAGE, RIGHT_OF_IMAGE):
+        gained = []
+        for path in RADIOGRAPHS:
+            plain = radiograph(path)
+            gained.append(gains_most(evidence(network, with_opacity(plain, centre)) - evidence(network, plain)))
+        followed = sum((across < 0.5) is (centre[0] < 0.5) for across in gained)
+        assert followed >= LEAST_FOLLOWED, gained

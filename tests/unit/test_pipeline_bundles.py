@@ -57,7 +57,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 
 def of(**infer: object) -> Settings:
-    return Settings.model_validate({"infer": {"ct_bundles": [], "cxr_bundles": []} | infer})
+    return Settings.model_validate({"infer": {"ct_bundles": [], "cxr_bundles": [], "cxr_gate": "", "cxr_lungs": ""} | infer})
 
 
 def test_every_bundle_fits_the_place_of_its_task(catalogue: Catalogue) -> None:
