@@ -13,7 +13,8 @@ from PIL import Image
 
 SIDE = 32
 COLUMNS = ("file", "source", "patient", "group", "population", "view", "age", "sex", "covid19", "no_finding", "Pneumonia",
-           "Effusion", "Mass", "lung_mask")
+           "Effusion", "Mass", "lung_mask", "orig", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Emphysema",
+           "Fibrosis", "Hernia", "Infiltration", "Nodule", "Pleural_Thickening", "Pneumothorax")
 
 
 def radiographs(data: Path, rows: Sequence[dict[str, Any]]) -> Path:
