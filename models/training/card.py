@@ -54,6 +54,8 @@ def tables(recipe: dict[str, Any], figures: dict[str, Any]) -> str:
     if rest:
         told = plain_table([row for row in rest if not row["of"]]) + "\n" + class_table([row for row in rest if row["of"]])
         parts.append(f"<details><summary>By source, sex, age, view and population</summary>\n\n{told}\n</details>\n")
+    if "study_threshold" in figures:
+        parts.append(study_table(figures))
     if "uninfected_ct" in figures:
         parts.append(uninfected_table(figures["uninfected_ct"]))
     if "without_shortcuts" in figures:
@@ -99,6 +101,16 @@ def point_table(recipe: dict[str, Any]) -> str:
             wanted = ", ".join(f"{k} {v}" for k, v in point.items() if k != "sources")
             lines.append((output["name"], f"{output['threshold']:.3f}", wanted, ", ".join(point.get("sources", ["all"]))))
     return table(("output", "threshold", "chosen for (of two, the higher threshold)", "within"), lines) if lines else ""
+
+
+def study_table(found: dict[str, Any]) -> str:
+    """Return the threshold of the study probability and what it flags of the slices, out of fold."""
+    return table(("the study probability, out of fold", "figure"), [
+        ("threshold", f"{found['study_threshold']:.2f}"),
+        ("reached when so much of the lung is called infected, percent", f"{found['study_threshold_percent_of_lung']:.2f}"),
+        ("slices with infection over it, percent", f"{found['infected_slices_over_percent']:.1f}"),
+        ("slices without infection over it, percent", f"{found['clean_slices_over_percent']:.1f}"),
+    ])
 
 
 def uninfected_table(found: dict[str, Any]) -> str:

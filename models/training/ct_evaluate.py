@@ -36,14 +36,14 @@ def study_probability(infected: NDArray[np.float64], clean: NDArray[np.float64])
 
 
 def operating_point(
-    infected: NDArray[np.float64], clean: NDArray[np.float64], curve: dict[str, float], sensitivity: float,
+    infected: NDArray[np.float64], clean: NDArray[np.float64], curve: dict[str, float], specificity: float,
 ) -> dict[str, float]:
-    """Return the threshold that the wanted share of infected slices reaches, in steps of 0.01, and what it flags."""
+    """Return the threshold that the wanted share of clean slices stays under, in steps of 0.01, and what it flags."""
     probabilities = [
         1.0 / (1.0 + np.exp(-(curve["intercept"] + curve["slope"] * np.log(f + curve["epsilon"]))))
         for f in (infected, clean)
     ]
-    threshold = float(np.floor(np.quantile(probabilities[0], 1.0 - sensitivity, method="lower") * 100) / 100)
+    threshold = float(np.ceil(np.quantile(probabilities[1], specificity, method="higher") * 100) / 100)
     fraction = np.exp((np.log(threshold / (1.0 - threshold)) - curve["intercept"]) / curve["slope"]) - curve["epsilon"]
     return {
         "study_threshold": threshold, "study_threshold_percent_of_lung": 100.0 * float(fraction),

@@ -65,7 +65,7 @@ def settle_slices(recipe: Recipe, scores: CtScores) -> dict[str, float]:
     recipe["parameters"]["study_probability"] = {
         "feature": "log_infected_fraction", **{k: curve[k] for k in ("epsilon", "intercept", "slope")}}
     point = ct_evaluate.operating_point(
-        scores.fraction[scores.sick], scores.fraction[~scores.sick], curve, recipe["operating_point"]["sensitivity_slices"])
+        scores.fraction[scores.sick], scores.fraction[~scores.sick], curve, recipe["operating_point"]["specificity_slices"])
     recipe["outputs"][2]["threshold"] = point["study_threshold"]
     return {**point, "auc_slices": curve["auc_slices"]}
 

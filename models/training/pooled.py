@@ -97,6 +97,8 @@ def out_of_fold(recipe: Recipe, run: Path, data: Path, folds: Sequence[int], pro
         write_bundle(recipe, folder, wrapped(recipe, network, unfamiliarity), task.names(recipe, data, fold)[1].table())
         manifest = read_manifest(folder)
         images = gather(manifest, Request(data, held_out=True), problems)
+        if "parts" in recipe["export"]:
+            images = [i for i in images if i.part in recipe["export"]["parts"]]
         parts.append(measure_of(manifest).score(Network(manifest, 1), images, problems))
         print(f"fold {fold}: {len(parts[-1].names)} held out", flush=True)
     return merged(parts)
