@@ -25,6 +25,8 @@ examples:
   firstlook models compare cxr-pattern NEW --data DIR         two bundles on the same images
   firstlook models optimise cxr-pattern --data DIR            int8 for the CPU, fp16 for a GPU, where the figures hold
   firstlook models compare cxr-pattern:fp32 cxr-pattern:int8 --data DIR
+  firstlook models train cxr-pattern --data DIR --out RUN --fold 0 --fold all
+  firstlook models export cxr-pattern --run RUN --data DIR    writes the whole bundle
   firstlook models import NET.onnx --recipe R.toml --golden IN.npz --out models/NAME
 
 {DISCLAIMER}
@@ -36,7 +38,7 @@ _MEASURING = {
     "card": "write a bundle's card again, from its recipe and its figures, and draw its plots",
 }
 _OPTIMISING = {"optimise": "an int8 and a fp16 file, adopted where the figures hold"}
-_TRAINING = {"train": "train a bundle's network", "export": "turn trained weights into a bundle"}
+_TRAINING = {"train": "train a bundle's network", "export": "turn a run into a bundle, with the figures of its folds"}
 _NO_PREFIX = "\0"  # no argument is an option here: all are passed on
 
 
@@ -121,7 +123,9 @@ def _train(settings: Settings, name: str, rest: list[str]) -> int:
         print(f"firstlook: models {name} needs torch, which is not installed; "  # noqa: T201
               "pip install -r requirements/train.lock", file=sys.stderr)
         return 2
-    return run_module(settings.infer.models_dir.resolve(), f"training.{name}", rest)
+    models_dir = settings.infer.models_dir.resolve()
+    where = ["--models", str(models_dir)] if name == "export" else []
+    return run_module(models_dir, f"training.{name}", [*where, *rest])
 
 
 def run_module(models_dir: Path, module: str, arguments: list[str]) -> int:

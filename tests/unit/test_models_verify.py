@@ -261,6 +261,16 @@ def test_training_without_torch_names_the_lock(monkeypatch: pytest.MonkeyPatch, 
         assert "requirements/train.lock" in capsys.readouterr().err
 
 
+def test_training_commands_are_passed_on_with_their_options(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    assert cli.main(["models", "train", "--help"]) == 0
+    assert "--fold" in capfd.readouterr().out
+    assert cli.main(["models", "export", "cxr-lungs", "--run", "x"]) == 2
+    assert "the following arguments are required: --data" in capfd.readouterr().err
+    assert cli.main(["models", "export", "nobody", "--run", "x", "--data", "y"]) == 2
+    assert "invalid choice: 'nobody'" in capfd.readouterr().err
+
+
 def test_the_worked_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:
