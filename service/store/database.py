@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from sqlmodel import Session, create_engine
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7105210
 _READS = "firstlook_reads"
+_BUSY_S = 30
 
 
 class Database:
@@ -83,8 +86,24 @@ class Database:
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     """WAL with a full sync at each commit: what was committed survives a power cut."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_S * 1000}").close()
+    _use_wal(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _use_wal(connection: Any) -> None:
+    """Turn the write-ahead log on; SQLite does not wait by itself for another one that turns it on at this moment."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _sync_later(connection: Any, _record: Any) -> None:

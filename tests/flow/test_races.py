@@ -65,6 +65,12 @@ class WhileRunning:
             self._happens.pop()()
         return self._engine.run(*arguments)
 
+    def spread(self, *arguments: Any) -> Any:
+        """Run the model for many items, after the thing has happened."""
+        if self._happens:
+            self._happens.pop()()
+        return self._engine.spread(*arguments)
+
 
 def line_of(app: App) -> Line:
     return app._line()
