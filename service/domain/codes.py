@@ -95,6 +95,7 @@ XR_CHEST = Code("36643-5", "LN", "XR Chest 2 Views")
 XR_CHEST_AP = Code("36572-6", "LN", "XR Chest AP")
 
 # Algorithm
+VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 

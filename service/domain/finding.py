@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from service.domain.codes import NO_FINDING, Code
 
+Outline = tuple[tuple[float, float], ...]
+"""A closed polygon on one image: (column, row) points in pixels as in Graphic Data, the first repeated at the end."""
+
 
 class Presence(StrEnum):
     """Whether a finding is there, by the bundle's threshold."""
@@ -36,7 +39,8 @@ class Finding:
     """One qualitative finding. probability and threshold are in 0..1; sop_instance_uid: the image with the highest score.
 
     urgency: what this finding asks for when present ("urgent", "stat"), or "" when it asks for nothing. zone: third of
-    the lung where the evidence peaks. bundle: who said it; None: the assessment's own.
+    the lung where the evidence peaks. bundle: who said it; None: the assessment's own. outlines: where on that image the
+    evidence is strong, the strongest first.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Finding:
     urgency: str = ""
     zone: Code | None = None
     bundle: BundleIdentity | None = None
+    outlines: tuple[Outline, ...] = ()
 
     @property
     def place(self) -> str:

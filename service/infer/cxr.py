@@ -9,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import codes
-from service.domain.finding import Assessment, Finding, Presence
+from service.domain.codes import Code
+from service.domain.finding import Assessment, Finding, Outline, Presence
 from service.domain.manifest import Manifest, Output
 from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason, UnusableStudy
 from service.infer.engine import Engine
 from service.infer.fields import LungFields, Placement, place
+from service.infer.outline import outlines
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 Tensor = NDArray[np.float32]
 _PLACED = (codes.LUNG, codes.PLEURA)  # sites that lie along the lung fields
 _MOST = 0.5
+_NOWHERE = Placement(None, None, 0.0)
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,10 @@ def _findings(
         best = int(column.argmin() if normal else column.argmax())
         present = not anything if normal else column[best] >= output.threshold
         site = codes.SITES.get(output.code, codes.LUNG)
-        placed = Placement(None, None, 0.0)
-        if present and not normal and site in _PLACED:
-            placed = _placed(read[best], output, fields.get(read[best].image.sop_instance_uid))
+        placed = _NOWHERE
+        drawn: tuple[Outline, ...] = ()
+        if present and not normal:
+            placed, drawn = _where(read[best], output, site, fields.get(read[best].image.sop_instance_uid))
         if site == codes.LUNG and placed.outside > _MOST:
             outside.append(f"most of the evidence for {output.name.replace('_', ' ')} lies outside the lung fields")
         findings.append(Finding(
@@ -123,9 +127,17 @@ def _findings(
             probability=float(np.clip(column[best], 0.0, 1.0)), threshold=output.threshold, site=site,
             laterality=placed.side, zone=placed.zone, sop_instance_uid=read[best].image.sop_instance_uid,
             urgency=output.urgency.value if output.urgency else "",
+            outlines=drawn,
         ))
     return tuple(findings), outside
 
 
-def _placed(read: _Read, output: Output, fields: LungFields | None) -> Placement:
-    return place(read.evidence(output), fields) if fields is not None else Placement(None, None, 0.0)
+def _where(read: _Read, output: Output, site: Code, fields: LungFields | None) -> tuple[Placement, tuple[Outline, ...]]:
+    """Return where the evidence peaks, and outlines of where it is strong.
+
+    What lies along the lungs is placed, and outlined in and close to them only, where the lung fields are known.
+    """
+    evidence = read.evidence(output)
+    if site not in _PLACED or fields is None:
+        return _NOWHERE, outlines(evidence)
+    return place(evidence, fields), outlines(evidence, fields.near)

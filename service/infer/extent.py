@@ -17,6 +17,9 @@ LEFT_LUNG = Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (60,
 INFECTION = Segment(3, "infection", codes.MORPHOLOGICALLY_ABNORMAL, codes.OPACITY, (230, 80, 40))
 SEGMENTS = (RIGHT_LUNG, LEFT_LUNG, INFECTION)
 
+_THREE = (codes.UPPER_ZONE, codes.MIDDLE_ZONE, codes.LOWER_ZONE)
+_TWO = (codes.UPPER_ZONE, codes.LOWER_ZONE)
+
 RIGHT_BIT, LEFT_BIT, INFECTION_BIT = (1 << (s.number - 1) for s in SEGMENTS)
 
 
@@ -92,6 +95,7 @@ def measurements(found: Tally, complete: bool) -> tuple[Measurement, ...]:
                                 INFECTION.label, site=codes.LUNG))
     rows.append(_percent("lung involved", infected, total, "", codes.BILATERAL))
     if complete:
+        rows += _of_zones(found)
         rows.append(Measurement("severity score", codes.SEVERITY_SCORE, float(severity(found)), codes.NO_UNITS,
                                 site=codes.LUNG))
     return tuple(rows)
@@ -158,6 +162,20 @@ def _of_lung(found: Tally, segment: Segment, bit: int) -> list[Measurement]:
         rows.append(_percent(f"{label} involved", found.ml(bits=bit | INFECTION_BIT), whole, label, side))
         rows.append(Measurement(f"{label} mean attenuation", codes.MEAN_ATTENUATION, mean, codes.HOUNSFIELD_UNIT, label,
                                 site=codes.LUNG, laterality=side))
+    return rows
+
+
+def _of_zones(found: Tally) -> list[Measurement]:
+    """Measure the involved percentage of each zone that the extent score counts, from the head down."""
+    rows = []
+    for segment, bit, names in ((RIGHT_LUNG, RIGHT_BIT, _THREE), (LEFT_LUNG, LEFT_BIT, _TWO)):
+        for zone, code in zip(reversed(_zones(found, bit, len(names))), names, strict=False):
+            whole = found.ml(bits=bit, zone=zone)
+            if whole and segment.laterality:
+                part = found.ml(bits=bit | INFECTION_BIT, zone=zone)
+                name = f"{segment.laterality.meaning.lower()} {code.meaning.removesuffix(' of lung').lower()} involved"
+                rows.append(Measurement(name, codes.PERCENT_INVOLVED, 100.0 * part / whole, codes.PERCENT, site=code,
+                                        laterality=segment.laterality))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason
 from service.infer.engine import Engine
 from service.infer.lungs import LEFT, RIGHT
+from service.infer.outline import STRONG
 from service.infer.tidy import without_holes
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
@@ -27,7 +29,6 @@ _SIDES = {RIGHT: codes.RIGHT, LEFT: codes.LEFT}
 _LEAST_PIECE = 0.02  # of all lung; smaller pieces are noise
 _STRADDLES = 0.2  # a piece with this share on either side of the middle is two lungs that touch
 _LITTLE_LUNG = 0.08  # of the picture; a usual chest radiograph shows 0.25 and more
-_STRONG = 0.5  # of the strongest evidence
 _EDGE = 0.02  # of the longer side: evidence this close to a lung field is not outside
 
 
@@ -54,6 +55,14 @@ class LungFields:
     sides: NDArray[np.uint8]
     zones: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def near(self) -> Mask:
+        """(y, x): where there is lung, or lung close by."""
+        radius = max(1, round(_EDGE * max(self.sides.shape)))
+        distance = cv2.distanceTransform((self.sides == 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        near: Mask = distance <= radius
+        return near
 
 
 @dataclass(frozen=True)
@@ -119,14 +128,11 @@ def place(saliency: Saliency, fields: LungFields) -> Placement:
     strongest = float(saliency.max(initial=0.0))
     if strongest <= 0 or not inside.any():
         return Placement(None, None, 1.0 if strongest > 0 else 0.0)
-    radius = max(1, round(_EDGE * max(saliency.shape)))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    near = cv2.dilate(inside.view(np.uint8), disc) > 0
-    strong = np.where(saliency >= _STRONG * strongest, saliency, np.float32(0))
-    outside = 1.0 - float(strong[near].sum(dtype=np.float64) / strong.sum(dtype=np.float64))
+    strong = np.where(saliency >= STRONG * strongest, saliency, np.float32(0))
+    outside = 1.0 - float(strong[fields.near].sum(dtype=np.float64) / strong.sum(dtype=np.float64))
     within = np.where(inside, saliency, np.float32(-1))
     row, column = np.unravel_index(int(within.argmax()), within.shape)
-    if within[row, column] < _STRONG * strongest:
+    if within[row, column] < STRONG * strongest:
         return Placement(None, None, outside)
     return Placement(_SIDES[int(fields.sides[row, column])], _ZONES[int(fields.zones[row, column]) - 1], outside)
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
     FindingSite,
+    GraphicTypeValues,
+    ImageContentItem,
+    ImageRegion,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     SourceSeriesForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -22,7 +28,7 @@ from pydicom.dataset import Dataset
 
 from service.domain import codes
 from service.domain.codes import Code
-from service.domain.finding import Assessment, BundleIdentity, Finding, Measurement, Presence, Segment
+from service.domain.finding import Assessment, BundleIdentity, Finding, Measurement, Outline, Presence, Segment
 from service.domain.study import SEGMENTATION_STORAGE
 from service.errors import Defect, Reason
 from service.report.coded import concept
@@ -41,9 +47,12 @@ def algorithm(context: Context, bundle: BundleIdentity | None = None) -> Algorit
 
 def study_group(
     context: Context, status: Code, measurements: Iterable[Measurement], comments: Sequence[tuple[Code, str]],
-    quality: Code | None = None,
+    quality: Code | None = None, explanations: Iterable[Dataset] = (),
 ) -> Group:
-    """Return the group about the whole study (TID 1501): processing status, quality, measurements, comments in words."""
+    """Return the group about the whole study (TID 1501): processing status, quality, measurements, comments in words.
+
+    explanations: pictures of ours that show what the result rests on.
+    """
     judged = [(codes.PROCESSING_SUMMARY, status), *([(codes.QUALITY_ASSESSMENT, quality)] if quality else [])]
     group = Group(
         tracking_identifier=_tracking(context, "study"), algorithm_id=algorithm(context),
@@ -52,34 +61,69 @@ def study_group(
     )
     for name, text in comments:
         _say(group, name, text)
+    for picture in explanations:
+        group[0].ContentSequence.append(ImageContentItem(
+            concept(codes.VISUAL_EXPLANATION), picture.SOPClassUID, picture.SOPInstanceUID, relationship_type="CONTAINS"))
     return group
 
 
-def finding_group(context: Context, finding: Finding, image: Dataset | None) -> Group:
-    """Return the group of one finding (TID 1501): who says it, present or absent, site, probability and threshold.
+def finding_groups(context: Context, finding: Finding, image: Dataset | None) -> list[Group]:
+    """Return the group of one finding: who says it, present or absent, site, probability and threshold.
 
-    image: the one with the highest score. An absent finding stands under "Clinical finding absent" instead of
-    "Finding" (AIR Rev 1.3), for viewers print whatever stands under "Finding".
+    image: the one with the highest score. A finding with outlines gets a group with an image region for each (TID 1410),
+    the first of them with the numbers; another one a single group (TID 1501). An absent finding stands under "Clinical
+    finding absent" instead of "Finding" (AIR Rev 1.3), for viewers print whatever stands under "Finding".
     """
-    by = [finding.bundle.digest] if finding.bundle else []
-    probability = Measurement(finding.name, codes.PROBABILITY, finding.probability * 100, codes.PERCENT)
-    group = Group(
-        tracking_identifier=_tracking(context, finding.name, finding.sop_instance_uid, *by, "finding"),
-        finding_type=concept(finding.code), finding_sites=_sites(finding),
-        algorithm_id=algorithm(context, finding.bundle), measurements=[numeric(probability)],
+    drawn = finding.outlines if image is not None else ()
+    group = _region_group(context, finding, image, 0, drawn[0]) if drawn and image else _whole_group(context, finding, image)
+    if finding.presence is Presence.ABSENT:
+        _rename_finding(group)
+    for text in _said_of(finding):
+        _say(group, codes.COMMENT, text)
+    further = [_region_group(context, finding, image, n, drawn[n]) for n in range(1, len(drawn)) if image]
+    return [group, *further]
+
+
+def _whole_group(context: Context, finding: Finding, image: Dataset | None) -> Group:
+    return Group(
+        tracking_identifier=_tracking_of(context, finding), finding_type=concept(finding.code),
+        finding_sites=_sites(finding), algorithm_id=algorithm(context, finding.bundle),
+        measurements=[_probability(finding)],
         source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)]
         if image is not None else None,
     )
-    if finding.presence is Presence.ABSENT:
-        _rename_finding(group)
-    _say(group, codes.COMMENT,
-         f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
-         "output, not a calibrated probability of disease.")
+
+
+def _region_group(
+    context: Context, finding: Finding, image: Dataset, number: int, outline: Outline,
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    """Return the group of one outline, a closed polyline on its image; the numbers stand with the first one only."""
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking_of(context, finding, number), finding_type=concept(finding.code),
+        finding_sites=_sites(finding), algorithm_id=algorithm(context, finding.bundle),
+        referenced_region=ImageRegion(
+            GraphicTypeValues.POLYLINE, np.array(outline, np.float32),
+            SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID)),
+        measurements=None if number else [_probability(finding)],
+    )
+
+
+def _probability(finding: Finding) -> NumericMeasurement:
+    return numeric(Measurement(finding.name, codes.PROBABILITY, finding.probability * 100, codes.PERCENT))
+
+
+def _said_of(finding: Finding) -> list[str]:
+    """Return the sentences about one finding."""
+    said = [f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
+            "output, not a calibrated probability of disease."]
     if finding.zone:
-        _say(group, codes.COMMENT, f"The evidence is strongest in the {finding.place}.")
+        said.append(f"The evidence is strongest in the {finding.place}.")
+    if finding.outlines:
+        said.append("The region is where the model's evidence is at least half of its strongest; it is not the border of a "
+                    "lesion.")
     if finding.urgency and finding.presence is Presence.PRESENT:
-        _say(group, codes.COMMENT, f"Suggested priority of reading: {finding.urgency}.")
-    return group
+        said.append(f"Suggested priority of reading: {finding.urgency}.")
+    return said
 
 
 def segment_group(
@@ -148,6 +192,15 @@ def _sites(finding: Finding) -> list[FindingSite] | None:
     site = finding.zone if finding.zone and finding.site == codes.LUNG else finding.site
     side = concept(finding.laterality) if finding.laterality else None
     return [FindingSite(concept(site), side)] if site else None
+
+
+def _tracking_of(context: Context, finding: Finding, number: int = 0) -> TrackingIdentifier:
+    """Return how a finding, or one further region of it, is tracked."""
+    by = [finding.bundle.digest] if finding.bundle else []
+    which = [str(number)] if number else []
+    return TrackingIdentifier(
+        uid=context.uid("tracking", finding.name, finding.sop_instance_uid, *by, "finding", *which),
+        identifier=f"{finding.name} {number + 1}" if number else finding.name)
 
 
 def _tracking(context: Context, label: str, *of: str) -> TrackingIdentifier:

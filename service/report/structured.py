@@ -20,10 +20,10 @@ from pydicom.dataset import Dataset
 from service.domain import codes
 from service.domain.codes import Code
 from service.domain.finding import Assessment, Finding
-from service.domain.study import Selection
+from service.domain.study import SECONDARY_CAPTURE_STORAGE, SEGMENTATION_STORAGE, Selection
 from service.errors import Reason
 from service.report.coded import concept
-from service.report.content import empty_segment_group, finding_group, segment_group, study_group
+from service.report.content import empty_segment_group, finding_groups, segment_group, study_group
 from service.report.document import Context, Made, anonymous, finish
 from service.report.identity import DISCLAIMER, MANUFACTURER
 from service.report.segmentation import Drawn
@@ -42,8 +42,10 @@ def report(
     comments = _comments(context, selection, assessment)
     labels = {s.label for s in assessment.segments}
     measured = [m for m in assessment.measurements if m.segment not in labels]
-    groups = [study_group(context, status, measured, comments, assessment.quality)]
-    groups += [finding_group(context, f, _image(sources, f)) for f in assessment.findings if _worth_saying(f)]
+    pictures = [o for o in others if o.SOPClassUID == SECONDARY_CAPTURE_STORAGE]
+    groups = [study_group(context, status, measured, comments, assessment.quality, pictures)]
+    groups += [group for f in assessment.findings if _worth_saying(f)
+               for group in finding_groups(context, f, _image(sources, f))]
     groups += _segment_groups(context, assessment, found, others)
     made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
     finish(made, context, "report", [text for _, text in comments])
@@ -81,7 +83,7 @@ def _segment_groups(
     for label in [s.label for s in assessment.segments]:
         measured = [m for m in assessment.measurements if m.segment == label]
         if label in by_label:
-            uid = str(others[0].SOPInstanceUID)
+            uid = next(str(o.SOPInstanceUID) for o in others if o.SOPClassUID == SEGMENTATION_STORAGE)
             groups.append(segment_group(context, by_label[label], measured, assessment, uid))
         else:
             groups.append(empty_segment_group(context, label, measured, assessment.drawer))
@@ -116,7 +118,7 @@ def _document(
 
 
 def _comments(context: Context, selection: Selection, assessment: Assessment) -> list[tuple[Code, str]]:
-    texts = [DISCLAIMER, f"Images chosen: {selection.reason}"]
+    texts = [DISCLAIMER, f"Images chosen: {selection.reason}", *_input(context, selection, assessment)]
     if selection.set_aside:
         aside = Counter(s.reason for s in selection.set_aside)
         texts.append("Not used: " + ", ".join(f"{n} x {why}" for why, n in sorted(aside.items())))
@@ -128,6 +130,17 @@ def _comments(context: Context, selection: Selection, assessment: Assessment) ->
     ]
     texts += [f"Model {b.name} {b.version}: {b.title}, sha256 {b.digest}" for b in assessment.bundles]
     return [(codes.COMMENT, text) for text in texts]
+
+
+def _input(context: Context, selection: Selection, assessment: Assessment) -> list[str]:
+    """Say what was read, so that the result can be made again: series, kernel, digest of the input, preparation."""
+    series = dict.fromkeys(h.series_instance_uid for h in selection.headers)
+    kernels = dict.fromkeys(h.convolution_kernel for h in selection.headers if h.convolution_kernel)
+    return [
+        f"Input: {len(selection.headers)} images of series {', '.join(series)}, sha256 {context.key[0]}",
+        *([f"Convolution kernel: {', '.join(kernels)}"] if kernels else []),
+        f"Prepared by {MANUFACTURER} {context.style.software_version} as the manifest of {assessment.bundle.name} says",
+    ]
 
 
 def _worth_saying(finding: Finding) -> bool:

@@ -23,6 +23,8 @@ PATTERN_BUNDLE = BundleIdentity("ct-pattern", "0.3.0", "12" * 32, "Pattern of a 
 FINDINGS_BUNDLE = BundleIdentity("cxr-findings", "0.2.0", "ef" * 32, "Findings on radiographs", "2.25.92")
 GATE_BUNDLE = BundleIdentity("cxr-quality", "0.1.1", "34" * 32, "Quality of radiographs", "2.25.93")
 LUNGS_BUNDLE = BundleIdentity("cxr-lungs", "0.1.2", "56" * 32, "Lung fields", "2.25.94")
+OUTLINES = (
+    ((40.5, 120.5), (90.5, 118.25), (84.5, 171.5), (40.5, 120.5)), ((8.5, 8.5), (8.5, 20.5), (20.5, 8.5), (8.5, 8.5)))
 SEGMENTS = (
     Segment(1, "right lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (90, 160, 220), codes.RIGHT),
     Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (90, 220, 160), codes.LEFT),
@@ -130,7 +132,7 @@ def cxr_by_two(sources: Sequence[Dataset], present: bool = True, **changes: Any)
     findings = (
         Finding("no_finding", codes.NO_FINDING, Presence.PRESENT, 0.3, 0.5, codes.LUNG, None, uid),
         Finding("pneumonia", codes.PNEUMONIA, there, 0.75 if present else 0.25, 0.5, codes.LUNG, side, uid, "urgent",
-                zone),
+                zone, outlines=OUTLINES if present else ()),
         Finding("effusion", codes.PLEURAL_EFFUSION, there, 0.6 if present else 0.1, 0.5, codes.PLEURA, side, uid, "",
                 zone),
         Finding("cardiomegaly", codes.CARDIOMEGALY, Presence.ABSENT, 0.1, 0.5, codes.HEART, None, uid),

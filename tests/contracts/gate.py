@@ -58,6 +58,7 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
         report = dcmread(path)
         found += [*mandatory_rows(report), *meanings(report), *references(report, [*sources, *files])]
         found += [*no_finding_for_absent(report, said), *speakers(report, said)] if said else never_normal(report)
+        found += [*regions(report, said, images), *explained(report, made.get("sc", []))] if said else []
         found += [*read_by_highdicom(path), *read_by_dcmqi(path)]
     for path in made.get("seg", []):
         assert said is not None and said.masks is not None
@@ -213,7 +214,8 @@ def no_finding_for_absent(report: Dataset, said: Assessment) -> list[str]:
     """Check that every finding stands under the right concept name, as often as it was said."""
     found = []
     for presence, name in ((Presence.PRESENT, codes.FINDING), (Presence.ABSENT, codes.FINDING_ABSENT)):
-        wanted = sorted(f.code.value for f in said.findings if f.presence is presence and f.code != codes.NO_FINDING)
+        wanted = sorted(f.code.value for f in said.findings if f.presence is presence and f.code != codes.NO_FINDING
+                        for _ in range(max(1, len(f.outlines))))
         own = {f.code.value for f in said.findings}
         written = sorted(_value(i) for g in groups(report) for i in g.ContentSequence
                          if _name(i) == name.value and _value(i) in own)
@@ -238,6 +240,35 @@ def speakers(report: Dataset, said: Assessment) -> list[str]:
     if sorted(by_group) != wanted:
         found.append(f"findings are said by {sorted(by_group)}, not by {wanted}")
     return found
+
+
+def regions(report: Dataset, said: Assessment, images: Sequence[Dataset]) -> list[str]:
+    """Check that every outline stands in the report as a closed polyline within the image that it was said of."""
+    sizes = {str(i.SOPInstanceUID): (int(i.Columns), int(i.Rows)) for i in images}
+    wanted = sorted((f.code.value, f.sop_instance_uid, o) for f in said.findings for o in f.outlines)
+    found, written = [], []
+    for group in groups(report):
+        items = {_name(i): i for i in group.ContentSequence}
+        region = items.get("111030")
+        if region is None:
+            continue
+        uid = str(region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        flat = [float(v) for v in region.GraphicData]
+        points = tuple(zip(flat[::2], flat[1::2], strict=True))
+        columns, rows = sizes.get(uid, (0, 0))
+        if region.GraphicType != "POLYLINE" or points[0] != points[-1]:
+            found.append("a region is not a closed polyline")
+        if any(not (0 <= x <= columns and 0 <= y <= rows) for x, y in points):
+            found.append("a region leaves its image")
+        written.append((_value(items[codes.FINDING.value]) if codes.FINDING.value in items else "", uid, points))
+    return found if sorted(written) == wanted else [*found, f"{len(written)} regions are not the {len(wanted)} outlines"]
+
+
+def explained(report: Dataset, pictures: Sequence[Path]) -> list[str]:
+    """Check that the report refers to each picture of ours as its visual explanation."""
+    said = sorted(str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for g in groups(report)
+                  for i in g.ContentSequence if _name(i) == codes.VISUAL_EXPLANATION.value)
+    return [] if said == sorted(str(dcmread(p).SOPInstanceUID) for p in pictures) else ["a picture is not referred to"]
 
 
 def never_normal(report: Dataset) -> list[str]:

@@ -216,6 +216,41 @@ FAULTS: dict[str, tuple[str, Callable[[Dataset], None], str]] = {
 }
 
 
+def _region(report: Dataset) -> Dataset:
+    return _in_groups(report, "111030")
+
+
+def _leave_image(report: Dataset) -> None:
+    _region(report).GraphicData[2] = 9999.0
+
+
+def _open(report: Dataset) -> None:
+    _region(report).GraphicData = list(_region(report).GraphicData)[:-2]
+
+
+def _unexplained(report: Dataset) -> None:
+    for group in gate.groups(report):
+        group.ContentSequence = [i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue != "130401"]
+
+
+CXR_FAULTS: dict[str, tuple[Callable[[Dataset], None], str]] = {
+    "region outside of its image": (_leave_image, "a region leaves its image"),
+    "region that is not closed": (_open, "not a closed polyline"),
+    "region of another finding": (
+        lambda d: setattr(_region(d), "GraphicData", [1.0, 1.0, 5.0, 1.0, 5.0, 5.0, 1.0, 1.0]), "are not the 2 outlines"),
+    "picture without a reference": (_unexplained, "a picture is not referred to"),
+}
+
+
+@pytest.mark.parametrize("fault", CXR_FAULTS)
+def test_the_gate_catches_in_the_report_of_a_radiograph(fault, tmp_path):
+    change, expected = CXR_FAULTS[fault]
+    output = cxr_output(tmp_path, builders.radiograph(), said_by=cxr_by_two)
+    assert output.problems() == []
+    output.spoil("sr", change)
+    assert any(expected in problem for problem in output.problems())
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_gate_catches(fault, tmp_path):
     kind, change, expected = FAULTS[fault]

@@ -133,8 +133,11 @@ def test_severity_scores_each_zone_by_its_share(assess) -> None:  # type: ignore
     sick = volume.hu.copy()
     sick[43:, :, 64:][volume.hu[43:, :, 64:] == -850] = -100  # the top of the left lung, which ends at slice 45
     sick[:30, :, :64][volume.hu[:30, :, :64] == -850] = -100  # lower half of the right lung
-    score = measured(assess(CtVolume(sick, volume.geometry)))["severity score"]
-    assert score == 5 + 3 + 0 + 0 + 1
+    found = measured(assess(CtVolume(sick, volume.geometry)))
+    assert found["severity score"] == 5 + 3 + 0 + 0 + 1
+    zones = ["right upper", "right middle", "right lower", "left upper", "left lower"]
+    shares = [found[f"{zone} zone involved"] for zone in zones]
+    assert [zone_score(share) for share in shares] == [0, 3, 5, 1, 0]
 
 
 def test_lungs_that_touch_are_told_apart(assess) -> None:  # type: ignore[no-untyped-def]

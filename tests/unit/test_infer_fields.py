@@ -55,6 +55,15 @@ def test_a_lesion_is_placed_where_it_was_put(side: Code, zone: Code, joined: boo
     assert found.outside < 0.1
 
 
+def test_what_lies_near_a_lung_field_is_within_a_fiftieth_of_the_picture() -> None:
+    fields = fields_of(lungs())
+    rows, columns = np.nonzero(fields.near & (fields.sides == 0))
+    lung = np.argwhere(fields.sides > 0)
+    farthest = max(float(np.min(np.hypot(*(lung - (r, c)).T))) for r, c in list(zip(rows, columns, strict=True))[::40])
+    assert 0.01 * SIZE < farthest <= 0.022 * SIZE
+    assert fields.near[fields.sides > 0].all()
+
+
 def test_a_mirrored_picture_has_the_right_lung_at_its_right() -> None:
     found = place(spot(codes.RIGHT, codes.LOWER_ZONE), fields_of(lungs(), mirrored=True))
     assert (found.side, found.zone) == (codes.LEFT, codes.LOWER_ZONE)
@@ -128,13 +137,15 @@ def test_the_finding_follows_a_moved_lesion(engine: Engine) -> None:
             mass, limitations = mass_of(engine, grey, {"1.2": fields_by(engine, grey)})
             assert (mass.laterality, mass.zone, limitations) == (side, zone, ())
             assert mass.place == f"{side.meaning} {zone.meaning.split()[0]} zone".lower()
+            ((column, row), *_), *_ = mass.outlines
+            assert abs(row - HEIGHTS[zone] * SIZE) < 20 and abs(column - AT[side] * SIZE) < 20
 
 
 def test_evidence_outside_the_lungs_is_a_limitation(engine: Engine) -> None:
     grey = chest()
     grey[:20, :20] = 1.0
     mass, limitations = mass_of(engine, grey, {"1.2": fields_by(engine, grey)})
-    assert (mass.laterality, mass.zone) == (None, None)
+    assert (mass.laterality, mass.zone, mass.outlines) == (None, None, ())
     assert limitations == ("most of the evidence for mass lies outside the lung fields",)
 
 

@@ -1,0 +1,49 @@
+"""Outlines of where a finding's evidence is strong, in pixels of the radiograph: what a viewer can draw."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.finding import Outline
+
+STRONG = 0.5
+"""Evidence of at least this part of the strongest is inside an outline."""
+
+_MOST = 3
+_LEAST_SHARE = 0.1  # of all the strong evidence; smaller pieces are noise
+_COARSENESS = 0.002  # of the longer side: an outline may leave the true border by this much
+
+
+def outlines(saliency: NDArray[np.float32], where: NDArray[np.bool_] | None = None) -> tuple[Outline, ...]:
+    """Return closed polygons around the strong evidence, the one with most of it first, three at most.
+
+    saliency: (y, x) float32 >= 0; where: (y, x), the places that count, None for all. A polygon is (column, row) points
+    as Graphic Data counts them (PS3.3 C.10.5.1.2: the centre of the first pixel is 0.5, 0.5), the first repeated at the
+    end. None when nothing is strong there.
+    """
+    strongest = float(saliency.max(initial=0.0))
+    if strongest <= 0:
+        return ()
+    strong = saliency >= STRONG * strongest
+    if where is not None:
+        strong &= where
+    count, labels = cv2.connectedComponents(np.ascontiguousarray(strong).view(np.uint8), connectivity=8)
+    weights = np.bincount(labels.ravel(), weights=saliency.ravel(), minlength=count)
+    weights[0] = 0.0
+    least = _LEAST_SHARE * weights.sum()
+    order = [int(n) for n in np.argsort(-weights, kind="stable") if weights[n] > 0 and weights[n] >= least][:_MOST]
+    tolerance = _COARSENESS * max(saliency.shape)
+    return tuple(found for found in (_around(labels == n, tolerance) for n in order) if found)
+
+
+def _around(piece: NDArray[np.bool_], tolerance: float) -> Outline:
+    """Return the outer border of one piece; () when it is too thin to have one."""
+    borders, _ = cv2.findContours(piece.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    longest = max(borders, key=len)
+    points = cv2.approxPolyDP(longest, tolerance, True).reshape(-1, 2).astype(np.float64) + 0.5
+    if len(points) < 3:
+        return ()
+    closed = (*points.tolist(), points[0].tolist())
+    return tuple((float(column), float(row)) for column, row in closed)
