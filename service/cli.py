@@ -1,4 +1,4 @@
-"""The command line: firstlook serve | listen | work | web | demo | send | check | models | settings."""
+"""The command line: firstlook serve | listen | work | web | demo | send | check | certs | models | settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App, queue_of
+from service.certs_cli import add_certs
 from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_target, trouble
 from service.deliver.cstore import CStoreTarget
 from service.demo.run import demo
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     again = _with_settings(commands.add_parser("retry", help="take up again what was parked or failed"))
     again.add_argument("study", nargs="?", default="", metavar="STUDY_INSTANCE_UID", help="only this study; else all")
     again.set_defaults(run=_retry)
+    add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     return parser
