@@ -13,12 +13,13 @@ from service import __version__, logs
 from service.assemble.complete import QuietTimes
 from service.assemble.geometry import GeometryRules
 from service.checks import check_bundles, check_database, check_disk, require_tasks
-from service.deliver.cstore import CStoreTarget
+from service.domain.commitment import Answer
 from service.domain.job import JobKind, RetryPolicy
 from service.domain.study import Kind
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
+from service.outlets import outlets
 from service.pipeline.compared import Comparison
 from service.pipeline.line import Line
 from service.receive.listener import Listener
@@ -26,6 +27,7 @@ from service.receive.policy import Peer, Policy
 from service.receive.spool import Spool
 from service.report.build import Style
 from service.settings import Settings
+from service.store.commitments import record_answer
 from service.store.database import Database
 from service.store.intake import Intake
 from service.triage.queue import Queue, this_owner
@@ -117,7 +119,11 @@ class App:
             association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
             min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path)
         intake = Intake(self.database, self.clock)
-        return Listener(policy, self.spool, intake, self.metrics, intake.is_ours)
+        return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record)
+
+    def _record(self, answer: Answer) -> bool:
+        """Write down a report of storage commitment; False when nobody waits for it."""
+        return record_answer(self.database, self.clock(), answer)
 
     def _line(self) -> Line:
         settings = self.settings
@@ -141,9 +147,7 @@ class App:
                 series_description_prefix=settings.report.series_description_prefix,
                 secondary_capture=settings.report.secondary_capture, software_version=__version__),
             report_refusals=settings.report.report_refusals,
-            targets={t.name: CStoreTarget(t.name, t.ae_title, t.host, t.port,
-                                          t.calling_ae_title or settings.receive.ae_title, t.timeout_s)
-                     for t in settings.deliver.targets})
+            targets=outlets(settings, self._record))
 
     def _start_work(self, line: Line) -> None:
         freed = line.queue.release_dead_leases()
@@ -156,6 +160,7 @@ class App:
             Loop("assemble", assemble_step(line, quiet, open_studies)),
             Loop("infer", work_step(line, JobKind.INFER)),
             *(Loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
+            *(Loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]
         for loop in self._loops:
             loop.start()

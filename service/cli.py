@@ -17,7 +17,6 @@ from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App, queue_of
 from service.certs_cli import add_certs
 from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_target, trouble
-from service.deliver.cstore import CStoreTarget
 from service.demo.run import demo
 from service.demo.send import send
 from service.domain.manifest import InvalidManifest
@@ -28,6 +27,7 @@ from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
 from service.models_cli import add_models
+from service.outlets import outlets
 from service.pipeline.again import take_up_again
 from service.settings import InvalidSettings, Settings, load
 from service.store.database import Database
@@ -157,9 +157,7 @@ def _run_checks(settings: Settings) -> list[Check]:
         checks.append(Check("bundles", False, str(error)))
     if not settings.deliver.targets:
         checks.append(Check("targets", False, "no target is set under deliver.targets: results would go nowhere"))
-    for t in settings.deliver.targets:
-        calling = t.calling_ae_title or settings.receive.ae_title
-        checks.append(check_target(CStoreTarget(t.name, t.ae_title, t.host, t.port, calling, t.timeout_s)))
+    checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
     if not settings.receive.peers and not settings.receive.any_calling_ae:
         checks.append(Check("peers", False, "nobody may call: set receive.peers, or receive.any_calling_ae = true"))
     return checks

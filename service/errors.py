@@ -56,6 +56,7 @@ class Reason(StrEnum):
     FOREIGN_RESULT = "foreign_result"
     PEER_UNREACHABLE = "peer_unreachable"
     PEER_REFUSED = "peer_refused"
+    NOT_COMMITTED = "not_committed"
     OUT_OF_SPACE = "out_of_space"
     ENGINE_FAILED = "engine_failed"
     INTERNAL_ERROR = "internal_error"
@@ -103,6 +104,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.FOREIGN_RESULT: "The object is a result of another system (SEG, SR, SC); it is not an input.",
     Reason.PEER_UNREACHABLE: "The PACS did not answer.",
     Reason.PEER_REFUSED: "The PACS refused the object.",
+    Reason.NOT_COMMITTED: "The PACS took the objects but has not confirmed that it keeps them.",
     Reason.OUT_OF_SPACE: "There is no room left on the disk.",
     Reason.ENGINE_FAILED: "The model could not be run.",
     Reason.INTERNAL_ERROR: "An error in this service; the log names it.",

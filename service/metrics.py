@@ -48,6 +48,13 @@ class Metrics:
             ["urgency", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.deliveries = Counter("deliveries", "Objects sent, by target and outcome (stored, failed, refused).",
                                   ["target", "outcome"], namespace=_PREFIX, registry=r)
+        self.commitments = Counter(
+            "commitments", "Objects by target and what came of proving them (asked, commit, cfind, stored, failed, late).",
+            ["target", "outcome"], namespace=_PREFIX, registry=r)
+        self.proof_seconds = Histogram("proof_delay_seconds", "Stored to proven, by target.", ["target"],
+                                       namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.unproven = Gauge("deliveries_unproven", "Objects stored but not proven, by target.", ["target"],
+                              namespace=_PREFIX, registry=r)
         # the house itself
         self.engine_info = Gauge("engine_info", "1 for the execution provider in use, by bundle and version.",
                                  ["bundle", "version", "provider"], namespace=_PREFIX, registry=r)

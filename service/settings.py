@@ -15,9 +15,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
 
 PREFIX = "FIRSTLOOK_"
+KINDS = ("seg", "sr", "sc")
 _AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
 
@@ -149,6 +151,21 @@ class Target(_Section):
     port: int = Field(ge=1, le=65535, description="Its port.")
     calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
     timeout_s: float = Field(30.0, gt=0, le=600, description="Network time-out, seconds.")
+    objects: tuple[str, ...] = Field(KINDS, description="Kinds of objects it gets: seg, sr, sc.")
+    transfer_syntax: str = Field("auto", pattern="^(auto|explicit|implicit)$",
+                                 description="auto: as the objects are, else implicit VR; explicit or implicit: only that.")
+    proof: Proof = Field(Proof.NONE, description="Counts as delivered when: none (it answered Success), "
+                         "cfind (a query lists the object), commit (storage commitment).")
+    prove_within_s: float = Field(3600.0, gt=0, le=604800, description="Without proof until then it is asked by a query, "
+                                  "and what it does not list is sent again, seconds.")
+    report_wait_s: float = Field(2.0, ge=0, le=60, description="commit: the association stays open for a report, seconds.")
+
+    @field_validator("objects")
+    @classmethod
+    def _known_kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or set(value) - set(KINDS):
+            raise ValueError(f"accepted: one or more of {', '.join(KINDS)}")
+        return value
 
 
 class Deliver(_Section):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
@@ -21,6 +22,8 @@ from service import logs
 from service.errors import Defect, FirstlookError, PeerUnavailable, Reason, RefusedByPeer
 
 log = logs.get("deliver.cstore")
+
+Handler = tuple[Any, Callable[[Any], Any]]
 
 SUCCESS = 0x0000
 WARNINGS = range(0xB000, 0xC000)  # stored, with a remark: coercion, elements discarded (PS3.4 B.2.3)
@@ -40,10 +43,13 @@ class CStoreTarget:
     """A PACS that takes results by C-STORE.
 
     timeout_s: for connecting, for the answer to the association request and for each response, seconds each.
+    transfer_syntax: auto offers an object's own one and, without compressed pixels, implicit VR; explicit and implicit
+    offer only that for objects without compressed pixels.
     """
 
     def __init__(
-        self, name: str, ae_title: str, host: str, port: int, calling_ae_title: str, timeout_s: float = 30.0
+        self, name: str, ae_title: str, host: str, port: int, calling_ae_title: str, timeout_s: float = 30.0,
+        transfer_syntax: str = "auto",
     ) -> None:
         self.name = name
         self.ae_title = ae_title
@@ -51,6 +57,7 @@ class CStoreTarget:
         self.port = port
         self.calling_ae_title = calling_ae_title
         self.timeout_s = timeout_s
+        self.transfer_syntax = transfer_syntax
 
     def send(self, paths: Sequence[Path]) -> list[str]:
         """Send all files in one association and return their SOP Instance UIDs once all are stored.
@@ -65,9 +72,9 @@ class CStoreTarget:
         contexts = [
             build_context(sop_class, offered)
             for sop_class, offered in dict.fromkeys(
-                (o.sop_class, syntax) for o in objects for syntax in _syntaxes(o))
+                (o.sop_class, syntax) for o in objects for syntax in self._syntaxes(o))
         ]
-        with self._association(contexts) as association:
+        with self.association(contexts) as association:
             self._require_accepted(association, objects)
             for number, item in enumerate(objects, 1):
                 self._store(association, item, number)
@@ -75,50 +82,62 @@ class CStoreTarget:
 
     def echo(self) -> None:
         """Send a C-ECHO. Raises: PeerUnavailable or RefusedByPeer."""
-        with self._association([build_context(Verification)]) as association:
-            self._judge(self._status(association.send_c_echo()), "C-ECHO")
+        with self.association([build_context(Verification)]) as association:
+            self.judge(self.status(association.send_c_echo()), "C-ECHO")
 
     def _store(self, association: Association, item: _Object, number: int) -> None:
         if not association.is_established:
-            raise self._unavailable("the association ended before all objects were sent")
+            raise self.unavailable("the association ended before all objects were sent")
         try:
             answer = association.send_c_store(item.path, msg_id=number % 65535 + 1)
         except RuntimeError as error:  # the peer ended the association since the line above
-            raise self._unavailable("the association ended before all objects were sent") from error
+            raise self.unavailable("the association ended before all objects were sent") from error
         except (ValueError, AttributeError) as error:
             raise Defect(Reason.INTERNAL_ERROR, "one of our objects could not be encoded for sending") from error
-        status = self._status(answer)
+        status = self.status(answer)
         log.info("object sent", extra={
             "target": self.name, "sop_instance_uid": item.sop_instance, "status": f"0x{status:04X}"})
-        self._judge(status, item.sop_class.name)
+        self.judge(status, item.sop_class.name)
 
-    def _status(self, answer: object) -> int:
+    def status(self, answer: object) -> int:
         """Return the DIMSE status; an answer without one means a time-out, an abort or nonsense."""
         status = getattr(answer, "Status", None)
         if status is None:
-            raise self._unavailable(f"no valid response within {self.timeout_s:g} s, or the association was aborted")
+            raise self.unavailable(f"no valid response within {self.timeout_s:g} s, or the association was aborted")
         return int(status)
 
-    def _judge(self, status: int, what: str) -> None:
+    def judge(self, status: int, what: str) -> None:
+        """Return when a status says that it is done. Raises: PeerUnavailable or RefusedByPeer, by the kind of status."""
         if status == SUCCESS or status in WARNINGS:
             return
         if status in OUT_OF_RESOURCES or status in PASSING:
-            raise self._unavailable(f"status 0x{status:04X} for {what}")
+            raise self.unavailable(f"status 0x{status:04X} for {what}")
         raise RefusedByPeer(Reason.PEER_REFUSED, f"{self.name} answered status 0x{status:04X} for {what}")
 
     def _require_accepted(self, association: Association, objects: Sequence[_Object]) -> None:
         """Refuse before anything is sent when the peer takes any object in none of its syntaxes."""
         accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
         for item in objects:
-            if not any((str(item.sop_class), str(syntax)) in accepted for syntax in _syntaxes(item)):
+            if not any((str(item.sop_class), str(syntax)) in accepted for syntax in self._syntaxes(item)):
                 raise self._not_accepted([item.sop_class])
 
+    def _syntaxes(self, item: _Object) -> tuple[UID, ...]:
+        """Return what is offered for an object: one that is asked for, or its own and the default one (PS3.5 10.1)."""
+        own = item.transfer_syntax
+        if own.is_compressed:
+            return (own,)
+        asked = {"explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian}.get(self.transfer_syntax)
+        return (UID(asked),) if asked else tuple(dict.fromkeys((own, UID(ImplicitVRLittleEndian))))
+
     @contextmanager
-    def _association(self, contexts: list[PresentationContext]) -> Iterator[Association]:
-        """Open one association and release it; abort it when an error passes through."""
+    def association(self, contexts: list[PresentationContext], handlers: Sequence[Handler] = ()) -> Iterator[Association]:
+        """Open one association and release it; abort it when an error passes through.
+
+        handlers: of what the peer asks on it (pynetdicom events). Raises: PeerUnavailable, RefusedByPeer.
+        """
         entity = _Entity(self.calling_ae_title, self.timeout_s)
         try:
-            association = self._associate(entity, contexts)
+            association = self._associate(entity, contexts, handlers)
             try:
                 yield association
             except FirstlookError:
@@ -128,13 +147,14 @@ class CStoreTarget:
         finally:
             entity.close_sockets()
 
-    def _associate(self, entity: _Entity, contexts: list[PresentationContext]) -> Association:
+    def _associate(self, entity: _Entity, contexts: list[PresentationContext],
+                   handlers: Sequence[Handler]) -> Association:
         try:
             association = entity.associate(
                 self.host, self.port, contexts=contexts, ae_title=self.ae_title,
-                evt_handlers=[(evt.EVT_CONN_OPEN, entity.limit_sending)])
+                evt_handlers=[(evt.EVT_CONN_OPEN, entity.limit_sending), *handlers])
         except OSError as error:  # the host name cannot be resolved
-            raise self._unavailable("its address could not be found") from error
+            raise self.unavailable("its address could not be found") from error
         if not association.is_established:
             raise self._why_not(association, contexts)
         return association
@@ -142,19 +162,20 @@ class CStoreTarget:
     def _why_not(self, association: Association, contexts: list[PresentationContext]) -> FirstlookError:
         if association.is_rejected:
             answer = association.acceptor.primitive
-            return self._unavailable(
+            return self.unavailable(
                 f"it rejected the association (result {answer.result}, source {answer.result_source}, "
                 f"reason {answer.diagnostic}); it may not know the calling AE title {self.calling_ae_title!r}, or not "
                 f"be called {self.ae_title!r}")
         if association.rejected_contexts and not association.accepted_contexts:
             return self._not_accepted([UID(c.abstract_syntax) for c in contexts])
-        return self._unavailable("it could not be reached, did not answer or aborted")
+        return self.unavailable("it could not be reached, did not answer or aborted")
 
     def _not_accepted(self, classes: Sequence[UID]) -> RefusedByPeer:
         names = ", ".join(dict.fromkeys(c.name for c in classes))
         return RefusedByPeer(Reason.PEER_REFUSED, f"{self.name} does not accept {names}")
 
-    def _unavailable(self, what: str) -> PeerUnavailable:
+    def unavailable(self, what: str) -> PeerUnavailable:
+        """Return the error that says that this peer is away for now, and why."""
         return PeerUnavailable(Reason.PEER_UNREACHABLE, f"{self.name} ({self.host}:{self.port}): {what}")
 
 
@@ -180,12 +201,6 @@ class _Entity(AE):  # type: ignore[misc]
         made = super()._create_socket(*arguments, **named)
         self._sockets.append(made.socket)
         return made
-
-
-def _syntaxes(item: _Object) -> tuple[UID, ...]:
-    """Return the object's own syntax and, where no pixels are compressed, the default one (PS3.5 10.1)."""
-    own = item.transfer_syntax
-    return (own,) if own.is_compressed or own == ImplicitVRLittleEndian else (own, UID(ImplicitVRLittleEndian))
 
 
 def _read(path: Path) -> _Object:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from service.domain.commitment import Proof
 
 
 class Target(Protocol):
@@ -23,3 +26,31 @@ class Target(Protocol):
 
     def echo(self) -> None:
         """Ask whether the target answers. Raises: PeerUnavailable or RefusedByPeer."""
+
+
+class Prover(Protocol):
+    """Asks a target whether it keeps what it took.
+
+    proof: COMMIT or CFIND; within_s: after so long, seconds, an answer is not waited for any more.
+    """
+
+    proof: Proof
+    within_s: float
+
+    def request(self, transaction_uid: str, objects: Mapping[str, str], answered: Callable[[], bool]) -> None:
+        """Request storage commitment of objects (SOP Class UID by SOP Instance UID); the answer is a report.
+
+        Raises: PeerUnavailable; RefusedByPeer.
+        """
+
+    def find(self, paths: Mapping[str, Path]) -> set[str]:
+        """Return which of these objects (file by SOP Instance UID) the target lists. Raises as `request`."""
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """A target as the line uses it. kinds: of objects that it takes; prover: None when its answer is proof enough."""
+
+    target: Target
+    kinds: frozenset[str]
+    prover: Prover | None = None

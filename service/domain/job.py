@@ -11,6 +11,7 @@ class JobKind(StrEnum):
 
     INFER = "infer"
     DELIVER = "deliver"
+    PROVE = "prove"
 
 
 class JobState(StrEnum):
@@ -53,12 +54,19 @@ class StudyState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Whether the result is in the PACS: NONE yet to send, PENDING, DELIVERED to every target, PARKED for a person."""
+    """Whether the result is in the PACS.
+
+    NONE: nothing to send yet. PENDING: being sent. SENT: every target has taken it, not all have proven that they keep
+    it. DELIVERED: every target has proven it, in the way its settings ask for. PARKED: not sent, needs a person.
+    UNPROVEN: sent, but no proof came; needs a person.
+    """
 
     NONE = "none"
     PENDING = "pending"
+    SENT = "sent"
     DELIVERED = "delivered"
     PARKED = "parked"
+    UNPROVEN = "unproven"
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,17 @@ class RetryPolicy:
 
         age_s: since the job was queued. A PACS that is away for a night must not cost a result.
         """
-        if age_s >= self.deliver_for_s if kind is JobKind.DELIVER else failures >= self.tries:
+        if failures >= self.tries if kind is JobKind.INFER else age_s >= self.deliver_for_s:
             return None
+        return self._backed_off_s(failures)
+
+    def send_again_s(self, rounds: int) -> float | None:
+        """Return the seconds to wait before something is sent once more that a target took but does not keep.
+
+        rounds: how often it was sent so far, from 1. None: park it.
+        """
+        return None if rounds >= self.tries else self._backed_off_s(rounds)
+
+    def _backed_off_s(self, failures: int) -> float:
         steps = min(failures - 1, 64)  # more would overflow, and the longest wait is long reached
         return float(min(self.first_wait_s * self.factor**steps, self.longest_wait_s))

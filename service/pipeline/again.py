@@ -10,6 +10,8 @@ from service.store.studies import add_event
 from service.store.tables import Job, Study
 from service.triage.queue import Queue
 
+_STUCK = (DeliveryState.PARKED.value, DeliveryState.UNPROVEN.value)
+
 
 def take_up_again(database: Database, queue: Queue, now: float, study_instance_uid: str = "") -> list[str]:
     """Queue parked jobs anew, and let failed studies be judged again; return a line for each study.
@@ -17,7 +19,7 @@ def take_up_again(database: Database, queue: Queue, now: float, study_instance_u
     study_instance_uid: only this one; "" for all. Running workers take the jobs up by themselves.
     """
     stuck = select(Study).where(
-        or_(col(Study.state) == StudyState.FAILED.value, col(Study.delivery) == DeliveryState.PARKED.value))
+        or_(col(Study.state) == StudyState.FAILED.value, col(Study.delivery).in_(_STUCK)))
     if study_instance_uid:
         stuck = stuck.where(Study.study_instance_uid == study_instance_uid)
     lines = []
@@ -31,8 +33,10 @@ def take_up_again(database: Database, queue: Queue, now: float, study_instance_u
             if study.state == StudyState.FAILED.value:
                 study.state = StudyState.QUEUED.value if looks else StudyState.RECEIVING.value
                 study.state_reason = study.state_detail = ""
-            if study.delivery == DeliveryState.PARKED.value:
-                study.delivery, study.delivery_detail = DeliveryState.PENDING.value, ""
+            if study.delivery in _STUCK:
+                sent = study.delivery == DeliveryState.UNPROVEN.value
+                study.delivery = (DeliveryState.SENT if sent else DeliveryState.PENDING).value
+                study.delivery_detail = ""
             session.add(study)
             add_event(session, number, now, "retried", f"a person asked for it: {jobs} jobs queued again")
             lines.append(f"{study.study_instance_uid}: {jobs} jobs queued again, now {study.state}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.assemble.geometry import GeometryRules
-from service.deliver.target import Target
+from service.deliver.target import Outlet
 from service.domain.manifest import Manifest
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
@@ -47,7 +47,7 @@ class Line:
     target_s: Callable[[Urgency], float]
     style: Style
     report_refusals: bool
-    targets: Mapping[str, Target]
+    targets: Mapping[str, Outlet]
 
     def bundles_for(self, kind: Kind) -> tuple[Manifest, ...]:
         """Return the active bundles for a kind of study, the leading one first. Raises: UnusableStudy (no_model)."""

@@ -14,11 +14,12 @@ from sqlmodel import Session, select
 
 from service import logs
 from service.domain.finding import Assessment
-from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.domain.job import JobState, StudyState
 from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.pipeline.completion import Completion
 from service.pipeline.line import Line
+from service.pipeline.sending import queue_sending
 from service.report.build import Made, build_refusal
 from service.store.studies import add_event, images_of, latest_before
 from service.store.tables import Job, ResultObject, Study
@@ -131,15 +132,8 @@ def _add_objects(line: Line, session: Session, study: Study, revision: int, made
             study_id=study.id or 0, revision=revision, kind=one.kind, sop_class_uid=one.sop_class_uid,
             sop_instance_uid=one.sop_instance_uid, path=str(path.relative_to(line.results_dir)), summary=one.summary,
             created_at=now))
-    if not made or not line.targets:
-        return
-    study.delivery, study.delivery_detail = DeliveryState.PENDING.value, ""
-    session.add(study)
-    for name in line.targets:
-        line.queue.insert(session, Job(
-            key=f"deliver:{made[-1].sop_instance_uid}:{revision}:{name}", kind=JobKind.DELIVER.value,
-            study_id=study.id or 0, revision=revision, target=name, urgency=study.reading_urgency, queued_at=now,
-            deadline_at=study.deadline_at or now))
+    if made:
+        queue_sending(line, session, study, revision, [one.kind for one in made], made[-1].sop_instance_uid)
 
 
 def _write(root: Path, made: Made) -> Path:

@@ -1,4 +1,4 @@
-"""One job: look at a study, or deliver its result."""
+"""One job: look at a study, send its result, or prove that the result is kept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.line import Line
 from service.pipeline.look import look
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
+from service.pipeline.prove import prove
+from service.pipeline.sending import send
 from service.pipeline.timing import timed
 from service.report.build import build
-from service.store.studies import add_event, images_of, input_digest, settle_delivery, undelivered
-from service.store.tables import Delivery, Job, Study
+from service.store.studies import add_event, images_of, input_digest
+from service.store.tables import Job, Study
 
 _log = logs.get("run")
 
@@ -21,8 +23,10 @@ def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
     if job.kind == JobKind.INFER.value:
         _infer(line, job)
+    elif job.kind == JobKind.PROVE.value:
+        prove(line, job)
     else:
-        _deliver(line, job)
+        send(line, job)
 
 
 def _infer(line: Line, job: Job) -> None:
@@ -67,32 +71,6 @@ def _begin(line: Line, job: Job) -> None:
         add_event(session, job.study_id, now, "inferring", f"waited {now - job.queued_at:.1f} s in the queue")
 
 
-def _deliver(line: Line, job: Job) -> None:
-    with line.database.reading() as session:
-        rows = undelivered(session, job.study_id, job.revision, job.target)
-    target = line.targets.get(job.target)
-    if target is not None and rows:
-        with timed(line.metrics, "deliver", "all"):
-            target.send([line.results_dir / r.path for r in rows])
-    now = line.clock()
-    with line.database.transaction() as session:
-        if not line.queue.holds(session, job):
-            return
-        line.queue.end(session, job, JobState.DONE, detail="" if target else "the target is no longer configured")
-        if target is None:
-            return
-        for row in rows:
-            session.add(Delivery(result_object_id=row.id or 0, target=job.target, stored_at=now))
-            line.metrics.deliveries.labels(job.target, "stored").inc()
-        session.flush()
-        study = session.get_one(Study, job.study_id)
-        if study.revision == job.revision:
-            settle_delivery(session, study, list(line.targets), now)
-        kinds = ", ".join(r.kind.upper() for r in rows) or "nothing new"
-        add_event(session, job.study_id, now, "stored", f"{kinds} stored in {job.target}")
-    line.metrics.jobs.labels(job.kind, "done").inc()
-
-
 def fail(line: Line, job: Job, error: FirstlookError) -> None:
     """Write down a failure: try later, or park the job and say so on the worklist."""
     final = isinstance(error, Rejected)
@@ -111,7 +89,7 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
             _show_failure(study, job, error, parked=wait_s is None)
             session.add(study)
     line.metrics.jobs.labels(job.kind, "parked" if wait_s is None else "retried").inc()
-    if job.target:
+    if job.kind == JobKind.DELIVER.value:
         line.metrics.deliveries.labels(job.target, "refused" if final else "failed").inc()
     _log.warning("job failed", extra={"job": job.id, "kind": job.kind, "reason": error.reason.value, "next": what})
     if wait_s is None and job.kind == JobKind.INFER.value and study.revision == job.revision:
@@ -123,6 +101,11 @@ def _show_failure(study: Study, job: Job, error: FirstlookError, parked: bool) -
     if job.kind == JobKind.DELIVER.value:
         study.delivery = DeliveryState.PARKED.value if parked else DeliveryState.PENDING.value
         study.delivery_detail = f"{error.reason.value}: {error.detail}"
+    elif job.kind == JobKind.PROVE.value:
+        if parked and study.delivery != DeliveryState.PARKED.value:
+            study.delivery = DeliveryState.UNPROVEN.value
+        if study.delivery in (DeliveryState.SENT.value, DeliveryState.UNPROVEN.value):
+            study.delivery_detail = f"{error.reason.value}: {error.detail}"
     elif parked:
         study.state, study.state_reason, study.state_detail = StudyState.FAILED.value, error.reason.value, error.detail
     else:

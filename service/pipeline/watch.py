@@ -10,16 +10,19 @@ from sqlmodel import col
 from service.domain.job import JobKind, JobState
 from service.domain.urgency import Urgency
 from service.pipeline.line import Line
-from service.store.tables import Job
+from service.store.tables import Delivery, Job
 
 
 def watch(line: Line) -> None:
-    """Set the gauges of the queue (depth by urgency, oldest, parked) and of the disk."""
+    """Set the gauges of the queue (depth by urgency, oldest, parked), of what is not proven, and of the disk."""
     with line.database.reading() as session:
         rows = session.execute(
             select(col(Job.kind), col(Job.urgency), col(Job.state), func.count(), func.min(col(Job.queued_at)))
             .where(col(Job.state).in_((JobState.WAITING.value, JobState.PARKED.value)))
             .group_by(col(Job.kind), col(Job.urgency), col(Job.state))).all()
+        unproven = {target: count for target, count in session.execute(
+            select(col(Delivery.target), func.count()).where(col(Delivery.proven_at).is_(None))
+            .group_by(col(Delivery.target)))}
     now = line.clock()
     for kind in JobKind:
         waiting = {u: (n, t) for k, u, s, n, t in rows if k == kind.value and s == JobState.WAITING.value}
@@ -29,4 +32,6 @@ def watch(line: Line) -> None:
         line.metrics.queue_oldest_seconds.labels(kind.value).set(max(0.0, now - oldest))
         parked = sum(n for k, _, s, n, _ in rows if k == kind.value and s == JobState.PARKED.value)
         line.metrics.jobs_parked.labels(kind.value).set(parked)
+    for name in line.targets:
+        line.metrics.unproven.labels(name).set(unproven.get(name, 0))
     line.metrics.disk_free_bytes.set(shutil.disk_usage(line.spool_dir).free)

@@ -19,6 +19,7 @@ from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
 from service.receive.policy import Policy, Refusal, contexts
 from service.receive.recovery import recover
+from service.receive.reports import Record, report_handler
 from service.receive.spool import Spool
 from service.receive.storing import Announced, Kept, Storing
 from service.receive.transport import BoundedBuffer, Handlers, Server, end
@@ -33,16 +34,18 @@ class Listener:
     """Accepts associations and stores images. `start` may be called once.
 
     spool: where images are kept; it takes `policy.min_free_bytes` from its own setting. intake: the rows.
-    is_own: tells from a SOP Instance UID whether this service made the object.
+    is_own: tells from a SOP Instance UID whether this service made the object. record: writes down the reports of storage
+    commitment; None: they are refused.
     """
 
     def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics,
-                 is_own: Callable[[str], bool]) -> None:
+                 is_own: Callable[[str], bool], record: Record | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
         self._ledger = Ledger()
         self._storing = Storing(policy.max_object_bytes, spool, intake, is_own)
         self._stopping = threading.Event()
         self._server: Server | None = None
+        self._record = record
 
     @property
     def port(self) -> int:
@@ -60,6 +63,8 @@ class Listener:
         handlers: Handlers = [
             (evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted),
             (evt.EVT_REJECTED, self._on_limit), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
+        if self._record is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, report_handler(self._record)))
         if self._policy.fast_path:
             taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store)
             self._server = FastServer(self._policy, contexts(), handlers, taker, self._on_ended)

@@ -29,7 +29,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 UNCOMPRESSED: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 COMPRESSED: tuple[str, ...] = (
@@ -123,4 +123,6 @@ def contexts() -> list[PresentationContext]:
     """
     images = [build_context(uid, [*UNCOMPRESSED, *COMPRESSED]) for uid in IMAGE_CLASSES]
     results = [build_context(uid, [*UNCOMPRESSED, *COMPRESSED]) for uid in RESULT_CLASSES]
-    return [build_context(Verification, list(UNCOMPRESSED)), *images, *results]
+    reports = build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))
+    reports.scu_role = reports.scp_role = True  # the peer that reports is the SCP, though it calls (PS3.4 J.3.3)
+    return [build_context(Verification, list(UNCOMPRESSED)), reports, *images, *results]

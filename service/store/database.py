@@ -36,15 +36,15 @@ class Database:
         self._reader = self.engine.execution_options(**{_READS: True})
         self._rebuildable = self._make_rebuildable()
 
-    def migrate(self) -> None:
-        """Bring the schema to the newest revision; an empty database gets all of it."""
+    def migrate(self, to: str = "head") -> None:
+        """Bring the schema to a revision, the newest by default; an empty database gets all of it."""
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.engine.begin() as connection:
             if not self.is_sqlite:  # processes that start together take turns, as on SQLite
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from service.domain.job import DeliveryState, StudyState
+from service.domain.job import StudyState
 from service.domain.study import Header
-from service.store.tables import Delivery, Event, Instance, ResultObject, Study
+from service.store.tables import Event, Instance, ResultObject, Study
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,6 @@ def latest_before(session: Session, study_id: int, revision: int, kind: str) -> 
     return [r for r in rows if r.revision == rows[0].revision]
 
 
-def undelivered(session: Session, study_id: int, revision: int, target: str) -> list[ResultObject]:
-    """Return the objects of a revision that this target has not stored yet."""
-    rows = results_of(session, study_id, revision)
-    stored = set(session.exec(
-        select(Delivery.result_object_id)
-        .where(Delivery.target == target, col(Delivery.result_object_id).in_([r.id for r in rows]))).all())
-    return [r for r in rows if r.id not in stored]
-
-
 def add_event(session: Session, study_id: int, at: float, stage: str, text: str) -> None:
     """Write one line of a study's trace; the text must be free of patient data."""
     session.add(Event(study_id=study_id, at=at, stage=stage, text=text))
-
-
-def delivered_everywhere(session: Session, study: Study, targets: Sequence[str]) -> bool:
-    """Tell whether every target has stored every object of the study's present revision."""
-    return all(not undelivered(session, study.id or 0, study.revision, t) for t in targets)
-
-
-def settle_delivery(session: Session, study: Study, targets: Sequence[str], now: float) -> None:
-    """Mark the study as delivered when every target has everything."""
-    if delivered_everywhere(session, study, targets):
-        study.delivery, study.delivery_detail, study.delivered_at = DeliveryState.DELIVERED.value, "", now
-        session.add(study)

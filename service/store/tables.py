@@ -112,14 +112,47 @@ class ResultObject(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """One object at one target: when it was stored there."""
+    """One object at one target: when it was stored there, and since when and how that is proven.
+
+    proof: stored (the answer was enough), cfind or commit; empty while not proven.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     result_object_id: int = Field(foreign_key="resultobject.id", index=True)
     target: str
     stored_at: float
+    proven_at: float | None = None
+    proof: str = ""
 
-    __table_args__ = (UniqueConstraint("result_object_id", "target"),)
+    __table_args__ = (
+        UniqueConstraint("result_object_id", "target"),
+        Index("ix_delivery_unproven", "target",
+              sqlite_where=text("proven_at IS NULL"), postgresql_where=text("proven_at IS NULL")),
+    )
+
+
+class Commitment(SQLModel, table=True):
+    """One transaction of storage commitment: written down before the peer is asked, for its answer may come first.
+
+    objects: SOP Class UID by SOP Instance UID. due_at: no answer until then, and a query decides. taken_at: the peer took
+    the request. kept, failed: its answer, of these objects only. judged_at: the answer was acted upon. given_up_at: it
+    was not waited for any longer, or never asked.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    transaction_uid: str = Field(unique=True, max_length=64)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    revision: int
+    target: str
+    objects: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    asked_at: float
+    due_at: float
+    taken_at: float | None = None
+    answered_at: float | None = None
+    kept: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    failed: dict[str, int] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    judged_at: float | None = None
+    given_up_at: float | None = None
 
 
 class Event(SQLModel, table=True):

@@ -112,6 +112,17 @@ class Queue:
         session.add(found)
         return wait_s
 
+    def defer(self, session: Session, job: Job, until: float, detail: str) -> None:
+        """Put a leased job back until a moment (Unix time); nothing failed, it waits for an answer."""
+        found = session.get_one(Job, job.id)
+        found.state, found.lease_owner, found.not_before_at = JobState.WAITING.value, "", until
+        found.reason, found.detail = "", detail
+        session.add(found)
+
+    def send_again_s(self, rounds: int) -> float | None:
+        """Return the wait before sending once more what was sent so many times and not kept; None: park it."""
+        return self._retry.send_again_s(rounds)
+
     def retry_parked(self, session: Session, study_id: int) -> int:
         """Put the parked jobs of a study back into the queue as if new; return how many."""
         parked = session.exec(select(Job).where(Job.study_id == study_id, Job.state == JobState.PARKED.value)).all()

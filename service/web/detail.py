@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.job import JobKind, JobState
-from service.store.tables import Job, ResultObject, Study
+from service.store.tables import Delivery, Job, ResultObject, Study
 from service.store.worklist import Entry, StudyPage
 from service.web import words
 from service.web.rows import Mark, Row, marks, row
@@ -159,7 +159,8 @@ def _moment(at: float | None, now: float) -> str:
 
 
 def _object(page: StudyPage, result: ResultObject, now: float, pictures: frozenset[str]) -> Object:
-    at = [f"{d.target} at {_moment(d.stored_at, now)}" for d in page.deliveries if d.result_object_id == result.id]
+    mine = [d for d in page.deliveries if d.result_object_id == result.id]
+    at = [f"{d.target} at {_moment(d.stored_at, now)}{_proof(d)}" for d in mine]
     return Object(
         uid=result.sop_instance_uid, title=_KINDS.get(result.kind, result.kind.upper()), kind=result.kind,
         revision=result.revision, current=result.revision == page.study.revision, summary=result.summary,
@@ -168,8 +169,16 @@ def _object(page: StudyPage, result: ResultObject, now: float, pictures: frozens
     )
 
 
+def _proof(sent: Delivery) -> str:
+    """Say how it is proven that a target keeps an object; nothing where its answer to the sending was enough."""
+    if sent.proven_at is None:
+        return ", not yet proven"
+    return {"commit": ", proven by storage commitment", "cfind": ", proven by a query"}.get(sent.proof, "")
+
+
 def _job(job: Job) -> tuple[str, str, str]:
-    title = "Deliver to " + job.target if job.kind == JobKind.DELIVER else "Run the model"
+    title = {JobKind.DELIVER: f"Deliver to {job.target}", JobKind.PROVE: f"Proof by {job.target}"}.get(
+        JobKind(job.kind), "Run the model")
     parked = " (needs a person)" if job.state == JobState.PARKED else ""
     tries = f"{job.failures} failed {'try' if job.failures == 1 else 'tries'}" if job.failures else ""
     why = words.sentence(job.reason) if job.reason else ""

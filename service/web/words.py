@@ -143,8 +143,10 @@ def delivery(study: Study, now: float) -> Said:
     said = {
         DeliveryState.NONE: Said("Nothing to send" if ended(study) else "", why),
         DeliveryState.PENDING: Said("Being sent", why, "busy"),
+        DeliveryState.SENT: Said("Sent, not yet proven", why, "busy"),
         DeliveryState.DELIVERED: Said("In the PACS", f"at {at}" if at else "", "good"),
         DeliveryState.PARKED: Said("Not in the PACS", why, "bad"),
+        DeliveryState.UNPROVEN: Said("Sent, not proven", why, "bad"),
     }
     return said[DeliveryState(study.delivery)]
 

@@ -161,7 +161,8 @@ def _result(session: Any, row: Study, results_dir: Path, now: float) -> None:
             summary="Saliency of pneumonia over the radiograph" if kind == "sc" else "")
         session.add(made)
         session.flush()
-        session.add(Delivery(result_object_id=made.id or 0, target="pacs", stored_at=started + 76))
+        session.add(Delivery(result_object_id=made.id or 0, target="pacs", stored_at=started + 76,
+                             proven_at=started + 76, proof="stored"))
 
 
 def secondary_capture(size: int = 512) -> Any:

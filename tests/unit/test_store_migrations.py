@@ -17,7 +17,7 @@ from sqlalchemy import inspect, text
 from sqlmodel import SQLModel, select
 
 from service.store.database import Database
-from service.store.tables import Study
+from service.store.tables import Delivery, Study
 from tests.peers import free_port, missing
 
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -61,6 +61,24 @@ def test_migrating_again_keeps_what_is_there(database: Database) -> None:
     database.migrate()
     with database.reading() as session:
         assert session.exec(select(Study.study_instance_uid)).all() == ["1.2.1"]
+
+
+def test_what_was_stored_before_proof_was_asked_for_counts_as_proven(tmp_path: Path) -> None:
+    old = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    old.migrate("0001")
+    with old.transaction() as session:
+        session.add(_study(1))
+        session.flush()
+        for statement in (
+                "INSERT INTO resultobject VALUES (1, 1, 1, 'sr', '1', '2', 'p', '', 5.0)",
+                "INSERT INTO delivery (id, result_object_id, target, stored_at) VALUES (1, 1, 'pacs', 7.0)"):
+            session.connection().execute(text(statement))
+    old.migrate()
+    with old.reading() as session:
+        row = session.get_one(Delivery, 1)
+        assert (row.stored_at, row.proven_at, row.proof) == (7.0, 7.0, "stored")
+    assert _differences(old) == []
+    old.close()
 
 
 def test_two_processes_may_migrate_at_the_same_time(tmp_path: Path) -> None:
