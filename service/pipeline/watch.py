@@ -20,9 +20,9 @@ def watch(line: Line) -> None:
             select(col(Job.kind), col(Job.urgency), col(Job.state), func.count(), func.min(col(Job.queued_at)))
             .where(col(Job.state).in_((JobState.WAITING.value, JobState.PARKED.value)))
             .group_by(col(Job.kind), col(Job.urgency), col(Job.state))).all()
-        unproven = {target: count for target, count in session.execute(
+        open_ = session.execute(
             select(col(Delivery.target), func.count()).where(col(Delivery.proven_at).is_(None))
-            .group_by(col(Delivery.target)))}
+            .group_by(col(Delivery.target))).all()
     now = line.clock()
     for kind in JobKind:
         waiting = {u: (n, t) for k, u, s, n, t in rows if k == kind.value and s == JobState.WAITING.value}
@@ -33,5 +33,5 @@ def watch(line: Line) -> None:
         parked = sum(n for k, _, s, n, _ in rows if k == kind.value and s == JobState.PARKED.value)
         line.metrics.jobs_parked.labels(kind.value).set(parked)
     for name in line.targets:
-        line.metrics.unproven.labels(name).set(unproven.get(name, 0))
+        line.metrics.unproven.labels(name).set(next((count for target, count in open_ if target == name), 0))
     line.metrics.disk_free_bytes.set(shutil.disk_usage(line.spool_dir).free)

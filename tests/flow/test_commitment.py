@@ -1,4 +1,4 @@
-"""A result counts as delivered once its target has proven that it keeps it: storage commitment, a query, and their faults."""
+"""A result counts as delivered once its target has proven that it keeps it; and what becomes of it when it has not."""
 
 from __future__ import annotations
 
