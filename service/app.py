@@ -15,6 +15,7 @@ from service.assemble.geometry import GeometryRules
 from service.checks import check_bundles, check_database, check_disk, require_tasks
 from service.domain.commitment import Answer
 from service.domain.job import JobKind, RetryPolicy
+from service.domain.order import ReadingOrder
 from service.domain.study import Kind
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
@@ -168,7 +169,8 @@ class App:
     def _start_web(self) -> None:
         web = self.settings.web
         style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
-                         version=__version__, limit=web.max_rows, window_s=web.window_h * 3600)
+                         version=__version__, limit=web.max_rows, window_s=web.window_h * 3600,
+                         order=ReadingOrder(self.settings.triage.longest_reading_wait_s))
         picture = partial(montage, self.data_dir / "spool")
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
         config = uvicorn.Config(app, host=web.host, port=web.port, log_config=None, access_log=False, lifespan="off")

@@ -1,4 +1,4 @@
-"""The command line: firstlook serve | listen | work | web | demo | send | check | certs | models | settings."""
+"""The command line: firstlook serve | listen | work | web | demo | send | check | certs | models | simulate | settings."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from service.models_cli import add_models
 from service.outlets import outlets
 from service.pipeline.again import take_up_again
 from service.settings import InvalidSettings, Settings, load
+from service.simulate.department_file import InvalidDepartment
+from service.simulate_cli import add_simulate
 from service.store.database import Database
 from service.web.app import Check
 
@@ -40,6 +42,7 @@ examples:
   firstlook check --settings firstlook.toml        is everything in place?
   firstlook serve --settings firstlook.toml        listen, look, report, show
   firstlook explain STUDY_INSTANCE_UID             what happened to a study, and why
+  firstlook simulate                               who waits how long, under which order of the list
   firstlook send FOLDER --to FIRSTLOOK@127.0.0.1:11112 --from CT1
 
 Settings: --settings FILE, or the variable FIRSTLOOK_SETTINGS; FIRSTLOOK_<SECTION>__<FIELD> goes over the file.
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = asked.run
     try:
         return run(asked)
-    except (InvalidSettings, InvalidManifest) as error:
+    except (InvalidSettings, InvalidManifest, InvalidDepartment) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     check = _with_settings(commands.add_parser("check", help="is everything in place? one line for each part"))
     check.set_defaults(run=_check)
     add_models(commands.add_parser("models", help="the model bundles: list, verify, evaluate, compare, import, train"))
+    add_simulate(commands.add_parser("simulate", help="what the order changes: waiting times in a department, simulated"))
     explained = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
     explained.add_argument("study", metavar="STUDY_INSTANCE_UID")
     explained.set_defaults(run=_explain)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.domain.job import DeliveryState
+from service.domain.order import deadline_at
 from service.domain.urgency import Urgency
 from service.store.tables import Study
 from service.triage.rules import Decision
@@ -27,7 +28,7 @@ class Completion:
         study.urgency, study.urgency_rank, study.urgency_reason = urgency.value, urgency.rank, self.decision.reason
         study.reading_urgency, study.reading_rank = urgency.value, urgency.rank
         study.ordered_priority = self.ordered_priority
-        study.deadline_at = study.first_received_at + target_s(urgency)
+        study.deadline_at = deadline_at(study.first_received_at, target_s(urgency))
         study.started_at = study.assessed_at = study.delivered_at = None
         study.delivery, study.delivery_detail = DeliveryState.NONE.value, ""
         study.flag, study.summary = "", {}

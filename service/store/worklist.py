@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Subquery, and_, func
+from sqlalchemy import ColumnElement, Subquery, and_, case, func
 from sqlmodel import Session, col, select
 
 from service.domain.job import JobKind, JobState, StudyState
+from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder
 from service.store.tables import Delivery, Event, Instance, Job, ResultObject, Study
 
 
@@ -15,12 +16,13 @@ from service.store.tables import Delivery, Event, Instance, Job, ResultObject, S
 class Entry:
     """One study of the reading list. place: its place in the queue of the models, 1 is next; None: not waiting.
 
-    waited_s: seconds since its first image was received.
+    waited_s: seconds since its first image was received; overdue: it has passed others because it waited too long.
     """
 
     study: Study
     place: int | None
     waited_s: float
+    overdue: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,36 @@ class StudyPage:
     images: dict[str, int]
 
 
-def reading_list(session: Session, limit: int, now: float, window_s: float) -> list[Entry]:
+def reading_list(
+    session: Session, limit: int, now: float, window_s: float, order: ReadingOrder = NO_CAP,
+) -> list[Entry]:
     """Return what to read next: by urgency, then by how long it has waited; one query.
 
-    limit: most entries; now: Unix time, seconds; window_s: studies with no image since `now - window_s` are left out.
+    limit: most entries; now: Unix time, seconds; window_s: studies with no image since `now - window_s` are left out;
+    order: the cap on the wait.
     """
     places = _places()
     query = (
         select(Study, places.c.place)
         .outerjoin(places, _waits(places))
         .where(col(Study.last_received_at) >= now - window_s)
-        .order_by(col(Study.reading_rank), col(Study.first_received_at), col(Study.id))
+        .order_by(_rank(order, now), col(Study.first_received_at), col(Study.id))
         .limit(limit)
     )
-    return [Entry(study, place, max(0.0, now - study.first_received_at)) for study, place in session.exec(query)]
+    return [_entry(study, place, max(0.0, now - study.first_received_at), order) for study, place in session.exec(query)]
+
+
+def _entry(study: Study, place: int | None, waited_s: float, order: ReadingOrder) -> Entry:
+    return Entry(study, place, waited_s, order.rank(study.reading_rank, waited_s) < study.reading_rank)
+
+
+def _rank(order: ReadingOrder, now: float) -> ColumnElement[int]:
+    """Return `ReadingOrder.rank` as an expression of the database."""
+    rank: ColumnElement[int] = col(Study.reading_rank)  # type: ignore[assignment]
+    if not order.longest_wait_s:
+        return rank
+    overdue = and_(col(Study.first_received_at) <= now - order.longest_wait_s, rank > OVERDUE_AS.rank)
+    return case((overdue, OVERDUE_AS.rank), else_=rank)
 
 
 def counts_by_state(session: Session, since: float) -> dict[StudyState, int]:

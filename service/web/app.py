@@ -15,6 +15,7 @@ from sqlmodel import Session
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from service import logs
+from service.domain.order import NO_CAP, ReadingOrder
 from service.errors import Reason
 from service.metrics import Metrics
 from service.store import worklist
@@ -36,7 +37,8 @@ class WebStyle:
     """How the pages look and who may see them.
 
     access_token: "" for none; patient_names: full, initials or hidden; refresh_s: the page asks for news this often;
-    limit: most rows of the worklist; window_s: studies with no new image for longer are left out, seconds.
+    limit: most rows of the worklist; window_s: studies with no new image for longer are left out, seconds; order: the
+    cap on the wait.
     """
 
     access_token: str = ""
@@ -46,6 +48,7 @@ class WebStyle:
     version: str = ""
     limit: int = 300
     window_s: float = 172800.0
+    order: ReadingOrder = NO_CAP
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class _Reader:
         """Return rows, entries and the figures above them."""
         now = self.clock()
         with self.database.reading() as session:
-            entries = worklist.reading_list(session, self.style.limit, now, self.style.window_s)
+            entries = worklist.reading_list(session, self.style.limit, now, self.style.window_s, self.style.order)
             counts = worklist.counts_by_state(session, now - self.style.window_s)
         rows = [row(entry, now, self.style.patient_names) for entry in entries]
         return {"now": now, "entries": entries, "rows": rows, "counts": counts, "tally": tally(counts, rows),

@@ -105,7 +105,7 @@ def as_json(entry: Entry, patient_names: str) -> dict[str, Any]:
         said |= {name: getattr(study, name) for name in _IDENTITY}
     why = words.sentence(study.state_reason)
     return said | {"place_in_queue": entry.place, "waited_s": round(entry.waited_s, 1), "state_sentence": why,
-                   "order_reason": words.why_here(study), "result": study.summary or None}
+                   "order_reason": words.why_here(study, entry.overdue), "result": study.summary or None}
 
 
 def page_as_json(page: StudyPage, now: float, patient_names: str) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
     return Row(
         uid=study.study_instance_uid,
         urgency=study.reading_urgency,
-        why=words.why_here(study),
+        why=words.why_here(study, entry.overdue),
         raised=study.reading_rank < study.urgency_rank,
         marks=foremost(marks(study.summary)),
         ai=ai_words(study),

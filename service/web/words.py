@@ -108,8 +108,10 @@ def about_patient(study: Study, how: str) -> str:
     return " · ".join(fact for fact in facts if fact)
 
 
-def why_here(study: Study) -> str:
-    """Say why a study has its place in the reading list."""
+def why_here(study: Study, overdue: bool = False) -> str:
+    """Say why a study has its place in the reading list; overdue: it has passed others because it waited too long."""
+    if overdue:
+        return f"waits too long; {why_here(study)}"
     if study.reading_rank < study.urgency_rank:
         return f"raised by AI: {spelled(study.flag) or 'a finding'}"
     return study.urgency_reason or "as ordered"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from service.domain.job import StudyState
+from service.domain.order import NO_CAP, ReadingOrder
+from service.domain.urgency import Urgency
 from service.store import worklist
 from service.store.database import Database
 from service.store.tables import Job
@@ -25,9 +28,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def _listed(database: Database, limit: int = 100, window_s: float = DAY_S) -> list[worklist.Entry]:
+def _listed(database: Database, limit: int = 100, window_s: float = DAY_S,
+            order: ReadingOrder = NO_CAP) -> list[worklist.Entry]:
     with database.reading() as session:
-        return worklist.reading_list(session, limit, NOW, window_s)
+        return worklist.reading_list(session, limit, NOW, window_s, order)
 
 
 def test_urgency_comes_first_then_waiting_time(database: Database) -> None:
@@ -37,6 +41,30 @@ def test_urgency_comes_first_then_waiting_time(database: Database) -> None:
     assert [entry.study.patient_id for entry in _listed(database)] == ["P000003", "P000002", "P000001", "P000004"]
     assert [entry.waited_s for entry in _listed(database)] == [5, 900, 10, 9000]
     assert len(_listed(database, limit=2)) == 2
+
+
+def test_a_study_that_waits_too_long_passes_all_but_stat(database: Database) -> None:
+    with database.transaction() as session:
+        for number, age_s, reading in (
+                (1, 3600, "low"), (2, 3599, "routine"), (3, 60, "urgent"), (4, 5, "stat"), (5, 4000, "stat")):
+            session.add(seed.study(number, NOW, age_s, "assessed", reading=reading))
+    listed = _listed(database, order=ReadingOrder(3600))
+    assert [entry.study.patient_id[-1] for entry in listed] == ["5", "4", "1", "3", "2"]
+    assert [entry.overdue for entry in listed] == [False, False, True, False, False]
+    assert [entry.study.patient_id[-1] for entry in _listed(database)] == ["5", "4", "3", "2", "1"]
+
+
+@pytest.mark.parametrize("longest_wait_s", [0.0, 1.0, 1800.0, 5000.0, 1e9])
+def test_the_query_orders_as_the_rule_does(database: Database, longest_wait_s: float) -> None:
+    order, random = ReadingOrder(longest_wait_s), Random(7)
+    with database.transaction() as session:
+        for number in range(200):
+            reading = random.choice(list(Urgency))
+            session.add(seed.study(number, NOW, random.randrange(0, 7200, 30), "assessed", reading=reading))
+    listed = [e.study for e in _listed(database, 500, order=order)]
+    expected = sorted(listed, key=lambda s: (
+        order.rank(s.reading_rank, NOW - s.first_received_at), s.first_received_at, s.id))
+    assert [s.id for s in listed] == [s.id for s in expected] and len(listed) == 200
 
 
 def test_the_place_is_that_of_the_waiting_job_of_the_current_revision(database: Database) -> None:

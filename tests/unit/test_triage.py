@@ -11,6 +11,7 @@ import pytest
 from sqlmodel import select
 
 from service.domain.job import JobKind, JobState, RetryPolicy, StudyState
+from service.domain.order import NO_CAP, ReadingOrder
 from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
@@ -196,6 +197,14 @@ def test_two_threads_never_claim_the_same_job(database: Database) -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(claimed, key=int) == [str(n) for n in range(40)]
+
+
+@pytest.mark.parametrize(("urgency", "waited_s", "counts_as"), [
+    (Urgency.LOW, 99.9, Urgency.LOW), (Urgency.LOW, 100.0, Urgency.URGENT), (Urgency.ROUTINE, 1e9, Urgency.URGENT),
+    (Urgency.URGENT, 1e9, Urgency.URGENT), (Urgency.STAT, 1e9, Urgency.STAT), (Urgency.STAT, 0.0, Urgency.STAT)])
+def test_a_long_wait_counts_as_urgent_and_lowers_nothing(urgency: Urgency, waited_s: float, counts_as: Urgency) -> None:
+    assert ReadingOrder(100.0).rank(urgency.rank, waited_s) == counts_as.rank
+    assert NO_CAP.rank(urgency.rank, waited_s) == urgency.rank
 
 
 def test_ai_raises_but_never_lowers() -> None:
