@@ -23,6 +23,7 @@ from service.metrics import Metrics
 from service.outlets import outlets
 from service.pipeline.compared import Comparison
 from service.pipeline.line import Line
+from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
 from service.receive.policy import Peer, Policy
 from service.receive.spool import Spool
@@ -54,6 +55,8 @@ class App:
         self.results_dir.mkdir(parents=True, exist_ok=True)
         self.database = Database(settings.database_url)
         self.spool = Spool(self.data_dir / "spool", settings.receive.min_free_bytes)
+        decode = settings.decode
+        self.decoders = Decoders(self.metrics, decode.processes, decode.timeout_s, decode.memory_bytes, decode.frames_each)
         self.listener: Listener | None = None
         self.line: Line | None = None
         self._loops: list[Loop] = []
@@ -68,6 +71,7 @@ class App:
         """
         self.database.migrate()
         if "work" in self.roles:
+            self.decoders.warm()
             self.line = self._line()
         if "listen" in self.roles:
             self.listener = self._listener()
@@ -91,6 +95,7 @@ class App:
         if self._web is not None and self._web_thread is not None:
             self._web.should_exit = True
             self._web_thread.join(10)
+        self.decoders.close()
         self.database.close()
         _log.info("stopped")
 
@@ -139,7 +144,8 @@ class App:
             results_dir=self.results_dir, catalogue=catalogue, engine=engine,
             bundles={Kind.CT: settings.infer.ct_bundles, Kind.CXR: settings.infer.cxr_bundles},
             cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
-            comparison=Comparison(self.data_dir / "spool"),
+            comparison=Comparison(self.data_dir / "spool", self.decoders), decoder=self.decoders,
+            most_decoded_bytes=settings.decode.max_study_bytes,
             queue=queue_of(settings, self.database, self.clock),
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
             emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,
@@ -171,7 +177,7 @@ class App:
         style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
                          version=__version__, limit=web.max_rows, window_s=web.window_h * 3600,
                          order=ReadingOrder(self.settings.triage.longest_reading_wait_s))
-        picture = partial(montage, self.data_dir / "spool")
+        picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
         config = uvicorn.Config(app, host=web.host, port=web.port, log_config=None, access_log=False, lifespan="off")
         self._web = uvicorn.Server(config)

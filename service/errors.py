@@ -38,6 +38,7 @@ class Reason(StrEnum):
     INVALID_PIXEL_DESCRIPTION = "invalid_pixel_description"
     INVALID_RESCALE = "invalid_rescale"
     UNREADABLE_PIXELS = "unreadable_pixels"
+    DECODER_FAILED = "decoder_failed"
     BLANK_IMAGE = "blank_image"
     ROTATED_IMAGE = "rotated_image"
     IMAGE_TOO_SMALL = "image_too_small"
@@ -86,6 +87,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.INVALID_PIXEL_DESCRIPTION: "The description of the pixels contradicts itself or is out of range.",
     Reason.INVALID_RESCALE: "Rescale slope or intercept is absent, zero or not a number; values are not in HU.",
     Reason.UNREADABLE_PIXELS: "The pixel data could not be decoded.",
+    Reason.DECODER_FAILED: "The decoder of the pixels crashed, hung or took too much memory; the images were left alone.",
     Reason.BLANK_IMAGE: "The image is blank: it holds a single grey value.",
     Reason.ROTATED_IMAGE: "The radiograph lies on its side or upside down; the model reads upright images only.",
     Reason.IMAGE_TOO_SMALL: "The radiograph has too few pixels to be read.",
@@ -143,6 +145,10 @@ class MismatchedInstance(BadInstance):
 
 class UnusableStudy(Rejected):
     """A study, series or image that no model may read."""
+
+
+class DecoderFailed(UnusableStudy):
+    """Pixels that made their decoder crash, hang or take more memory than it may."""
 
 
 class RefusedByPeer(Rejected):

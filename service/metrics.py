@@ -56,6 +56,8 @@ class Metrics:
         self.unproven = Gauge("deliveries_unproven", "Objects stored but not proven, by target.", ["target"],
                               namespace=_PREFIX, registry=r)
         # the house itself
+        self.decoders_ended = Counter("decoders_ended", "Decoding processes ended, by cause (crashed, timeout, recycled).",
+                                      ["cause"], namespace=_PREFIX, registry=r)
         self.engine_info = Gauge("engine_info", "1 for the execution provider in use, by bundle and version.",
                                  ["bundle", "version", "provider"], namespace=_PREFIX, registry=r)
         self.disk_free_bytes = Gauge("disk_free_bytes", "Free space where images are kept.", namespace=_PREFIX,

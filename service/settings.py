@@ -115,6 +115,17 @@ class Infer(_Section):
         return (*self.ct_bundles, *self.cxr_bundles, *filter(None, (self.cxr_gate, self.cxr_lungs)))
 
 
+class Decode(_Section):
+    """Compressed pixels are decoded in processes apart, so that a damaged or hostile image cannot end the service."""
+
+    processes: int = Field(2, ge=1, le=64, description="Decoding processes, kept warm; about 40 MB each.")
+    timeout_s: float = Field(60.0, gt=0, le=600, description="Longest time one image may take, seconds.")
+    memory_bytes: int = Field(2_147_483_648, ge=134_217_728, description="Memory a process may take, bytes.")
+    frames_each: int = Field(2000, ge=1, description="Images after which a process is replaced by a new one.")
+    max_study_bytes: int = Field(4_294_967_296, ge=1_048_576,
+                                 description="Most memory for the decoded images of a study, bytes; more is refused.")
+
+
 class Work(_Section):
     """Jobs: leases and tries."""
 
@@ -210,6 +221,7 @@ class Settings(_Section):
     assemble: Assemble = Field(default_factory=Assemble)
     triage: Triage = Field(default_factory=Triage)
     infer: Infer = Field(default_factory=Infer)
+    decode: Decode = Field(default_factory=Decode)
     work: Work = Field(default_factory=Work)
     report: Report = Field(default_factory=Report)
     deliver: Deliver = Field(default_factory=Deliver)

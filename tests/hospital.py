@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,11 +117,17 @@ def limit(models: Path, bundle: str, **accepts: float) -> None:
 
 
 @contextmanager
-def hospital(folder: Path, pacs: ScriptedPacs | None = None, **sections: dict[str, Any]) -> Iterator[Hospital]:
-    """Run the service against a PACS; `sections` are settings that go over the test's own (short waits, free ports)."""
+def hospital(folder: Path, pacs: ScriptedPacs | None = None, change: Callable[[App], None] | None = None,
+             **sections: dict[str, Any]) -> Iterator[Hospital]:
+    """Run the service against a PACS; `sections` are settings that go over the test's own (short waits, free ports).
+
+    change: may exchange a part of the service before it starts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with pacs or ScriptedPacs(folder / "pacs") as peer:
         app = App(settings_for(folder, peer, **sections))
+        if change is not None:
+            change(app)
         try:
             app.start()
             yield Hospital(app, peer, folder)

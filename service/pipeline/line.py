@@ -16,6 +16,7 @@ from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
+from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
 from service.store.database import Database
 from service.triage.queue import Queue
@@ -26,7 +27,8 @@ class Line:
     """The parts that `admit` and `run` work with.
 
     bundles: the active bundles of each kind, the leading one first; cxr_gate, cxr_lungs: those that judge radiographs and
-    find their lung fields, "" for none; comparison: of the pixels of duplicates; target_s: turnaround of an urgency,
+    find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
+    most_decoded_bytes: of all images of a study, as float32; target_s: turnaround of an urgency,
     seconds; clock: Unix time, seconds.
     """
 
@@ -42,6 +44,8 @@ class Line:
     cxr_gate: str
     cxr_lungs: str
     comparison: Comparison
+    decoder: FrameDecoder
+    most_decoded_bytes: int
     geometry: GeometryRules
     emergency_ae_titles: tuple[str, ...]
     target_s: Callable[[Urgency], float]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.domain.finding import Assessment, BundleIdentity, together
 from service.domain.manifest import Manifest
 from service.domain.study import Header, RadiographImage, Selection
-from service.errors import Reason, UnusableStudy
+from service.errors import DecoderFailed, Reason, UnusableStudy
 from service.infer.cxr import CxrTransform, assess_cxr
 from service.infer.fields import FieldsTransform, LungFields, find_fields
 from service.infer.quality import judge
@@ -23,8 +23,10 @@ from service.pipeline.technical import quality_of
 from service.pipeline.timing import timed
 from service.prepare import cxr
 from service.prepare.display import to_grey
+from service.prepare.pixels import require_room
 
 _LEAST_PX = 128
+_MOST_FAILURES = 3  # a study is given up after so many images that a decoder crashed or hung on: each may cost a minute
 _UNORIENTED = "Patient Orientation is absent: sides are told as if the patient's right were at the left of the picture"
 
 
@@ -69,15 +71,21 @@ def look_at_radiographs(
 
 
 def _decoded(line: Line, selection: Selection, paths: Sequence[Path]) -> _Seen:
-    """Decode each radiograph and show it to the gate; when none passes, the first one's error is the study's."""
+    """Decode each radiograph and show it to the gate; when none passes, the first one's error is the study's.
+
+    Raises: UnusableStudy, also when the images are too large together, or decoders fail again and again.
+    """
+    require_room(sum((h.rows or 0) * (h.columns or 0) for h in selection.headers), line.most_decoded_bytes)
     seen = _Seen()
     for header, path in zip(selection.headers, paths, strict=True):
         try:
-            image, found = to_grey(path)
+            image, found = to_grey(path, line.decoder)
             _require_size(image)
             judged = _judged(line, image)
         except UnusableStudy as error:
             seen.refused.append(error)
+            if isinstance(error, DecoderFailed) and _failures(seen.refused) >= _MOST_FAILURES:
+                raise
             seen.notes.append(f"image {header.instance_number} was not read: {error.reason.value}")
         else:
             seen.shown.append(image)
@@ -85,6 +93,10 @@ def _decoded(line: Line, selection: Selection, paths: Sequence[Path]) -> _Seen:
     if not seen.shown:
         raise seen.refused[0]
     return seen
+
+
+def _failures(errors: Sequence[UnusableStudy]) -> int:
+    return sum(isinstance(error, DecoderFailed) for error in errors)
 
 
 def _judged(line: Line, image: RadiographImage) -> tuple[str, ...]:

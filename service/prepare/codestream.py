@@ -18,6 +18,12 @@ from service.errors import Reason, UnusableStudy
 
 Frame = NDArray[Any]
 
+MAX_PIXELS = 64 * 2**20
+"""Most pixels of one frame; the largest detectors have about 20 million."""
+
+MAX_FRAME_BYTES = MAX_PIXELS * 3 * 2
+"""Most bytes of one decoded frame: three samples of 16 bits."""
+
 
 @dataclass(frozen=True)
 class FrameShape:
@@ -40,6 +46,10 @@ class FrameShape:
         return self.rows * self.columns * self.samples * self.bytes_per_sample
 
 
+FrameDecoder = Callable[[bytes, str, FrameShape], Frame]
+"""Decodes a codestream in a transfer syntax to a frame of a shape: `decode_frame`, or `decoders.Decoders`."""
+
+
 @dataclass(frozen=True)
 class _Announced:
     """Size and precision that a codestream's header gives."""
@@ -56,7 +66,6 @@ _FOREIGN_ERRORS = (
     TypeError,
     IndexError,
     OverflowError,
-    MemoryError,
     struct.error,
 )
 """What the decoders raise on a bad codestream; each becomes UnusableStudy."""
@@ -77,11 +86,19 @@ def decode_frame(codestream: bytes, transfer_syntax_uid: str, expected: FrameSha
     decoder = DECODERS[transfer_syntax_uid]
     try:
         frame = decoder(codestream, expected)
+    except MemoryError as error:
+        raise _unreadable("the decoder wants more memory than it may have") from error
     except _FOREIGN_ERRORS as error:
         raise _unreadable(f"the decoder refused the codestream ({type(error).__name__})") from error
     if frame.shape != expected.shape or frame.dtype.itemsize > expected.bytes_per_sample:
         raise _unreadable(f"decoded to {frame.shape} {frame.dtype}, announced {expected.shape}")
     return frame
+
+
+def load_decoders() -> None:
+    """Load the libraries of all decoders now, for one who cannot open a file later."""
+    for name in ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode", "packbits_decode"):
+        getattr(imagecodecs, name)
 
 
 def _jpeg(codestream: bytes, expected: FrameShape) -> Frame:

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from service.domain.study import RadiographImage
 from service.errors import Reason, UnusableStudy
+from service.prepare.codestream import FrameDecoder, decode_frame
 from service.prepare.lookup import LookupTable, lookup_table
 from service.prepare.padding import padded
 from service.prepare.pixels import decode, element, read
@@ -31,21 +32,21 @@ Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def to_grey(source: Dataset | Path) -> tuple[RadiographImage, tuple[str, ...]]:
+def to_grey(source: Dataset | Path, decoder: FrameDecoder = decode_frame) -> tuple[RadiographImage, tuple[str, ...]]:
     """Turn one radiograph into the grey values that a viewer would show.
 
-    source: a CR or DX data set with file meta information, or its path. Returns the image, (y, x) float32 in 0..1,
-    bright = dense, padding 0; and the limitations found, in words.
+    source: a CR or DX data set with file meta information, or its path; decoder: of compressed pixels. Returns the
+    image, (y, x) float32 in 0..1, bright = dense, padding 0; and the limitations found, in words.
     VOI LUT comes before the first window; where both are absent or show nothing, the 0.5 to 99.5 percentiles are used.
     MONOCHROME1 is inverted last; Presentation LUT Shape is not trusted against it.
     Raises: UnusableStudy(INVALID_PIXEL_DESCRIPTION) for colour, several frames or a damaged Modality LUT;
-    UnusableStudy(UNREADABLE_PIXELS); OSError when a path cannot be opened.
+    UnusableStudy(UNREADABLE_PIXELS), and what the decoder raises; OSError when a path cannot be opened.
     """
     dataset = read(source, *_KEYWORDS) if isinstance(source, Path) else source
     if int(element(dataset, "NumberOfFrames") or 1) != 1:
         raise _invalid("NumberOfFrames", dataset.NumberOfFrames, "1")
     photometric = str(element(dataset, "PhotometricInterpretation") or "")
-    stored = _monochrome(decode(dataset), photometric)
+    stored = _monochrome(decode(dataset, decoder=decoder), photometric)
     outside = padded(stored, dataset)
     shown, limitations = _voi(_modality(stored, dataset), dataset, outside)
     if photometric == "MONOCHROME1":

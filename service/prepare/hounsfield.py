@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from service.domain.study import CtVolume, Header, VolumeGeometry
 from service.errors import Defect, Reason, UnusableStudy
+from service.prepare.codestream import FrameDecoder, decode_frame
 from service.prepare.padding import padded
-from service.prepare.pixels import decode, element, read
+from service.prepare.pixels import MOST_VOLUME_BYTES, decode, element, read, require_room
 
 AIR_HU = -1024.0
 """Value of padding; nothing is less dense than air, so lower values (-2000 outside the scan circle) become it."""
@@ -43,18 +44,21 @@ def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None) ->
     return np.maximum(hu, np.float32(AIR_HU), out=hu)
 
 
-def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: VolumeGeometry) -> CtVolume:
+def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: VolumeGeometry,
+                decoder: FrameDecoder = decode_frame, most_bytes: int = MOST_VOLUME_BYTES) -> CtVolume:
     """Read and decode the slices of a series into one volume in HU; two threads decode.
 
     paths, headers: one for each slice, in the order of `geometry`. Slope and intercept are those of each slice; padding
-    becomes air.
+    becomes air. decoder: of compressed slices; most_bytes: the largest volume that is made.
     Raises: UnusableStudy with INVALID_RESCALE (also when the values cannot be HU), VARIABLE_GEOMETRY (a slice of
-    another size), INVALID_PIXEL_DESCRIPTION or UNREADABLE_PIXELS; OSError when a file cannot be opened.
+    another size), INVALID_PIXEL_DESCRIPTION (also of too many voxels), UNREADABLE_PIXELS or DECODER_FAILED; OSError when
+    a file cannot be opened.
     """
+    require_room(len(headers) * geometry.rows * geometry.columns, most_bytes)
     hu = np.empty((len(headers), geometry.rows, geometry.columns), np.float32)
 
     def load(index: int) -> None:
-        hu[index] = _slice_hu(paths[index], headers[index], geometry)
+        hu[index] = _slice_hu(paths[index], headers[index], geometry, decoder)
 
     with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
         work = [pool.submit(load, index) for index in range(len(headers))]
@@ -67,13 +71,13 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
     return CtVolume(hu, geometry)
 
 
-def _slice_hu(path: Path, header: Header, geometry: VolumeGeometry) -> NDArray[np.float32]:
+def _slice_hu(path: Path, header: Header, geometry: VolumeGeometry, decoder: FrameDecoder) -> NDArray[np.float32]:
     if header.rescale_type.upper() not in _ACCEPTED_RESCALE_TYPES:
         raise _invalid("RescaleType", header.rescale_type[:16], "HU")
     dataset = read(path)
     if element(dataset, "SOPInstanceUID") != header.sop_instance_uid:
         raise Defect(Reason.INTERNAL_ERROR, "a file in the spool holds another instance than its record says")
-    stored = decode(dataset)
+    stored = decode(dataset, decoder=decoder)
     if stored.shape != (geometry.rows, geometry.columns):
         raise UnusableStudy(Reason.VARIABLE_GEOMETRY,
                             f"a slice has the shape {stored.shape}, expected {(geometry.rows, geometry.columns)}")

@@ -19,13 +19,13 @@ from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from service.errors import Reason, UnusableStudy
-from service.prepare.codestream import DECODERS, FrameShape, decode_frame
-
-MAX_PIXELS = 64 * 2**20
-"""Most pixels of one frame; the largest detectors have about 20 million."""
+from service.prepare.codestream import DECODERS, MAX_PIXELS, FrameDecoder, FrameShape, decode_frame
 
 MAX_FRAMES = 4096
 """Most frames of one object."""
+
+MOST_VOLUME_BYTES = 4 * 2**30
+"""Most bytes of the decoded images of a study, as float32: a thousand slices of 1024 x 1024."""
 
 NATIVE_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 """Implicit and Explicit VR Little Endian."""
@@ -96,13 +96,15 @@ def describe(dataset: Dataset) -> PixelDescription:
     return PixelDescription(shape, frames, allocated, stored, signed, planar, syntax)
 
 
-def decode(source: Dataset | Path, frame: int = 0) -> NDArray[Any]:
+def decode(source: Dataset | Path, frame: int = 0, decoder: FrameDecoder = decode_frame) -> NDArray[Any]:
     """Decode one frame to its stored values.
 
-    source: a data set with file meta information, or the path of a file; frame: from 0.
+    source: a data set with file meta information, or the path of a file; frame: from 0. decoder: of compressed frames;
+    here and now unless it is a `Decoders`, which is what images of strangers need.
     Returns (y, x) or (y, x, 3): uint8 or uint16, int8 or int16 where PixelRepresentation is 1; unused high bits are
     masked, signs extended. Colour is given as stored (RGB or YCbCr); the transform inside JPEG 2000 is undone.
-    Raises: UnusableStudy(INVALID_PIXEL_DESCRIPTION or UNREADABLE_PIXELS); OSError when a path cannot be opened.
+    Raises: UnusableStudy(INVALID_PIXEL_DESCRIPTION or UNREADABLE_PIXELS), and what the decoder raises; OSError when a
+    path cannot be opened.
     """
     dataset = read(source) if isinstance(source, Path) else source
     description = describe(dataset)
@@ -115,8 +117,17 @@ def decode(source: Dataset | Path, frame: int = 0) -> NDArray[Any]:
         values = _native_frame(data, description, frame)
     else:
         codestream = _codestream(dataset, bytes(data), description, frame)
-        values = decode_frame(codestream, description.transfer_syntax_uid, description.frame)
+        values = decoder(codestream, description.transfer_syntax_uid, description.frame)
     return _masked(values, description)
+
+
+def require_room(pixels: int, most_bytes: int) -> None:
+    """Refuse images that would take too much memory together, before the first is decoded. pixels: of all of them.
+
+    Raises: UnusableStudy(INVALID_PIXEL_DESCRIPTION).
+    """
+    if 4 * pixels > most_bytes:
+        raise _invalid("Rows x Columns of all images", f"{pixels} pixels", f"at most {most_bytes // 4}")
 
 
 def element(dataset: Dataset, keyword: str) -> Any:

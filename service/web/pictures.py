@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels, pixel_array
 
+from service.errors import FirstlookError
+from service.prepare.codestream import FrameDecoder
+from service.prepare.pixels import decode, read
+
 _LONGEST_PX = 1600
 _TILE_PX = 448
 _TILES = 6
@@ -42,17 +46,18 @@ def capture_png(result: Path) -> bytes:
     return _png(np.ascontiguousarray(small, np.uint8))
 
 
-def montage(spool_dir: Path, result: Path, sources: Mapping[str, str]) -> bytes:
+def montage(spool_dir: Path, decoder: FrameDecoder, result: Path, sources: Mapping[str, str]) -> bytes:
     """Return key slices of a binary segmentation (PS3.3 A.51) as PNG: the CT in a lung window, contours in colour.
 
-    result: the SEG file; sources: path of each source image, relative to spool_dir, by SOP Instance UID.
+    decoder: of compressed source images; result: the SEG file; sources: path of each source image, relative to
+    spool_dir, by SOP Instance UID.
     Raises: NoPicture when the segmentation is empty or an image is gone.
     """
     try:
         seg = pydicom.dcmread(result, stop_before_pixels=True)
         slices = _key_slices(seg, result)
-        tiles = [_tile(seg, result, spool_dir / sources[uid], frames) for uid, frames in slices]
-    except (OSError, KeyError, InvalidDicomError, AttributeError) as error:
+        tiles = [_tile(seg, result, _hu(spool_dir / sources[uid], decoder), frames) for uid, frames in slices]
+    except (OSError, KeyError, TypeError, InvalidDicomError, AttributeError, FirstlookError) as error:
         raise NoPicture("the segmentation or an image of it cannot be read") from error
     if not tiles:
         raise NoPicture("the segmentation is empty")
@@ -82,9 +87,13 @@ def _key_slices(seg: Any, result: Path) -> list[tuple[str, list[int]]]:
     return chosen
 
 
-def _tile(seg: Any, result: Path, source: Path, frames: list[int]) -> Picture:
-    image = pydicom.dcmread(source)
-    hu = image.pixel_array.astype(np.float32) * float(image.RescaleSlope) + float(image.RescaleIntercept)
+def _hu(source: Path, decoder: FrameDecoder) -> NDArray[np.float32]:
+    image = read(source, "RescaleSlope", "RescaleIntercept")
+    slope, intercept = np.float32(image.RescaleSlope), np.float32(image.RescaleIntercept)
+    return decode(image, decoder=decoder).astype(np.float32) * slope + intercept
+
+
+def _tile(seg: Any, result: Path, hu: NDArray[np.float32], frames: list[int]) -> Picture:
     low, high = _LUNG_WINDOW_HU
     grey = (255 * np.clip((hu - low) / (high - low), 0, 1)).astype(np.uint8)
     size = (_TILE_PX, _TILE_PX)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.sr.codedict import codes
 
+from service.prepare.codestream import decode_frame
 from service.web.pictures import NoPicture, capture_png, montage
 from tests import builders
 from tests.browser.seed import secondary_capture
@@ -71,7 +72,7 @@ def test_an_object_that_is_gone_or_unreadable_has_no_picture(tmp_path: Path, con
     with pytest.raises(NoPicture):
         capture_png(path)
     with pytest.raises(NoPicture):
-        montage(tmp_path, path, {})
+        montage(tmp_path, decode_frame, path, {})
 
 
 def test_a_montage_shows_slices_of_the_last_segment_with_contours(
@@ -81,7 +82,7 @@ def test_a_montage_shows_slices_of_the_last_segment_with_contours(
     masks[2:22, 10:50, 10:50, 0] = 1
     masks[8:20, 20:30, 20:30, 1] = 1
     _segmentation(series, masks).save_as(tmp_path / "seg.dcm")
-    picture = _decoded(montage(tmp_path / "spool", tmp_path / "seg.dcm", _sources(series))).astype(int)
+    picture = _decoded(montage(tmp_path / "spool", decode_frame, tmp_path / "seg.dcm", _sources(series))).astype(int)
     assert picture.shape == (2 * 448 + 32, 3 * 448, 3), "six slices in two lines, and the legend"
     assert (picture[-32:, :60, 0] - picture[-32:, :60, 1]).max() > 150, "the legend names the lung in its blue"
     blue, green, red = picture[..., 0], picture[..., 1], picture[..., 2]
@@ -98,8 +99,9 @@ def test_a_montage_needs_its_images(tmp_path: Path, series: list[FileDataset]) -
     masks = np.zeros((SLICES, 64, 64, 2), np.uint8)
     masks[5:9, 20:30, 20:30, :] = 1
     _segmentation(series, masks).save_as(tmp_path / "seg.dcm")
-    assert _decoded(montage(tmp_path / "spool", tmp_path / "seg.dcm", _sources(series))).shape == (928, 1344, 3)
+    made = montage(tmp_path / "spool", decode_frame, tmp_path / "seg.dcm", _sources(series))
+    assert _decoded(made).shape == (928, 1344, 3)
     with pytest.raises(NoPicture):
-        montage(tmp_path / "spool", tmp_path / "seg.dcm", {})
+        montage(tmp_path / "spool", decode_frame, tmp_path / "seg.dcm", {})
     with pytest.raises(NoPicture):
-        montage(tmp_path / "gone", tmp_path / "seg.dcm", _sources(series))
+        montage(tmp_path / "gone", decode_frame, tmp_path / "seg.dcm", _sources(series))
