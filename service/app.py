@@ -10,8 +10,9 @@ from functools import partial
 import uvicorn
 
 from service import __version__, logs
-from service.assemble.complete import QuietTimes
+from service.assemble.early import EarlyStart
 from service.assemble.geometry import GeometryRules
+from service.assemble.quiet import QuietTimes
 from service.checks import check_bundles, check_database, check_disk, require_tasks
 from service.domain.commitment import Answer
 from service.domain.job import JobKind, RetryPolicy
@@ -21,6 +22,7 @@ from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
 from service.outlets import outlets
+from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
 from service.pipeline.line import Line
 from service.prepare.decoders import Decoders
@@ -148,6 +150,7 @@ class App:
             most_decoded_bytes=settings.decode.max_study_bytes,
             queue=queue_of(settings, self.database, self.clock),
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
+            longest_wait_s=settings.assemble.longest_wait_s,
             emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,
             style=Style(
                 institution_name=settings.report.institution_name, series_number=settings.report.series_number,
@@ -160,17 +163,23 @@ class App:
         freed = line.queue.release_dead_leases()
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
-        assemble = self.settings.assemble
-        quiet = QuietTimes(assemble.quiet_cxr_s, assemble.quiet_ct_s, assemble.longest_wait_s)
-        open_studies = self.listener.open_studies if self.listener is not None else frozenset
         self._loops = [
-            Loop("assemble", assemble_step(line, quiet, open_studies)),
+            Loop("assemble", assemble_step(line, self._assembler(line))),
             Loop("infer", work_step(line, JobKind.INFER)),
             *(Loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(Loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]
         for loop in self._loops:
             loop.start()
+
+    def _assembler(self, line: Line) -> Assembler:
+        assemble = self.settings.assemble
+        times = QuietTimes(
+            assemble.quiet_cxr_s, assemble.quiet_ct_s, assemble.quiet_least_s, assemble.quiet_most_s,
+            assemble.learn_from_studies if assemble.learn_quiet else 0)
+        early = EarlyStart(assemble.start_early, assemble.early_cxr_s, assemble.early_ct_s)
+        arriving = Arriving(self.listener.open_studies) if self.listener is not None else Arriving()
+        return Assembler(line, times, early, arriving)
 
     def _start_web(self) -> None:
         web = self.settings.web

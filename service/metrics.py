@@ -26,6 +26,10 @@ class Metrics:
         # assemble and triage
         self.studies_complete = Counter("studies_complete", "Studies judged complete, by kind and outcome (queued, "
                                         "not_assessed).", ["kind", "outcome"], namespace=_PREFIX, registry=r)
+        self.completions = Counter("completions", "Studies judged complete, by what said so (announced, pacs_count, "
+                                   "quiet, longest_wait).", ["reason"], namespace=_PREFIX, registry=r)
+        self.early_starts = Counter("early_starts", "Looks that began before the study was complete, by kind.", ["kind"],
+                                    namespace=_PREFIX, registry=r)
         self.refusals = Counter("refusals", "Studies not assessed, by reason code.", ["reason"],
                                 namespace=_PREFIX, registry=r)
         self.queue_depth = Gauge("queue_depth", "Jobs waiting, by kind and urgency.", ["kind", "urgency"],

@@ -67,6 +67,13 @@ class Assemble(_Section):
 
     quiet_cxr_s: float = Field(5.0, ge=0, le=3600, description="Radiographs: quiet time after release, seconds.")
     quiet_ct_s: float = Field(60.0, ge=0, le=3600, description="CT: quiet time after release, seconds.")
+    learn_quiet: bool = Field(True, description="Learn the quiet time of each sender and modality from its studies.")
+    learn_from_studies: int = Field(20, ge=5, le=200, description="So many studies must be known before that.")
+    quiet_least_s: float = Field(2.0, ge=0, le=3600, description="Least quiet time that may be learned, seconds.")
+    quiet_most_s: float = Field(300.0, ge=0, le=86400, description="Longest quiet time that may be learned, seconds.")
+    start_early: bool = Field(True, description="Models look at radiographs and whole CT series before the end.")
+    early_cxr_s: float = Field(0.5, ge=0, le=3600, description="Radiographs: quiet before release, seconds; after it none.")
+    early_ct_s: float = Field(3.0, ge=0, le=3600, description="CT: quiet so long after release, or as learned, seconds.")
     longest_wait_s: float = Field(900.0, gt=0, le=86400, description="Complete at the latest after this, seconds.")
     min_ct_slices: int = Field(10, ge=3, le=1000, description="Fewest slices of a CT volume.")
     max_slice_gap_mm: float = Field(5.0, gt=0, le=10, description="Widest slice distance accepted, mm.")

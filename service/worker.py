@@ -7,19 +7,19 @@ from collections.abc import Callable
 from functools import partial
 
 from service import logs
-from service.assemble.complete import QuietTimes, why_complete
 from service.domain.job import JobKind
 from service.errors import Defect, FirstlookError, Reason
-from service.pipeline.admit import admit, give_up
+from service.pipeline.admit import give_up
+from service.pipeline.assembling import Assembler
 from service.pipeline.line import Line
 from service.pipeline.run import fail, run
 from service.pipeline.watch import watch
-from service.store.studies import receiving
 
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
 _AFTER_ERROR_S = 1.0
 _WATCH_S = 5.0
+_FORGET_S = 3600.0
 
 
 def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], None], **about: object) -> None:
@@ -80,27 +80,24 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
     return step
 
 
-def assemble_step(line: Line, quiet: QuietTimes, open_studies: Callable[[], frozenset[str]]) -> Callable[[], bool]:
-    """Return a step that admits every study that is complete by now, and refreshes the gauges now and then."""
-    watched_at = 0.0
+def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
+    """Return a step that judges every open study, and refreshes the gauges now and then."""
+    watched_at = forgotten_at = 0.0
 
     def step() -> bool:
-        nonlocal watched_at
+        nonlocal watched_at, forgotten_at
         now = line.clock()
         if now - watched_at >= _WATCH_S:
             watch(line)
             watched_at = now
-        admitted = False
-        with line.database.reading() as session:
-            candidates = receiving(session)
-        for study in candidates:
-            still_open = study.study_instance_uid in open_studies()
-            why = why_complete(
-                study.modality, study.receiving_since_at, study.last_received_at, still_open, now, quiet)
-            if why:
-                number = study.id or 0
-                attempt(partial(admit, line, number, why), partial(give_up, line, number), study=number)
-                admitted = True
-        return admitted
+        if now - forgotten_at >= _FORGET_S:
+            assembler.forget()
+            forgotten_at = now
+        acted: list[bool] = []
+        for study in assembler.open():
+            number = study.id or 0
+            attempt(lambda s=study: acted.append(assembler.advance(s)),  # type: ignore[misc]
+                    partial(give_up, line, number), study=number)
+        return any(acted)
 
     return step

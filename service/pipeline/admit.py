@@ -1,16 +1,28 @@
-"""A complete study is put in order of urgency, or refused with a reason."""
+"""A study is put in order of urgency, or refused with a reason: when it is complete, or early for what can be read."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from sqlmodel import Session
+
 from service import logs
 from service.assemble.choose import choose
-from service.domain.job import JobKind, StudyState
+from service.assemble.complete import Complete
+from service.assemble.early import why_early
+from service.assemble.quiet import Arrival, pauses
+from service.domain.job import JobKind, JobState, StudyState
+from service.domain.manifest import Manifest
+from service.domain.order import deadline_at
 from service.domain.study import Header, Selection
-from service.errors import FirstlookError, Unavailable, UnusableStudy
+from service.domain.urgency import Urgency
+from service.errors import FirstlookError, Reason, Unavailable, UnusableStudy
 from service.pipeline.accept import accepting
-from service.pipeline.completion import Completion
+from service.pipeline.completion import Completion, chosen_digest, revised, standing
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
+from service.store.arrivals import locked, look_at
 from service.store.studies import StoredImage, add_event, images_of, input_digest
 from service.store.tables import Job, Study
 from service.triage.rules import Facts, decide
@@ -19,37 +31,101 @@ _log = logs.get("admit")
 _PRIORITIES = ("STAT", "HIGH", "ROUTINE", "MEDIUM", "LOW")
 
 
-def admit(line: Line, study_id: int, why_complete: str) -> None:
+@dataclass(frozen=True)
+class _Chosen:
+    """What shall be read, by which bundles, and why by no others."""
+
+    selection: Selection
+    manifests: list[Manifest]
+    notes: list[str]
+
+
+def admit(line: Line, study_id: int, complete: Complete) -> bool:
     """Judge a complete study: choose its images, decide its urgency, and queue it; or refuse it with a reason.
 
-    why_complete: in words, for the trace. One transaction writes all of it: killed before, the study is judged again.
+    A result of these very images that is there already, or under way, stands. One transaction writes all of it: killed
+    before, the study is judged again. Returns False when more images came meanwhile.
     """
-    with line.database.reading() as session:
-        study = session.get_one(Study, study_id)
-        images = images_of(session, study_id)
+    study, images, look = _read(line, study_id)
     facts = _facts(study, images)
-    decision = decide(facts, line.emergency_ae_titles)
-    completion = Completion(input_digest(images), facts.ordered_priority, decision, why_complete)
+    completion = Completion(
+        input_digest(images), len(images), study.revision, facts.ordered_priority,
+        decide(facts, line.emergency_ae_titles), complete,
+        pauses=pauses((_arrival(i) for i in images), line.longest_wait_s))
+    kind, outcome = study.modality.split("/")[0] or "none", "not_assessed"
     try:
-        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
-        accepting(line.bundles_for(selection.kind), selection)
+        chosen = _choose(line, images)
     except UnusableStudy as error:
-        line.metrics.studies_complete.labels(study.modality.split("/")[0] or "none", "not_assessed").inc()
-        refuse(line, study, error.reason, error.detail, completion=completion)
-        return
-    _enqueue(line, study_id, selection, completion)
+        done = refuse(line, study, error.reason, error.detail, completion=completion)
+    else:
+        completion = replace(completion, input_digest=chosen_digest(chosen.selection, images))
+        if _was_refused(look) and completion.input_digest == study.input_digest:
+            assert look is not None
+            done = refuse(line, study, Reason(look.reason), look.detail, completion=replace(completion, anew=False))
+        else:
+            kind, outcome = chosen.selection.kind.value, "queued"
+            done = _enqueue(line, study_id, chosen, completion)
+    if done:
+        line.metrics.studies_complete.labels(kind, outcome).inc()
+        line.metrics.completions.labels(complete.because.value).inc()
+    return done
+
+
+def start_early(line: Line, study_id: int) -> bool:
+    """Queue what a model may read already, before the study is complete; return whether there was such a thing.
+
+    Nothing is refused here: what cannot be read yet may be readable when the rest has come.
+    """
+    study, images, _ = _read(line, study_id)
+    try:
+        chosen = _choose(line, images)
+    except UnusableStudy:
+        return False
+    why = why_early(chosen.selection)
+    if why is None:
+        return False
+    facts = _facts(study, images)
+    completion = Completion(
+        chosen_digest(chosen.selection, images), len(images), study.revision, facts.ordered_priority,
+        decide(facts, line.emergency_ae_titles), None, early=why)
+    return _enqueue(line, study_id, chosen, completion)
 
 
 def give_up(line: Line, study_id: int, error: FirstlookError) -> None:
-    """Say on the worklist that a complete study could not be admitted. Raises the error again when it may pass."""
+    """Say on the worklist that a study could not be admitted. Raises the error again when it may pass."""
     if isinstance(error, Unavailable):
         raise error
     line.metrics.jobs.labels("admit", "parked").inc()
+    now = line.clock()
     with line.database.transaction() as session:
-        study = session.get_one(Study, study_id)
+        study = locked(session, study_id)
         study.state, study.state_reason, study.state_detail = StudyState.FAILED.value, error.reason.value, error.detail
+        study.completed_at = now
         session.add(study)
-        add_event(session, study_id, line.clock(), "failed", f"{error.reason.value}: {error.reason.sentence}")
+        add_event(session, study_id, now, "failed", f"{error.reason.value}: {error.reason.sentence}")
+
+
+def _read(line: Line, study_id: int) -> tuple[Study, list[StoredImage], Job | None]:
+    """Return a study, its images, and the job of its present revision."""
+    with line.database.reading() as session:
+        study = session.get_one(Study, study_id)
+        return study, images_of(session, study_id), look_at(session, study_id, study.revision)
+
+
+def _choose(line: Line, images: list[StoredImage]) -> _Chosen:
+    """Choose the images and the bundles that may read them. Raises: UnusableStudy."""
+    selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
+    return _Chosen(selection, *accepting(line.bundles_for(selection.kind), selection))
+
+
+def _was_refused(look: Job | None) -> bool:
+    """Tell whether the models refused these images; early, that is kept out of the PACS."""
+    return look is not None and look.state == JobState.DONE.value and bool(look.reason)
+
+
+def _arrival(image: StoredImage) -> Arrival:
+    header = image.header
+    return Arrival(image.received_at, image.calling_aet, header.modality, header.series_instance_uid)
 
 
 def _facts(study: Study, images: list[StoredImage]) -> Facts:
@@ -60,27 +136,73 @@ def _facts(study: Study, images: list[StoredImage]) -> Facts:
     return Facts(priority, study.modality, " ".join(sorted(texts)), study.calling_aet)
 
 
-def _enqueue(line: Line, study_id: int, selection: Selection, completion: Completion) -> None:
+def _enqueue(line: Line, study_id: int, chosen: _Chosen, completion: Completion) -> bool:
+    """Queue a look at the chosen images, unless one at these very images stands. False: more images came meanwhile."""
     now, decision = line.clock(), completion.decision
     with line.database.transaction() as session:
-        study = session.get_one(Study, study_id)
+        study = locked(session, study_id)
+        if not completion.still_holds(session, study):
+            return False
+        if _stands(line, session, study, completion, now):
+            return True
         completion.apply_to(study, now, line.target_s)
-        add_event(session, study_id, now, "complete", completion.in_words(study))
+        completion.write_down(session, study, now, revised(study))
         job = Job(
             key=f"infer:{study.study_instance_uid}:{study.revision}", kind=JobKind.INFER.value, study_id=study_id,
             revision=study.revision, urgency=decision.urgency.value, queued_at=now, deadline_at=study.deadline_at or now)
         line.queue.cancel_older(session, study_id, job.revision)
         line.queue.insert(session, job)
         place = line.queue.place(session, job)
-        study.state, study.kind = StudyState.QUEUED.value, selection.kind.value
+        study.state, study.kind = StudyState.QUEUED.value, chosen.selection.kind.value
         study.state_reason = study.state_detail = ""
         session.add(study)
-        add_event(session, study_id, now, "chosen", selection.reason)
-        for aside in selection.set_aside:
-            add_event(session, study_id, now, "set_aside",
-                      f"series {aside.series_instance_uid}: {aside.reason} {aside.detail}".strip())
+        _explain(session, study_id, now, chosen)
         add_event(session, study_id, now, "queued",
                   f"place {place.position} of {place.waiting}; {decision.urgency.value}: {decision.reason}")
-    line.metrics.studies_complete.labels(selection.kind.value, "queued").inc()
+    if completion.complete is None:
+        line.metrics.early_starts.labels(chosen.selection.kind.value).inc()
     _log.info("queued", extra={"study": study.study_instance_uid, "urgency": decision.urgency.value,
-                               "place": place.position, "kind": selection.kind.value})
+                               "place": place.position, "kind": chosen.selection.kind.value,
+                               "early": completion.complete is None})
+    return True
+
+
+def _stands(line: Line, session: Session, study: Study, completion: Completion, now: float) -> bool:
+    """Let a look at the same images stand, with its state; only the urgency may have been raised. Tell whether it does."""
+    look = look_at(session, study.id or 0, study.revision)
+    stood = standing(look, completion.complete is not None) if study.input_digest == completion.input_digest else None
+    if stood is None or look is None:
+        return False
+    study.state, study.state_reason, study.state_detail = stood
+    urgency = completion.decision.urgency
+    if urgency.rank < study.urgency_rank:
+        study.urgency, study.urgency_rank, study.urgency_reason = urgency.value, urgency.rank, completion.decision.reason
+        reading = Urgency(study.reading_urgency).raised_to(urgency)
+        study.reading_urgency, study.reading_rank = reading.value, reading.rank
+        study.deadline_at = deadline_at(study.first_received_at, line.target_s(urgency))
+        if look.state == JobState.WAITING.value:
+            look.urgency, look.deadline_at = urgency.value, study.deadline_at
+            session.add(look)
+    if completion.complete is not None:
+        study.completed_at = now
+        completion.write_down(session, study, now, f"the look at revision {study.revision} stands: its images are the same")
+    session.add(study)
+    return True
+
+
+def _explain(session: Session, study_id: int, now: float, chosen: _Chosen) -> None:
+    """Write down which images and models were chosen, which were not, and why; a line for each series and reason."""
+    selection = chosen.selection
+    add_event(session, study_id, now, "chosen", selection.reason)
+    aside = Counter((a.series_instance_uid, a.reason) for a in selection.set_aside)
+    details = {(a.series_instance_uid, a.reason): a.detail for a in selection.set_aside}
+    for (series, reason), count in list(aside.items())[:_LINES]:
+        what = details[series, reason] if count == 1 else f"{count} images"
+        add_event(session, study_id, now, "set_aside", f"series {series}: {reason} {what}".strip())
+    if len(aside) > _LINES:
+        add_event(session, study_id, now, "set_aside", f"and {len(aside) - _LINES} more series")
+    read_by = ", ".join(f"{m.name} {m.version}" for m in chosen.manifests)
+    add_event(session, study_id, now, "models", "; ".join((f"to be read by {read_by}", *chosen.notes)))
+
+
+_LINES = 20

@@ -28,8 +28,8 @@ class Line:
 
     bundles: the active bundles of each kind, the leading one first; cxr_gate, cxr_lungs: those that judge radiographs and
     find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
-    most_decoded_bytes: of all images of a study, as float32; target_s: turnaround of an urgency,
-    seconds; clock: Unix time, seconds.
+    most_decoded_bytes: of all images of a study, as float32; longest_wait_s: after which a study is complete in any case;
+    target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
     """
 
     database: Database
@@ -47,6 +47,7 @@ class Line:
     decoder: FrameDecoder
     most_decoded_bytes: int
     geometry: GeometryRules
+    longest_wait_s: float
     emergency_ae_titles: tuple[str, ...]
     target_s: Callable[[Urgency], float]
     style: Style

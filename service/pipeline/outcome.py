@@ -17,10 +17,11 @@ from service.domain.finding import Assessment
 from service.domain.job import JobState, StudyState
 from service.domain.urgency import Urgency
 from service.errors import Reason
-from service.pipeline.completion import Completion
+from service.pipeline.completion import Completion, revised
 from service.pipeline.line import Line
 from service.pipeline.sending import queue_sending
 from service.report.build import Made, build_refusal
+from service.store.arrivals import locked
 from service.store.studies import add_event, images_of, latest_before
 from service.store.tables import Job, ResultObject, Study
 
@@ -47,9 +48,9 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
     paths = [_write(line.results_dir, m) for m in made]
     now = line.clock()
     with line.database.transaction() as session:
+        row = locked(session, study.id or 0)
         if not line.queue.holds(session, job):
             return False
-        row = session.get_one(Study, study.id)
         if row.revision == job.revision:
             _show(row, assessment, now)
             session.add(row)
@@ -64,10 +65,11 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
 
 
 def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | None = None,
-           state: StudyState = StudyState.NOT_ASSESSED, completion: Completion | None = None) -> None:
+           state: StudyState = StudyState.NOT_ASSESSED, completion: Completion | None = None) -> bool:
     """End a study without a result: the worklist and an SR in the PACS say why. Silence is never "normal".
 
-    study: its row as last read. completion: given when the study ends right when it is complete. job: ended with it.
+    study: its row as last read. completion: given when the study ends with its completion. job: ended with it.
+    Returns False, and writes no row, when images came meanwhile.
     """
     if completion is not None:
         completion.apply_to(study, line.clock(), line.target_s)
@@ -75,12 +77,14 @@ def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | Non
     paths = [_write(line.results_dir, m) for m in made]
     now = line.clock()
     with line.database.transaction() as session:
-        row = session.get_one(Study, study.id)
+        row = locked(session, study.id or 0)
         if completion is not None:
+            if not completion.still_holds(session, row):
+                return False
             completion.apply_to(row, now, line.target_s)
-            add_event(session, row.id or 0, now, "complete", completion.in_words(row))
+            completion.write_down(session, row, now, revised(row))
         elif row.revision != study.revision:
-            return
+            return False
         if completion is not None or row.state != StudyState.RECEIVING.value:
             row.state, row.state_reason, row.state_detail = state.value, reason.value, detail
         row.flag, row.summary = "", {}
@@ -91,6 +95,7 @@ def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | Non
         add_event(session, row.id or 0, now, state.value, f"{reason.value}: {reason.sentence} {detail}".strip())
     line.metrics.refusals.labels(reason.value).inc()
     _log.info(state.value, extra={"study": study.study_instance_uid, "reason": reason.value})
+    return True
 
 
 def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made]:

@@ -6,6 +6,7 @@ from service import logs
 from service.assemble.choose import choose
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
 from service.errors import FirstlookError, Rejected, UnusableStudy
+from service.pipeline.completion import chosen_digest
 from service.pipeline.line import Line
 from service.pipeline.look import look
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
@@ -13,7 +14,8 @@ from service.pipeline.prove import prove
 from service.pipeline.sending import send
 from service.pipeline.timing import timed
 from service.report.build import build
-from service.store.studies import add_event, images_of, input_digest
+from service.store.arrivals import locked
+from service.store.studies import add_event, images_of
 from service.store.tables import Job, Study
 
 _log = logs.get("run")
@@ -33,12 +35,19 @@ def _infer(line: Line, job: Job) -> None:
     with line.database.reading() as session:
         study = session.get_one(Study, job.study_id)
         images = images_of(session, job.study_id)
-    if study.revision != job.revision or input_digest(images) != study.input_digest:
+    try:
+        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
+    except UnusableStudy as error:
+        if study.state == StudyState.RECEIVING.value or study.revision != job.revision:
+            _overtaken(line, job)
+        else:
+            _refuse(line, study, job, error)
+        return
+    if study.revision != job.revision or chosen_digest(selection, images) != study.input_digest:
         _overtaken(line, job)
         return
     _begin(line, job)
     try:
-        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
         looked = look(line, selection, images)
         with timed(line.metrics, "report", selection.kind.value):
             made = build(
@@ -46,25 +55,52 @@ def _infer(line: Line, job: Job) -> None:
                 input_digest=study.input_digest, revision=study.revision, previous=previous_reports(line, study),
                 now=now_of(line), pictures=looked.pictures)
     except UnusableStudy as error:
-        line.metrics.jobs.labels(job.kind, "refused").inc()
-        refuse(line, study, error.reason, error.detail, job)
+        _refuse(line, study, job, error)
         return
     if record(line, job, study, looked.assessment, made):
         line.metrics.jobs.labels(job.kind, "done").inc()
 
 
-def _overtaken(line: Line, job: Job) -> None:
-    """More images came since this job was queued: a job of the next revision will look at all of them."""
+def _refuse(line: Line, study: Study, job: Job, error: UnusableStudy) -> None:
+    line.metrics.jobs.labels(job.kind, "refused").inc()
+    if not _put_off(line, job, error):
+        refuse(line, study, error.reason, error.detail, job)
+
+
+def _put_off(line: Line, job: Job, error: UnusableStudy) -> bool:
+    """Keep a refusal out of the PACS while images may come that can be read; False when the study is complete."""
+    now = line.clock()
     with line.database.transaction() as session:
-        if line.queue.holds(session, job):
-            line.queue.end(session, job, JobState.CANCELLED, detail="images came late; a newer revision follows")
+        row = locked(session, job.study_id)
+        if row.completed_at is not None or row.revision != job.revision or not line.queue.holds(session, job):
+            return False
+        line.queue.end(session, job, JobState.DONE, error.reason.value, error.detail)
+        if row.state != StudyState.RECEIVING.value:
+            row.state, row.state_reason, row.state_detail = (
+                StudyState.NOT_ASSESSED.value, error.reason.value, error.detail)
+            session.add(row)
+        add_event(session, job.study_id, now, "put_off",
+                  f"{error.reason.value}: {error.reason.sentence} {error.detail}; decided when the study is complete")
+    return True
+
+
+def _overtaken(line: Line, job: Job) -> None:
+    """More images came since this job was queued: the study is judged again, and a job of the next revision follows."""
+    with line.database.transaction() as session:
+        row = locked(session, job.study_id)
+        if not line.queue.holds(session, job):
+            return
+        line.queue.end(session, job, JobState.CANCELLED, detail="images came late; a newer revision follows")
+        if row.revision == job.revision and row.state in (StudyState.QUEUED.value, StudyState.INFERRING.value):
+            row.state, row.completed_at = StudyState.RECEIVING.value, None
+            session.add(row)
 
 
 def _begin(line: Line, job: Job) -> None:
     now = line.clock()
     line.metrics.queue_wait_seconds.labels(job.urgency).observe(max(0.0, now - job.queued_at))
     with line.database.transaction() as session:
-        row = session.get_one(Study, job.study_id)
+        row = locked(session, job.study_id)
         if row.revision == job.revision and row.state != StudyState.RECEIVING.value:
             row.state, row.started_at = StudyState.INFERRING.value, now
             session.add(row)
@@ -76,6 +112,7 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
     final = isinstance(error, Rejected)
     now = line.clock()
     with line.database.transaction() as session:
+        study = locked(session, job.study_id)
         if not line.queue.holds(session, job):
             return
         if final:
@@ -84,7 +121,6 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
         what = "parked" if wait_s is None else f"tried again in {wait_s:.0f} s"
         add_event(session, job.study_id, now, "failed", f"{job.kind} {job.target}: {error.reason.value} "
                   f"{error.detail}; {what}".replace(" :", ":"))
-        study = session.get_one(Study, job.study_id)
         if study.revision == job.revision and (job.target or study.state != StudyState.RECEIVING.value):
             _show_failure(study, job, error, parked=wait_s is None)
             session.add(study)

@@ -155,8 +155,8 @@ class Intake:
         else:
             study.modality = _joined(study.modality, header.modality)
             study.ordered_priority = study.ordered_priority or header.requested_procedure_priority
-            if study.state != StudyState.RECEIVING:
-                study.receiving_since_at = now
+            if study.completed_at is not None:
+                study.receiving_since_at, study.completed_at = now, None
             study.state, study.state_reason, study.state_detail = StudyState.RECEIVING, "", ""
             study.last_received_at = max(now, study.last_received_at)
         session.add(study)

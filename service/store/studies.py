@@ -5,28 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session, col, select
 
-from service.domain.job import StudyState
 from service.domain.study import Header
-from service.store.tables import Event, Instance, ResultObject, Study
+from service.store.tables import Event, Instance, ResultObject
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One received image: its header, where its file lies (relative to the spool) and the sha256 of its data set."""
+    """One received image: its header, where its file lies (relative to the spool) and the sha256 of its data set.
+
+    received_at: Unix time, seconds; calling_aet: who sent it, "" when that was lost in a crash.
+    """
 
     header: Header
     path: str
     sha256: str
+    received_at: float = 0.0
+    calling_aet: str = ""
 
 
 def images_of(session: Session, study_id: int) -> list[StoredImage]:
     """Return the images of a study in the order of their SOP Instance UIDs."""
     rows = session.exec(
         select(Instance).where(Instance.study_id == study_id).order_by(col(Instance.sop_instance_uid))).all()
-    return [StoredImage(Header.from_json(r.header), r.path, r.sha256) for r in rows]
+    return [StoredImage(Header.from_json(r.header), r.path, r.sha256, r.received_at, r.calling_aet) for r in rows]
 
 
 def input_digest(images: Sequence[StoredImage]) -> str:
@@ -35,12 +40,6 @@ def input_digest(images: Sequence[StoredImage]) -> str:
     for image in sorted(images, key=lambda i: i.header.sop_instance_uid):
         digest.update(f"{image.header.sop_instance_uid}:{image.sha256}\n".encode("ascii"))
     return digest.hexdigest()
-
-
-def receiving(session: Session) -> list[Study]:
-    """Return the studies whose images still arrive, oldest first."""
-    return list(session.exec(
-        select(Study).where(Study.state == StudyState.RECEIVING.value).order_by(col(Study.first_received_at))).all())
 
 
 def results_of(session: Session, study_id: int, revision: int) -> list[ResultObject]:
@@ -59,6 +58,7 @@ def latest_before(session: Session, study_id: int, revision: int, kind: str) -> 
     return [r for r in rows if r.revision == rows[0].revision]
 
 
-def add_event(session: Session, study_id: int, at: float, stage: str, text: str) -> None:
-    """Write one line of a study's trace; the text must be free of patient data."""
-    session.add(Event(study_id=study_id, at=at, stage=stage, text=text))
+def add_event(session: Session, study_id: int, at: float, stage: str, text: str,
+              data: dict[str, Any] | None = None) -> None:
+    """Write one line of a study's trace; text and data (JSON types) must be free of patient data."""
+    session.add(Event(study_id=study_id, at=at, stage=stage, text=text, data=data or {}))

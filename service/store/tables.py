@@ -9,7 +9,10 @@ from sqlmodel import Field, SQLModel
 
 
 class Study(SQLModel, table=True):
-    """One study: who, what, how urgent, how far, and what was found. The worklist is a query on this table."""
+    """One study: who, what, how urgent, how far, and what was found. The worklist is a query on this table.
+
+    completed_at: when it was judged complete; None while more images may come, though a model may have looked already.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     study_instance_uid: str = Field(unique=True, max_length=64)
@@ -49,7 +52,11 @@ class Study(SQLModel, table=True):
     delivered_at: float | None = None
     summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
-    __table_args__ = (Index("ix_study_reading", "reading_rank", "first_received_at"),)
+    __table_args__ = (
+        Index("ix_study_reading", "reading_rank", "first_received_at"),
+        Index("ix_study_open", "first_received_at", sqlite_where=text("completed_at IS NULL"),
+              postgresql_where=text("completed_at IS NULL")),
+    )
 
 
 class Instance(SQLModel, table=True):
@@ -164,3 +171,40 @@ class Event(SQLModel, table=True):
     stage: str
     text: str
     data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class Notice(SQLModel, table=True):
+    """What another system told of the images of a study, which may not be here yet: see `assemble.notice`.
+
+    uid: SOP Instance UID of the notice or procedure step; state: how far it is; listed: the SOP Class UID of each SOP
+    Instance UID that it names.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    uid: str = Field(max_length=64)
+    study_instance_uid: str = Field(max_length=64, index=True)
+    calling_aet: str = ""
+    state: str
+    received_at: float
+    listed: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+    __table_args__ = (UniqueConstraint("kind", "uid", "study_instance_uid"),)
+
+
+class Rhythm(SQLModel, table=True):
+    """How one sender sent one modality of one study: its longest pauses, seconds. Quiet times are learned from these."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    calling_aet: str
+    modality: str
+    images: int
+    study_pause_s: float
+    series_pause_s: float
+    at: float
+
+    __table_args__ = (
+        UniqueConstraint("study_id", "calling_aet", "modality"),
+        Index("ix_rhythm_sender", "calling_aet", "modality", "at"),
+    )

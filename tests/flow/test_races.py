@@ -13,6 +13,7 @@ from pydicom.dataset import FileDataset
 from sqlmodel import select
 
 from service.app import App
+from service.assemble.complete import Because, Complete
 from service.domain.job import JobKind, StudyState
 from service.pipeline.admit import admit
 from service.pipeline.line import Line
@@ -23,6 +24,8 @@ from service.store.tables import Job, Study
 from tests.builders import as_bytes, ct_series, uid
 from tests.hospital import TINY, settings_for, tiny_models
 from tests.peers import ScriptedPacs
+
+QUIET = Complete(Because.QUIET, "quiet")
 
 
 @pytest.fixture
@@ -80,13 +83,13 @@ def test_slice_that_comes_while_the_model_looks_leads_to_another_look(app: App) 
     series = ct_series()
     take_in(app, *series[:-1])
     line = line_of(app)
-    admit(line, study_of(app).id or 0, "quiet")
+    admit(line, study_of(app).id or 0, QUIET)
     job = line.queue.claim(JobKind.INFER)
     assert job is not None
     run(replace(line, engine=WhileRunning(line.engine, lambda: take_in(app, series[-1]))), job)  # type: ignore[arg-type]
     study = study_of(app)
     assert (study.state, study.revision) == (StudyState.RECEIVING, 1) and study.summary["findings"]
-    admit(line, study.id or 0, "quiet")
+    admit(line, study.id or 0, QUIET)
     again = line.queue.claim(JobKind.INFER)
     assert again is not None
     run(line, again)
@@ -97,7 +100,7 @@ def test_job_whose_images_changed_before_it_began_is_cancelled(app: App) -> None
     series = ct_series()
     take_in(app, *series[:-1])
     line = line_of(app)
-    admit(line, study_of(app).id or 0, "quiet")
+    admit(line, study_of(app).id or 0, QUIET)
     job = line.queue.claim(JobKind.INFER)
     assert job is not None
     take_in(app, series[-1])
@@ -126,8 +129,8 @@ def test_admission_is_written_whole_or_not_at_all(app: App, datasets: list[FileD
             raise Killed
 
     with pytest.raises(Killed):
-        admit(replace(line, queue=DyingQueue()), study_of(app).id or 0, "quiet")  # type: ignore[arg-type]
+        admit(replace(line, queue=DyingQueue()), study_of(app).id or 0, QUIET)  # type: ignore[arg-type]
     study = study_of(app)
     assert (study.state, study.revision, study.input_digest) == (StudyState.RECEIVING, 0, "")
-    admit(line, study.id or 0, "quiet")
+    admit(line, study.id or 0, QUIET)
     assert study_of(app).state in (StudyState.QUEUED, StudyState.NOT_ASSESSED) and study_of(app).revision == 1

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from service.assemble.choose import choose
-from service.assemble.complete import QuietTimes, why_complete
 from service.assemble.geometry import GeometryRules
 from service.domain.study import (
     CR_IMAGE_STORAGE,
@@ -145,13 +144,3 @@ def test_study_with_two_patients_is_held() -> None:
 
 def test_study_without_images_that_can_be_read_says_so() -> None:
     assert refusal(frontal(sop_class_uid="1.2.840.10008.5.1.4.1.1.4")) is Reason.NO_SUPPORTED_IMAGES
-
-
-def test_study_is_complete_after_release_and_quiet_time_or_after_the_longest_wait() -> None:
-    quiet = QuietTimes(cxr_s=5, ct_s=60, longest_wait_s=900)
-    assert why_complete("CR", 0, 10, True, 100, quiet) is None
-    assert why_complete("CR", 0, 10, False, 14, quiet) is None
-    assert why_complete("CR", 0, 10, False, 15, quiet) == "association released and no image for 5 s"
-    assert why_complete("CR/CT", 0, 10, False, 69, quiet) is None
-    assert why_complete("CT", 0, 10, False, 70, quiet) is not None
-    assert "longest wait" in (why_complete("CT", 0, 899, True, 900, quiet) or "")
