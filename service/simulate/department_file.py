@@ -27,16 +27,20 @@ class _Table:
 
     def text(self, key: str, default: str) -> str:
         value = self._take(key, default)
-        return value if isinstance(value, str) else self._refuse(key, value, "a text")
+        if not isinstance(value, str):
+            raise self._refused(key, value, "a text")
+        return value
 
     def choice(self, key: str, default: str, accepted: list[str]) -> str:
         value = self._take(key, default)
-        return value if value in accepted else self._refuse(key, value, ", ".join(accepted))
+        if not isinstance(value, str) or value not in accepted:
+            raise self._refused(key, value, ", ".join(accepted))
+        return value
 
     def number(self, key: str, default: float, least: float, most: float, whole: bool = False) -> float:
         value = self._take(key, default)
         if not _is_number(value) or not least <= value <= most or (whole and value != int(value)):
-            self._refuse(key, value, f"a {'whole ' if whole else ''}number from {least:g} to {most:g}")
+            raise self._refused(key, value, f"a {'whole ' if whole else ''}number from {least:g} to {most:g}")
         return float(value)
 
     def row(self, key: str, default: tuple[float, ...], length: int, whole: bool = False,
@@ -44,14 +48,14 @@ class _Table:
         value = self._take(key, list(default))
         if (not isinstance(value, list) or len(value) != length or not all(_is_number(v) and 0 <= v <= 1e6 for v in value)
                 or (whole and any(v != int(v) for v in value)) or (not empty and sum(value) <= 0)):
-            self._refuse(key, value, f"{length} {'whole ' * whole}numbers, 0 or more{'' if empty else ', not all 0'}")
+            raise self._refused(key, value, f"{length} {'whole ' * whole}numbers, 0 or more{'' if empty else ', not all 0'}")
         return tuple(float(v) for v in value)
 
     def shares(self, key: str, default: dict[str, float], names: tuple[str, ...] = ()) -> dict[str, float]:
         value = self._take(key, default)
         if (not isinstance(value, dict) or not all(_is_number(v) and 0 <= v <= 1 for v in value.values())
                 or sum(value.values()) > 1 + 1e-9 or (names and set(value) - set(names))):
-            self._refuse(key, value, f"a table of shares in 0..1, 1 in all at most{': ' * bool(names)}{', '.join(names)}")
+            raise self._refused(key, value, f"a table of shares in 0..1, 1 in all at most{': ' * bool(names)}{', '.join(names)}")
         return {name: float(share) for name, share in value.items()}
 
     def table(self, key: str) -> _Table:
@@ -78,9 +82,9 @@ class _Table:
         self._known.append(key)
         return self._values.get(key, default)
 
-    def _refuse(self, key: str, value: Any, accepted: str) -> Any:
+    def _refused(self, key: str, value: Any, accepted: str) -> InvalidDepartment:
         where = f"{self._name}.{key}".strip(".")
-        raise InvalidDepartment(f"{self._path}: {where} is {value!r}; accepted: {accepted}")
+        return InvalidDepartment(f"{self._path}: {where} is {value!r}; accepted: {accepted}")
 
 
 def _is_number(value: object) -> bool:
