@@ -25,12 +25,9 @@ from service.simulate.effect import Effect, Length, simulate
 from service.simulate.groups import ALL, TOLD
 from service.simulate.intervals import Estimate
 from service.simulate.reading import Policy
+from service.simulate.report import report
 from service.simulate.textbook import CASES, QUANTITIES, radiographs, simulate_case
 
-TITLES = {
-    Policy.FIFO: "first come", Policy.FLAG: "flag only", Policy.ORDERED: "as ordered", Policy.UNCAPPED: "no cap",
-    Policy.OURS: "our order",
-}
 _EPILOG = f"""
 examples:
   firstlook simulate                                     the example department, with the bundles in use
@@ -39,7 +36,7 @@ examples:
   firstlook simulate --json --seed 7 > effect.json
 
 first come: by arrival. flag only: the same, with a flag beside the study. as ordered: by ordered urgency, without AI.
-no cap: raised by AI. our order: raised by AI, with a cap on the wait.
+our order: by ordered urgency, raised by AI, with a cap on the wait; it is also shown without the cap.
 {DISCLAIMER}
 """
 
@@ -58,6 +55,8 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weeks", type=_whole(1), default=Length.weeks, metavar="N",
                         help=f"weeks counted in each ({Length.weeks}), after one of warm-up")
     parser.add_argument("--seed", type=_whole(0), default=1, metavar="N", help="the same seed gives the same result (1)")
+    parser.add_argument("--html", type=Path, default=None, metavar="FILE",
+                        help="where the report goes (effect.html; with --json none unless named)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run)
 
@@ -80,6 +79,9 @@ def _run(asked: argparse.Namespace) -> int:
     department = read_department(asked.department) if asked.department else example_department()
     department, notes = as_served(department, settings, Catalogue.load(settings.infer.models_dir))
     effect = _simulated(department, Length(asked.replications, asked.weeks), asked.seed)
+    if asked.html or not asked.json:
+        page = report(effect, DISCLAIMER, [*notes, *_warnings(department)], _command(asked))
+        (asked.html or Path("effect.html")).write_text(page, encoding="utf-8")
     if asked.json:
         print(json.dumps({"notice": DISCLAIMER, "notes": notes, **as_json(effect)}, indent=1))  # noqa: T201
         return 0
@@ -88,6 +90,7 @@ def _run(asked: argparse.Namespace) -> int:
         console.print(table)
     for note in (*notes, *_warnings(effect.department)):
         console.print(f"note: {note}", style="yellow", highlight=False)
+    console.print(f"report: {asked.html or 'effect.html'}", highlight=False)
     return 0
 
 
@@ -95,6 +98,12 @@ def _simulated(department: Department, length: Length, seed: int) -> Effect:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
         task = shown.add_task("simulating", total=length.replications)
         return simulate(department, length, seed, progress=lambda done: shown.update(task, completed=done))
+
+
+def _command(asked: argparse.Namespace) -> str:
+    """Return the command that makes this result again, with the names of files but not their folders."""
+    files = "".join(f" --{name} {path.name}" for name in ("settings", "department") if (path := getattr(asked, name)))
+    return f"firstlook simulate{files} --replications {asked.replications} --weeks {asked.weeks} --seed {asked.seed}"
 
 
 def _warnings(department: Department) -> list[str]:
@@ -106,7 +115,7 @@ def _warnings(department: Department) -> list[str]:
 def _waits_table(effect: Effect) -> Table:
     about = (f"{effect.department.name}: {effect.studies} studies, readers busy {effect.department.load:.0%}; "
              f"95 % intervals over {effect.length.replications} replications. {DISCLAIMER}")
-    table = Table("wait until read, minutes", "studies", *(TITLES[p] for p in Policy), title="Mean wait (and the longest)",
+    table = Table("wait until read, minutes", "studies", *(p.called for p in Policy), title="Mean wait (and the longest)",
                   caption=about, box=box.SIMPLE_HEAD)
     for row in effect.rows:
         cells = (f"{_minutes(row.waits[p].mean)} ({row.waits[p].longest.value / 60:.0f})" for p in Policy)
@@ -145,7 +154,7 @@ def _check(seed: int) -> int:
     console.print(table)
     cap = simulate(radiographs(), Length(10, 4, 1), seed).row("pneumothorax").waits
     console.print("Radiographs with a pneumothorax, minutes: mean and longest wait", *(
-        f"  {TITLES[p]:<12}{cap[p].mean.value / 60:8.1f}{cap[p].longest.value / 60:8.0f}"
+        f"  {p.called:<18}{cap[p].mean.value / 60:8.1f}{cap[p].longest.value / 60:8.0f}"
         for p in (Policy.FIFO, Policy.UNCAPPED, Policy.OURS)), sep="\n", highlight=False)
     needed = cap[Policy.OURS].longest.value < cap[Policy.UNCAPPED].longest.value > cap[Policy.FIFO].longest.value
     console.print("all as it should be" if needed and not missed else f"{missed} values missed; the cap: {needed}")

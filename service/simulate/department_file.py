@@ -55,7 +55,8 @@ class _Table:
         value = self._take(key, default)
         if (not isinstance(value, dict) or not all(_is_number(v) and 0 <= v <= 1 for v in value.values())
                 or sum(value.values()) > 1 + 1e-9 or (names and set(value) - set(names))):
-            raise self._refused(key, value, f"a table of shares in 0..1, 1 in all at most{': ' * bool(names)}{', '.join(names)}")
+            of = f": {', '.join(names)}" if names else ""
+            raise self._refused(key, value, f"a table of shares in 0..1, 1 in all at most{of}")
         return {name: float(share) for name, share in value.items()}
 
     def table(self, key: str) -> _Table:

@@ -31,6 +31,15 @@ class Policy(StrEnum):
     UNCAPPED = "uncapped"
     OURS = "ours"
 
+    @property
+    def called(self) -> str:
+        """A short name for people."""
+        return _TITLES[self.value]
+
+
+_TITLES = {"fifo": "first come", "flag": "flag only", "ordered": "as ordered", "uncapped": "our order, no cap",
+           "ours": "our order"}
+
 
 @dataclass(frozen=True)
 class Rota:

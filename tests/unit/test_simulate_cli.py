@@ -18,12 +18,19 @@ from service.simulate.groups import TOLD, WITHOUT
 SHORT = ["--replications", "4", "--weeks", "1"]
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report goes where the command is run."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_it_prints_waits_under_each_order_and_says_research_use_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["simulate", *SHORT]) == 0
     said = capsys.readouterr().out
+    assert "What the order of the reading list changes" in Path("effect.html").read_text(encoding="utf-8")
     for words in ("first come", "flag only", "our order", TOLD, "cxr stat", "4 replications", DISCLAIMER):
         assert words in said, words
 
@@ -33,6 +40,7 @@ def test_the_same_seed_gives_the_same_result_and_another_does_not(capsys: pytest
     for seed in ("7", "7", "8"):
         assert cli.main(["simulate", *SHORT, "--json", "--seed", seed]) == 0
         said.append(json.loads(capsys.readouterr().out))
+    assert not Path("effect.html").exists()
     assert said[0] == said[1] != said[2] and said[0]["seed"] == 7 and said[0]["notice"] == DISCLAIMER
     rows = {row["group"]: row for row in said[0]["waits_min"]}
     assert rows[TOLD]["ours"]["mean"][0] < rows[TOLD]["ordered"]["mean"][0] < rows[TOLD]["fifo"]["mean"][0]
@@ -42,7 +50,8 @@ def test_the_same_seed_gives_the_same_result_and_another_does_not(capsys: pytest
 def test_a_department_of_ones_own_is_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "ours.toml"
     file.write_text('name = "Ours"\n[modality.mr]\nper_weekday = 40\nreading_min = 15\n')
-    assert cli.main(["simulate", "--department", str(file), *SHORT, "--json"]) == 0
+    assert cli.main(["simulate", "--department", str(file), *SHORT, "--json", "--html", "page.html"]) == 0
+    assert "Ours" in Path("page.html").read_text(encoding="utf-8")
     told = json.loads(capsys.readouterr().out)
     assert told["department"]["name"] == "Ours" and told["notification_s"] == []
 
