@@ -38,6 +38,8 @@ class Metrics:
                                           namespace=_PREFIX, registry=r)
         self.queue_wait_seconds = Histogram("queue_wait_seconds", "Queued to claimed, by urgency.", ["urgency"],
                                             namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.overtakes = Counter("overtakes", "Less urgent jobs that waited longer and were passed when a job was claimed, "
+                                 "by the urgency of the one that passed.", ["urgency"], namespace=_PREFIX, registry=r)
         # jobs
         self.stage_seconds = Histogram("stage_duration_seconds", "Time in each stage (decode, infer, report, deliver).",
                                        ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
@@ -48,8 +50,9 @@ class Metrics:
         self.findings = Counter("findings", "Findings by bundle, name and presence.", ["bundle", "finding", "presence"],
                                 namespace=_PREFIX, registry=r)
         self.time_to_notification_seconds = Histogram(
-            "time_to_notification_seconds", "Last image received to result on the worklist, by urgency and kind.",
-            ["urgency", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
+            "time_to_notification_seconds", "Last image received to result on the worklist, by urgency, kind and bundle "
+            "(that which calls for the most urgent reading; without a flag the leading one).",
+            ["urgency", "kind", "bundle"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.deliveries = Counter("deliveries", "Objects sent, by target and outcome (stored, failed, refused).",
                                   ["target", "outcome"], namespace=_PREFIX, registry=r)
         self.commitments = Counter(

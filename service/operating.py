@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.domain.manifest import InvalidManifest, Manifest
 from service.domain.study import Kind
 from service.infer.catalogue import Catalogue
 from service.settings import Settings
+from service.simulate.arrivals import NO_FLAG
 from service.simulate.department import Department, Detector
+from service.simulate.replay import Past
+from service.store.history import Passage
+
+MOST_STUDIES = 500_000
+"""The newest studies of a history that are replayed."""
 
 
 def as_served(department: Department, settings: Settings, catalogue: Catalogue) -> tuple[Department, tuple[str, ...]]:
@@ -26,13 +38,42 @@ def as_served(department: Department, settings: Settings, catalogue: Catalogue) 
         assumed = next((m.detectors for m in department.modalities if m.name == kind.value), ())
         found[kind.value] = _of_kind([catalogue.get(name) for name in names], assumed, notes)
     triage, assemble = settings.triage, settings.assemble
-    quiet_s = {Kind.CXR.value: assemble.quiet_cxr_s, Kind.CT.value: assemble.quiet_ct_s}
+    quiet_s = {Kind.CXR.value: assemble.early_cxr_s if assemble.start_early else assemble.quiet_cxr_s,
+               Kind.CT.value: assemble.early_ct_s if assemble.start_early else assemble.quiet_ct_s}
     served = replace(
         department.with_detectors(found),
         longest_wait_s=triage.longest_reading_wait_s or department.longest_wait_s,
         targets_s=(triage.stat_s, triage.urgent_s, triage.routine_s, triage.low_s))
     return replace(served, modalities=tuple(
         replace(m, quiet_s=quiet_s.get(m.name, m.quiet_s)) for m in served.modalities)), tuple(notes)
+
+
+def past_of(seen: Sequence[Passage]) -> Past:
+    """Return studies of the database as the simulation wants them; hours are those of this machine's time zone."""
+    def times(name: str) -> NDArray[np.float64]:
+        return np.array([math.nan if (at := getattr(p, name)) is None else at for p in seen], np.float64)
+
+    flags = [p.reading_urgency.rank if p.flagged else NO_FLAG for p in seen]
+    first = datetime.fromtimestamp(seen[0].first_received_at if seen else 0.0, UTC).astimezone()
+    monday = (first - timedelta(days=first.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
+    return Past(
+        times("first_received_at"), times("last_received_at"), times("queued_at"), times("started_at"), times("assessed_at"),
+        tuple(p.kind or p.modality.split("/")[0].lower() or "other" for p in seen),
+        np.array([p.urgency.rank for p in seen], np.int8), np.array(flags, np.int8), monday.timestamp())
+
+
+def publish(settings: Settings, result: dict[str, Any]) -> None:
+    """Put a result where the page /effect finds it; replaces the one before at once."""
+    path = expectation_file(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.replace(path)
+
+
+def expectation_file(settings: Settings) -> Path:
+    """Return the file of the published simulation."""
+    return settings.store.data_dir.resolve() / "expectation.json"
 
 
 def _of_kind(manifests: Iterable[Manifest], assumed: tuple[Detector, ...], notes: list[str]) -> tuple[Detector, ...]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from dataclasses import astuple
 from pathlib import Path
 
@@ -16,22 +17,26 @@ from rich.table import Table
 
 from service import DISCLAIMER
 from service.infer.catalogue import Catalogue
-from service.operating import as_served
-from service.settings import load
+from service.operating import MOST_STUDIES, as_served, past_of, publish
+from service.settings import Settings, load
 from service.simulate.as_json import as_json
 from service.simulate.department import Department, example_department
 from service.simulate.department_file import read_department
-from service.simulate.effect import Effect, Length, simulate
+from service.simulate.effect import Effect, Length, Source, simulate
 from service.simulate.groups import ALL, TOLD
 from service.simulate.intervals import Estimate
 from service.simulate.reading import Policy
+from service.simulate.replay import TooLittleHistory, replayed, require_enough, widened
 from service.simulate.report import report
 from service.simulate.textbook import CASES, QUANTITIES, radiographs, simulate_case
+from service.store.database import Database
+from service.store.history import passages
 
 _EPILOG = f"""
 examples:
   firstlook simulate                                     the example department, with the bundles in use
   firstlook simulate --department department.toml        yours; deploy/department.example.toml is one to edit
+  firstlook simulate --history --publish                 this service's own studies; shown on its page /effect
   firstlook simulate --check                             the simulation against exact results
   firstlook simulate --json --seed 7 > effect.json
 
@@ -49,6 +54,10 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", type=Path, default=Path(default) if default else None, metavar="FILE",
                         help="the service's settings: bundles in use, quiet times, targets, cap")
     parser.add_argument("--department", type=Path, metavar="FILE", help="TOML file of the department (an example if none)")
+    parser.add_argument("--history", action="store_true",
+                        help="replay this service's own studies from its database in place of drawn ones")
+    parser.add_argument("--days", type=_whole(1), default=90, metavar="N", help="with --history: the last N days (90)")
+    parser.add_argument("--publish", action="store_true", help="show the result beside what is measured, on /effect")
     parser.add_argument("--check", action="store_true", help="simulate cases with known results instead, and compare")
     parser.add_argument("--replications", type=_whole(2), default=Length.replications, metavar="N",
                         help=f"independent replications, 2 at least ({Length.replications})")
@@ -78,7 +87,15 @@ def _run(asked: argparse.Namespace) -> int:
     settings = load(asked.settings)
     department = read_department(asked.department) if asked.department else example_department()
     department, notes = as_served(department, settings, Catalogue.load(settings.infer.models_dir))
-    effect = _simulated(department, Length(asked.replications, asked.weeks), asked.seed)
+    length = Length(asked.replications, asked.weeks)
+    try:
+        effect = (_replayed(department, length, asked, settings) if asked.history
+                  else _simulated(department, length, asked.seed))
+    except TooLittleHistory as error:
+        print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    if asked.publish:
+        publish(settings, {"notice": DISCLAIMER, "made_at": time.time(), "command": _command(asked), **as_json(effect)})
     if asked.html or not asked.json:
         page = report(effect, DISCLAIMER, [*notes, *_warnings(department)], _command(asked))
         (asked.html or Path("effect.html")).write_text(page, encoding="utf-8")
@@ -94,15 +111,31 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _simulated(department: Department, length: Length, seed: int) -> Effect:
+def _simulated(department: Department, length: Length, seed: int, source: Source | None = None, history: str = "") -> Effect:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
         task = shown.add_task("simulating", total=length.replications)
-        return simulate(department, length, seed, progress=lambda done: shown.update(task, completed=done))
+        return simulate(department, length, seed, source, history, lambda done: shown.update(task, completed=done))
+
+
+def _replayed(department: Department, length: Length, asked: argparse.Namespace, settings: Settings) -> Effect:
+    """Replay the last days of the database. Raises: TooLittleHistory."""
+    database = Database(settings.database_url)
+    try:
+        with database.reading() as session:
+            past = past_of(passages(session, time.time() - asked.days * 86400, MOST_STUDIES))
+    finally:
+        database.close()
+    require_enough(past)
+    told = (f"the {past.arrived_s.size} studies of this service's last {past.days:.0f} days, replayed {length.replications} "
+            "times with other reading times; arrivals, orders and AI results are as they were")
+    department = widened(department, past)
+    return _simulated(department, length, asked.seed, replayed(past, department), told)
 
 
 def _command(asked: argparse.Namespace) -> str:
     """Return the command that makes this result again, with the names of files but not their folders."""
     files = "".join(f" --{name} {path.name}" for name in ("settings", "department") if (path := getattr(asked, name)))
+    files += f" --history --days {asked.days}" if asked.history else ""
     return f"firstlook simulate{files} --replications {asked.replications} --weeks {asked.weeks} --seed {asked.seed}"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.codes import NO_FINDING, Code
+from service.domain.urgency import Urgency
 
 Outline = tuple[tuple[float, float], ...]
 """A closed polygon on one image: (column, row) points in pixels as in Graphic Data, the first repeated at the end."""
@@ -125,6 +126,12 @@ class Assessment:
     def speaker(self, finding: Finding) -> BundleIdentity:
         """Return the bundle that said a finding."""
         return finding.bundle or self.bundle
+
+    @property
+    def caller(self) -> BundleIdentity:
+        """The bundle whose finding calls for the most urgent reading; the leading one when none does."""
+        calling = [f for f in self.present if f.urgency]
+        return self.speaker(min(calling, key=lambda f: Urgency(f.urgency).rank)) if calling else self.bundle
 
     @property
     def abnormal(self) -> tuple[Finding, ...]:

@@ -59,7 +59,8 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
         add_event(session, row.id or 0, now, "reported", _sentence(assessment, made))
     for finding in assessment.findings:
         line.metrics.findings.labels(assessment.speaker(finding).name, finding.name, str(finding.presence)).inc()
-    line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind).observe(max(0.0, now - row.last_received_at))
+    line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind, assessment.caller.name).observe(
+        max(0.0, now - row.last_received_at))
     _log.info("reported", extra={"study": row.study_instance_uid, "revision": job.revision, "objects": len(made)})
     return True
 

@@ -104,7 +104,10 @@ def _begin(line: Line, job: Job) -> None:
         if row.revision == job.revision and row.state != StudyState.RECEIVING.value:
             row.state, row.started_at = StudyState.INFERRING.value, now
             session.add(row)
-        add_event(session, job.study_id, now, "inferring", f"waited {now - job.queued_at:.1f} s in the queue")
+        passed = line.queue.passed(session, job) if not job.failures else 0
+        add_event(session, job.study_id, now, "inferring", f"waited {now - job.queued_at:.1f} s in the queue"
+                  + (f"; passed {passed} less urgent" if passed else ""))
+    line.metrics.overtakes.labels(job.urgency).inc(passed)
 
 
 def fail(line: Line, job: Job, error: FirstlookError) -> None:

@@ -46,8 +46,8 @@ class Modality:
 
     by_hour: 24 weights of a day's hours; weekend: arrivals of a Saturday or Sunday as a part of a weekday's; ordered,
     ordered_with_condition: share of each ordered urgency, most urgent first; prevalence: share of studies with each
-    condition (at most one a study); transfer_s: first to last image; quiet_s: last image to "complete"; compute_s: the
-    models' own time.
+    condition (at most one a study); transfer_s: first to last image; quiet_s: from there until the models may look;
+    compute_s: their own time.
     """
 
     name: str

@@ -166,7 +166,8 @@ class _Gathered:
                 members = counted & (load.modality == number) & (load.ordered_rank == urgency.rank)
                 to_result = (looked.result_s - load.last_image_s)[members & ~load.failed]
                 mean, p95, _ = _summary(to_result)
-                wait, passed = (looked.started_s - load.queued_s)[members], looked.passed[members]
+                asked = members & ~np.isnan(looked.started_s)
+                wait, passed = (looked.started_s - load.queued_s)[asked], looked.passed[asked]
                 self._told.setdefault((number, urgency.rank), []).append(
                     (mean, p95, float(wait.mean()) if wait.size else np.nan, float(passed.mean()) if wait.size else np.nan))
                 key = (number, urgency.rank)

@@ -13,6 +13,7 @@ from sqlalchemy import and_, func, or_, update
 from sqlmodel import Session, col, select
 
 from service.domain.job import MAY_FOLLOW, JobKind, JobState, RetryPolicy
+from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
 from service.store.tables import Job
@@ -83,6 +84,13 @@ class Queue:
             return session.exec(
                 select(Job.id).where(Job.kind == kind.value, Job.target == target, due, col(Job.state).in_(OPEN)).limit(1)
             ).first() is not None
+
+    def passed(self, session: Session, job: Job) -> int:
+        """Count the less urgent jobs of this kind that were queued before it and still wait."""
+        less = [u.value for u in Urgency if u.rank > Urgency(job.urgency).rank]
+        return session.exec(select(func.count()).select_from(Job).where(
+            Job.kind == job.kind, Job.state == JobState.WAITING.value, col(Job.queued_at) < job.queued_at,
+            col(Job.urgency).in_(less))).one()
 
     def holds(self, session: Session, job: Job) -> bool:
         """Tell whether this process still has the lease; a result of a lost lease must not be written."""

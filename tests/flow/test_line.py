@@ -234,7 +234,8 @@ def test_health_and_metrics_tell_of_every_stage(house: Hospital) -> None:
     assert httpx.get(f"{base}/health/live").status_code == httpx.get(f"{base}/health/ready").status_code == 200
     text = httpx.get(f"{base}/metrics").text
     for name in ("instances_received_total", "studies_complete_total", "queue_wait_seconds_count", "jobs_ended_total",
-                 "time_to_notification_seconds_count", "deliveries_total", "engine_info", "disk_free_bytes"):
+                 "time_to_notification_seconds_count", "overtakes_total", "deliveries_total", "engine_info",
+                 "disk_free_bytes"):
         assert f"firstlook_{name}" in text
     for stage in ("decode", "infer", "report", "deliver"):
         assert f'stage="{stage}"' in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,15 @@ def test_each_finding_keeps_its_bundle_and_all_bundles_are_named() -> None:
     assert said.bundle == ONE and said.bundles == (ONE, TWO, GATE)
     assert [(f["bundle"], f["version"]) for f in said.summary()["findings"]] == [("one", "1.0"), ("two", "1.0")]
     assert [b["name"] for b in said.summary()["bundles"]] == ["one", "two", "gate"]
+
+
+def test_the_caller_is_who_calls_for_the_most_urgent_reading_or_the_leading_bundle() -> None:
+    urgent, stat = (replace(finding(code, True), urgency=word) for code, word in (
+        (codes.PNEUMONIA, "urgent"), (codes.MASS, "stat")))
+    said = together([Assessment(ONE, (urgent,)), Assessment(TWO, (stat,))])
+    assert said.caller == TWO
+    absent = replace(stat, presence=Presence.ABSENT)
+    assert together([Assessment(ONE, (finding(codes.MASS, True),)), Assessment(TWO, (absent,))]).caller == ONE
 
 
 @pytest.mark.parametrize(("mass", "presence"), [(True, Presence.ABSENT), (False, Presence.PRESENT)])

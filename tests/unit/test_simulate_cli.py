@@ -86,7 +86,7 @@ def test_wrong_numbers_are_refused(arguments: list[str]) -> None:
 
 def test_the_bundles_in_use_bring_their_measured_figures_and_the_settings_their_times() -> None:
     settings = Settings.model_validate({"triage": {"longest_reading_wait_s": 1234.0, "stat_s": 77.0},
-                                        "assemble": {"quiet_ct_s": 33.0}})
+                                        "assemble": {"quiet_ct_s": 33.0, "start_early": False}})
     department, notes = as_served(example_department(), settings, Catalogue.load(settings.infer.models_dir))
     cxr, ct = department.modalities
     pneumonia = next(d for d in cxr.detectors if (d.bundle, d.finding) == ("cxr-pattern", "pneumonia"))
@@ -97,6 +97,8 @@ def test_the_bundles_in_use_bring_their_measured_figures_and_the_settings_their_
     assert {d.bundle for d in cxr.detectors} == set(settings.infer.cxr_bundles)
     assert [(d.bundle, d.finding, d.basis) for d in ct.detectors] == [("ct-lung-infection", "infection", ASSUMED)]
     assert (department.longest_wait_s, department.targets_s[0], ct.quiet_s, notes) == (1234.0, 77.0, 33.0, ())
+    early, _ = as_served(example_department(), Settings(), Catalogue.load(settings.infer.models_dir))
+    assert early.modalities[1].quiet_s == settings.assemble.early_ct_s
 
 
 def test_a_finding_without_any_figures_is_left_out_and_named() -> None:

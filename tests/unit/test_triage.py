@@ -99,6 +99,23 @@ def test_place_counts_the_jobs_with_earlier_deadlines(database: Database) -> Non
         assert (queue.place(session, later).position, queue.place(session, later).waiting) == (3, 3)
 
 
+def test_overtakes_are_the_less_urgent_jobs_that_were_queued_before(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    jobs = [("low, before", "low", 1.0), ("routine, before", "routine", 2.0), ("stat, before", "stat", 3.0),
+            ("urgent", "urgent", 4.0), ("low, after", "low", 5.0)]
+    with database.transaction() as session:
+        for deadline_at, (key, urgency, queued_at) in enumerate(jobs):
+            queue.insert(session, Job(key=key, kind=JobKind.INFER.value, study_id=1, revision=1, urgency=urgency,
+                                      queued_at=queued_at, deadline_at=10.0 - (urgency == "urgent") * 9 + deadline_at))
+    claimed = queue.claim(JobKind.INFER)
+    assert claimed is not None and claimed.key == "urgent"
+    with database.reading() as session:
+        assert queue.passed(session, claimed) == 2
+    last = [queue.claim(JobKind.INFER) for _ in range(4)][-1]
+    with database.reading() as session:
+        assert last is not None and queue.passed(session, last) == 0
+
+
 def test_failures_wait_longer_each_time_and_then_park(database: Database) -> None:
     clock = Clock()
     queue = queue_of(database, clock)
