@@ -125,7 +125,8 @@ class App:
             peers=tuple(Peer(p.ae_title, p.address) for p in receive.peers), max_associations=receive.max_associations,
             max_pdu_bytes=receive.max_pdu_bytes, max_object_bytes=receive.max_object_bytes,
             association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
-            min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path)
+            min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path,
+            max_study_images=receive.max_study_images, max_study_bytes=receive.max_study_bytes)
         intake = Intake(self.database, self.clock)
         return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record)
 

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     PEER_REFUSED = "peer_refused"
     NOT_COMMITTED = "not_committed"
     OUT_OF_SPACE = "out_of_space"
+    STUDY_TOO_LARGE = "study_too_large"
     ENGINE_FAILED = "engine_failed"
     INTERNAL_ERROR = "internal_error"
 
@@ -108,6 +109,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.PEER_REFUSED: "The PACS refused the object.",
     Reason.NOT_COMMITTED: "The PACS took the objects but has not confirmed that it keeps them.",
     Reason.OUT_OF_SPACE: "There is no room left on the disk.",
+    Reason.STUDY_TOO_LARGE: "The study brings more images or bytes than one study may; what came beyond was refused.",
     Reason.ENGINE_FAILED: "The model could not be run.",
     Reason.INTERNAL_ERROR: "An error in this service; the log names it.",
 }

@@ -58,7 +58,10 @@ class Receive(_Section):
     max_object_bytes: int = Field(2_147_483_648, ge=1_048_576, description="Largest object we accept, bytes.")
     association_timeout_s: float = Field(5.0, gt=0, le=120, description="Time to finish negotiating, seconds.")
     idle_timeout_s: float = Field(60.0, gt=0, le=3600, description="Time a peer may stay silent, seconds.")
-    min_free_bytes: int = Field(1_073_741_824, ge=0, description="Below this free space objects get 0xA700, bytes.")
+    min_free_bytes: int = Field(1_073_741_824, ge=0,
+                                description="Below this free space senders are rejected or get 0xA700, bytes.")
+    max_study_images: int = Field(10_000, ge=1, description="Most images of one study; further ones get 0xA700.")
+    max_study_bytes: int = Field(5_000_000_000, ge=1, description="Most bytes of one study; images beyond get 0xA700.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
 
 

@@ -23,7 +23,7 @@ from service.pipeline.completion import Completion, chosen_digest, revised, stan
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
 from service.store.arrivals import locked, look_at
-from service.store.studies import StoredImage, add_event, images_of, input_digest
+from service.store.studies import StoredImage, add_event, images_of, input_digest, too_large
 from service.store.tables import Job, Study
 from service.triage.rules import Facts, decide
 
@@ -54,6 +54,7 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
         pauses=pauses((_arrival(i) for i in images), line.longest_wait_s))
     kind, outcome = study.modality.split("/")[0] or "none", "not_assessed"
     try:
+        _require_whole(line, study_id)
         chosen = _choose(line, images)
     except UnusableStudy as error:
         done = refuse(line, study, error.reason, error.detail, completion=completion)
@@ -110,6 +111,14 @@ def _read(line: Line, study_id: int) -> tuple[Study, list[StoredImage], Job | No
     with line.database.reading() as session:
         study = session.get_one(Study, study_id)
         return study, images_of(session, study_id), look_at(session, study_id, study.revision)
+
+
+def _require_whole(line: Line, study_id: int) -> None:
+    """Refuse a study of which images were not taken.  Raises: UnusableStudy (study_too_large)."""
+    with line.database.reading() as session:
+        lacking = too_large(session, study_id)
+    if lacking:
+        raise UnusableStudy(Reason.STUDY_TOO_LARGE, lacking.removeprefix(Reason.STUDY_TOO_LARGE.sentence).strip())
 
 
 def _choose(line: Line, images: list[StoredImage]) -> _Chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from service import logs
 from service.domain.finding import Assessment
 from service.domain.job import JobState, StudyState
 from service.domain.urgency import Urgency
-from service.errors import Reason
+from service.errors import OutOfSpace, Reason
 from service.pipeline.completion import Completion, revised
 from service.pipeline.line import Line
 from service.pipeline.sending import queue_sending
@@ -143,16 +144,29 @@ def _add_objects(line: Line, session: Session, study: Study, revision: int, made
 
 
 def _write(root: Path, made: Made) -> Path:
-    """Write one object durably under a name of ours: file synced, renamed, folder synced."""
+    """Write one object durably under a name of ours.  Raises: OutOfSpace when the disk is full."""
+    try:
+        return _written(root, made)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the results is full") from error
+        raise
+
+
+def _written(root: Path, made: Made) -> Path:
     name = hashlib.sha256(made.sop_instance_uid.encode("ascii")).hexdigest()
     folder = root / name[:2]
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / f"{name}.dcm", folder / f"{name}.part"
-    with part.open("wb") as file:
-        made.dataset.save_as(file, enforce_file_format=True)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            made.dataset.save_as(file, enforce_file_format=True)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

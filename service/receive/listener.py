@@ -17,7 +17,8 @@ from service.metrics import Metrics
 from service.receive.fast import FastServer, Taker, Touch
 from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
-from service.receive.policy import Policy, Refusal, contexts
+from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, contexts
+from service.receive.quota import Quota
 from service.receive.recovery import recover
 from service.receive.reports import Record, report_handler
 from service.receive.spool import Spool
@@ -42,7 +43,8 @@ class Listener:
                  is_own: Callable[[str], bool], record: Record | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
         self._ledger = Ledger()
-        self._storing = Storing(policy.max_object_bytes, spool, intake, is_own)
+        quota = Quota(policy.max_study_images, policy.max_study_bytes, intake.sizes_of, intake.study_too_large)
+        self._storing = Storing(policy.max_object_bytes, spool, intake, is_own, quota)
         self._stopping = threading.Event()
         self._server: Server | None = None
         self._record = record
@@ -97,11 +99,16 @@ class Listener:
         refusal = self._policy.refusal(asked.called_ae_title, asked.calling_ae_title, address)
         if self._stopping.is_set():
             refusal = Refusal.STOPPING
+        if refusal is None and self._is_full() and _asks_to_store(asked):
+            refusal = Refusal.OUT_OF_SPACE
         if refusal is None:
             return
         event.assoc.acse.send_reject(*refusal.answer)
         self._rejected(refusal.value, address, called=asked.called_ae_title, calling=asked.calling_ae_title)
         event.assoc.kill()
+
+    def _is_full(self) -> bool:
+        return self._spool.free_bytes() < self._spool.min_free_bytes
 
     def _on_limit(self, event: Any) -> None:
         """Count an association that pynetdicom has rejected because too many are open."""
@@ -185,6 +192,11 @@ class Listener:
             self._intake.trace(study_instance_uid, "receive", text, {"calling_aet": closed.calling_aet, **counts})
         except FirstlookError as error:
             _log.error("the trace could not be written", extra={"reason": error.reason, "detail": error.detail})
+
+
+def _asks_to_store(asked: Any) -> bool:
+    """Tell whether an association is for images: echoes and reports of storage commitment need no room."""
+    return any(context.abstract_syntax in IMAGE_CLASSES for context in asked.presentation_context_definition_list)
 
 
 def _ending(association: Association) -> str:

@@ -52,6 +52,7 @@ class Refusal(StrEnum):
     CALLING_AE_TITLE = "calling_ae_title"
     ADDRESS = "address"
     STOPPING = "stopping"
+    OUT_OF_SPACE = "out_of_space"
 
     @property
     def answer(self) -> tuple[int, int, int]:
@@ -64,6 +65,7 @@ _ANSWERS = {
     Refusal.CALLING_AE_TITLE: (1, 1, 3),
     Refusal.ADDRESS: (1, 1, 3),
     Refusal.STOPPING: (2, 3, 1),
+    Refusal.OUT_OF_SPACE: (2, 3, 2),  # transient, local limit exceeded: the sender is to try again later
 }
 
 
@@ -99,6 +101,8 @@ class Policy:
     association_timeout_s: float = 5.0
     idle_timeout_s: float = 60.0
     min_free_bytes: int = 0
+    max_study_images: int = 10_000
+    max_study_bytes: int = 5_000_000_000
     fast_path: bool = True
 
     def refusal(self, called: str, calling: str, address: str) -> Refusal | None:

@@ -9,6 +9,7 @@ from service.domain.study import Header
 from service.errors import BadInstance, MismatchedInstance, Reason
 from service.receive.header import is_uid, read_encoded_header
 from service.receive.policy import RESULT_CLASSES
+from service.receive.quota import Quota
 from service.receive.spool import Part, Spool
 from service.receive.transport import BoundedBuffer
 from service.store.intake import Intake, Outcome
@@ -42,8 +43,10 @@ class Kept:
 class Storing:
     """Stores objects one at a time; safe to share between threads. is_own: whether we made a SOP Instance UID."""
 
-    def __init__(self, max_object_bytes: int, spool: Spool, intake: Intake, is_own: Callable[[str], bool]) -> None:
+    def __init__(self, max_object_bytes: int, spool: Spool, intake: Intake, is_own: Callable[[str], bool],
+                 quota: Quota) -> None:
         self.max_object_bytes, self._spool, self._intake, self._is_own = max_object_bytes, spool, intake, is_own
+        self._quota = quota
 
     def store(self, announced: Announced, data_set: BoundedBuffer, touch: Callable[[str], None]) -> Kept:
         """Keep one object; when this returns it can no longer be lost.
@@ -60,6 +63,7 @@ class Storing:
             _compare(header, announced)
             if header.sop_class_uid in RESULT_CLASSES:
                 return self._result(header)
+            self._quota.take(header.study_instance_uid, header.sop_instance_uid, len(data))
             with self.begin(announced) as part:
                 part.write(data)
                 return self._keep(header, announced, part, touch)
@@ -75,7 +79,9 @@ class Storing:
         with part:
             with part.mapped() as (data, start):
                 header = read_encoded_header(data, announced.transfer_syntax_uid, start)
+                size_bytes = len(data) - start
             _compare(header, announced)
+            self._quota.take(header.study_instance_uid, header.sop_instance_uid, size_bytes)
             return self._keep(header, announced, part, touch)
 
     def too_large(self, offered_bytes: int) -> BadInstance:

@@ -12,6 +12,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session, create_engine
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -81,6 +82,12 @@ class Database:
         event.listen(engine, "connect", _sync_later)
         event.listen(engine, "begin", _begin)
         return engine
+
+
+def is_full(error: SQLAlchemyError) -> bool:
+    """Tell whether the database failed because its disk is full."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == "53100"
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

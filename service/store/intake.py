@@ -12,8 +12,9 @@ from sqlmodel import Session, col, select
 
 from service.domain.job import StudyState
 from service.domain.study import Header
-from service.errors import Reason, Unavailable
-from service.store.database import Database
+from service.errors import OutOfSpace, Reason, Unavailable
+from service.store.database import Database, is_full
+from service.store.studies import TOO_LARGE
 from service.store.tables import Event, Instance, ResultObject, Study
 
 _TRIES = 5
@@ -82,6 +83,23 @@ class Intake:
                 return True
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
+
+    def sizes_of(self, study_instance_uid: str) -> dict[str, int]:
+        """Return the bytes of each image of a study by its SOP Instance UID; empty for an unknown one.
+
+        Raises: Unavailable.
+        """
+        try:
+            with self._database.reading() as session:
+                return dict(session.exec(
+                    select(Instance.sop_instance_uid, Instance.size_bytes).join(Study)
+                    .where(Study.study_instance_uid == study_instance_uid)).all())
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def study_too_large(self, study_instance_uid: str, text: str) -> bool:
+        """Write on the trace of a study that it has reached its limit; it is then not assessed.  Raises: Unavailable."""
+        return self.trace(study_instance_uid, TOO_LARGE, f"{Reason.STUDY_TOO_LARGE.sentence} {text}")
 
     def is_ours(self, sop_instance_uid: str) -> bool:
         """Tell whether this service made the object with this UID.  Raises: Unavailable."""
@@ -176,4 +194,6 @@ def _joined(modalities: str, modality: str) -> str:
 
 
 def _unavailable(error: SQLAlchemyError) -> Unavailable:
+    if is_full(error):
+        return OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the database is full")
     return Unavailable(Reason.INTERNAL_ERROR, f"the database does not answer as it should ({type(error).__name__})")

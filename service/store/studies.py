@@ -12,6 +12,9 @@ from sqlmodel import Session, col, select
 from service.domain.study import Header
 from service.store.tables import Event, Instance, ResultObject
 
+TOO_LARGE = "too_large"
+"""The stage of the trace where a study reached its quota: images are missing, whoever looks at the others."""
+
 
 @dataclass(frozen=True)
 class StoredImage:
@@ -40,6 +43,12 @@ def input_digest(images: Sequence[StoredImage]) -> str:
     for image in sorted(images, key=lambda i: i.header.sop_instance_uid):
         digest.update(f"{image.header.sop_instance_uid}:{image.sha256}\n".encode("ascii"))
     return digest.hexdigest()
+
+
+def too_large(session: Session, study_id: int) -> str:
+    """Return what the trace says of images that were refused because the study was too large; "" when none was."""
+    said = session.exec(select(Event.text).where(Event.study_id == study_id, Event.stage == TOO_LARGE)).first()
+    return said or ""
 
 
 def results_of(session: Session, study_id: int, revision: int) -> list[ResultObject]:

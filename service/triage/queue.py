@@ -111,7 +111,8 @@ class Queue:
         found = session.get_one(Job, job.id)
         found.failures += 1
         found.reason, found.detail = str(reason), detail
-        wait_s = self._retry.wait_s(JobKind(found.kind), found.failures, self._clock() - found.queued_at)
+        kind = JobKind.DELIVER if reason is Reason.OUT_OF_SPACE else JobKind(found.kind)  # a full disk is waited for as long
+        wait_s = self._retry.wait_s(kind, found.failures, self._clock() - found.queued_at)
         found.lease_owner = ""
         if wait_s is None:
             found.state, found.ended_at = JobState.PARKED.value, self._clock()

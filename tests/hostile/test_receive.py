@@ -157,15 +157,6 @@ def test_an_object_larger_than_agreed(tmp_path: Path):
         assert refused(station) == 2
 
 
-def test_a_disk_without_room(tmp_path: Path):
-    with listening(tmp_path, min_free_bytes=1 << 62) as station:
-        assert store(station.port, BAD, NORMAL) == [0xA700, 0xA700]
-        assert list(station.spool.files()) == []
-        assert refused(station) == 2
-    with besieged(tmp_path):
-        pass
-
-
 def test_a_study_with_two_patients_is_kept_for_a_person_to_decide(tmp_path: Path):
     other = builders.ct_series(slices=2, size=16, PatientID="SOMEONE ELSE")[1]
     with listening(tmp_path) as station:
