@@ -21,6 +21,7 @@ from service.domain.study import Kind
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
+from service.operating import expectation_file
 from service.outlets import outlets
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
@@ -186,7 +187,8 @@ class App:
         web = self.settings.web
         style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
                          version=__version__, limit=web.max_rows, window_s=web.window_h * 3600,
-                         order=ReadingOrder(self.settings.triage.longest_reading_wait_s))
+                         order=ReadingOrder(self.settings.triage.longest_reading_wait_s),
+                         expectation=expectation_file(self.settings))
         picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
         config = uvicorn.Config(app, host=web.host, port=web.port, log_config=None, access_log=False, lifespan="off")

@@ -23,6 +23,7 @@ from service.store.database import Database
 from service.store.tables import ResultObject
 from service.web import guard
 from service.web.detail import as_json, detail, page_as_json
+from service.web.effect import add_effect
 from service.web.page import RESEARCH_USE, STATIC, Pages
 from service.web.pictures import NoPicture, capture_png
 from service.web.rows import row, tally
@@ -38,7 +39,7 @@ class WebStyle:
 
     access_token: "" for none; patient_names: full, initials or hidden; refresh_s: the page asks for news this often;
     limit: most rows of the worklist; window_s: studies with no new image for longer are left out, seconds; order: the
-    cap on the wait.
+    cap on the wait; expectation: the file of the published simulation, None: there is none.
     """
 
     access_token: str = ""
@@ -49,6 +50,7 @@ class WebStyle:
     limit: int = 300
     window_s: float = 172800.0
     order: ReadingOrder = NO_CAP
+    expectation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def create_app(
     _add_worklist(app, reader, pages)
     _add_study(app, reader, pages, frozenset({"sc", "seg"} if picture else {"sc"}))
     _add_objects(app, reader, results_dir, picture)
+    add_effect(app, database, clock, pages, style.expectation)
     _add_errors(app, pages)
     return app
 
