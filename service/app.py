@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from service import __version__, logs
 from service.assemble.early import EarlyStart
@@ -18,14 +19,17 @@ from service.domain.commitment import Answer
 from service.domain.job import JobKind, RetryPolicy
 from service.domain.order import ReadingOrder
 from service.domain.study import Kind
+from service.domain.urgency import Urgency
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
+from service.infer.gpu import Gpus
 from service.metrics import Metrics
 from service.operating import expectation_file
 from service.outlets import outlets
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
 from service.pipeline.line import Line
+from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
 from service.receive.policy import Peer, Policy
@@ -36,11 +40,13 @@ from service.store.commitments import record_answer
 from service.store.database import Database
 from service.store.intake import Intake
 from service.triage.queue import Queue, this_owner
-from service.web.app import Check, WebStyle, create_app
+from service.web.app import WebStyle, create_app
+from service.web.health import Check, create_monitor
 from service.web.pictures import montage
-from service.worker import Loop, assemble_step, work_step
+from service.worker import Loop, assemble_step, every, work_step
 
 ROLES = ("listen", "work", "web")
+_WATCH_S = 5.0  # the gauges are read afresh this often
 _log = logs.get("app")
 
 
@@ -86,8 +92,13 @@ class App:
             _log.info("listening", extra={"ae_title": self.settings.receive.ae_title, "port": self.listener.port})
         if self.line is not None:
             self._start_work(self.line)
+        self._start_watch()
         if "web" in self.roles:
             self._start_web()
+        elif self.settings.monitor.port:
+            monitor = self.settings.monitor
+            only_health = create_monitor(self.metrics, self.ready, self.settings.web.access_token)
+            self._serve(only_health, "monitor", monitor.host, monitor.port)
 
     def stop(self) -> None:
         """Stop listening first, let the jobs in hand end, then close the database."""
@@ -104,9 +115,9 @@ class App:
 
     @property
     def web_port(self) -> int:
-        """The TCP port of the page."""
+        """The TCP port of the page, or of health and metrics where there is no page."""
         if self._web is None:
-            raise RuntimeError("the web role is not started")
+            raise RuntimeError("no page is started")
         port: int = self._web.servers[0].sockets[0].getsockname()[1]
         return port
 
@@ -115,6 +126,7 @@ class App:
         checks = [check_database(self.database), check_disk(self.data_dir, self.settings.receive.min_free_bytes)]
         if self.line is not None:
             checks.append(check_bundles(self.settings, self.line.engine))
+        if self._loops:
             dead = [loop.name for loop in self._loops if not loop.is_alive()]
             checks.append(Check("workers", not dead, f"stopped: {', '.join(dead)}" if dead else f"{len(self._loops)} run"))
         return checks
@@ -166,10 +178,10 @@ class App:
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
         self._loops = [
-            Loop("assemble", assemble_step(line, self._assembler(line))),
-            Loop("infer", work_step(line, JobKind.INFER)),
-            *(Loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
-            *(Loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
+            self._loop("assemble", assemble_step(line, self._assembler(line))),
+            self._loop("infer", work_step(line, JobKind.INFER)),
+            *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
+            *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]
         for loop in self._loops:
             loop.start()
@@ -183,6 +195,23 @@ class App:
         arriving = Arriving(self.listener.open_studies) if self.listener is not None else Arriving()
         return Assembler(line, times, early, arriving)
 
+    def _start_watch(self) -> None:
+        """Keep the gauges fresh in every process, so that a dead worker's queue is still seen."""
+        gpus = Gpus() if self.line is not None else None
+        targets = [t.name for t in self.settings.deliver.targets]
+        for urgency in Urgency:
+            self.metrics.target_seconds.labels(urgency.value).set(self.settings.triage.target_s(urgency))
+
+        def look() -> None:
+            watch(self.database, self.metrics, self.data_dir, self.clock(), targets, gpus.read() if gpus else ())
+
+        self._loops.append(self._loop("watch", every(_WATCH_S, look)))
+        self._loops[-1].start()
+
+    def _loop(self, name: str, step: Callable[[], bool]) -> Loop:
+        """Return a loop that shows the metrics when it last came around."""
+        return Loop(name, step, lambda turned: self.metrics.loop_last_turn_seconds.labels(turned).set(self.clock()))
+
     def _start_web(self) -> None:
         web = self.settings.web
         style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
@@ -191,15 +220,19 @@ class App:
                          expectation=expectation_file(self.settings))
         picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
-        config = uvicorn.Config(app, host=web.host, port=web.port, log_config=None, access_log=False, lifespan="off")
+        self._serve(app, "web", web.host, web.port)
+
+    def _serve(self, app: FastAPI, section: str, host: str, port: int) -> None:
+        """Serve pages in a thread. section: of the settings. Raises: OSError when the port is taken."""
+        config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
         self._web = uvicorn.Server(config)
-        self._web_thread = threading.Thread(target=self._web.run, name="web", daemon=True)
+        self._web_thread = threading.Thread(target=self._web.run, name=section, daemon=True)
         self._web_thread.start()
         while not self._web.started:
             if not self._web_thread.is_alive():
-                raise OSError(f"the page cannot listen on {web.host}:{web.port}")
+                raise OSError(f"{section}.host {host}, {section}.port {port}: cannot be listened on")
             self._web_thread.join(0.02)
-        _log.info("page", extra={"url": f"http://{web.host}:{self.web_port}/"})
+        _log.info("page", extra={"url": f"http://{host}:{self.web_port}/", "for": section})
 
 
 def queue_of(settings: Settings, database: Database, clock: Callable[[], float]) -> Queue:

@@ -18,7 +18,7 @@ from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.settings import InvalidSettings, Settings
 from service.store.database import Database
-from service.web.app import Check
+from service.web.health import Check
 
 
 def check_database(database: Database) -> Check:

@@ -26,6 +26,7 @@ from service.explain import explain
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
+from service.metrics_page import metrics_page
 from service.models_cli import add_models
 from service.outlets import outlets
 from service.pipeline.again import take_up_again
@@ -33,7 +34,7 @@ from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
 from service.simulate_cli import add_simulate
 from service.store.database import Database
-from service.web.app import Check
+from service.web.health import Check
 
 _EPILOG = f"""
 examples:
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
+    listed = commands.add_parser("metrics", help="print the page of the metrics")
+    listed.set_defaults(run=_metrics)
     return parser
 
 
@@ -202,6 +205,11 @@ def _retry(asked: argparse.Namespace) -> int:
 
 def _settings(_asked: argparse.Namespace) -> int:
     print(example(), end="")  # noqa: T201
+    return 0
+
+
+def _metrics(_asked: argparse.Namespace) -> int:
+    print(metrics_page(), end="")  # noqa: T201
     return 0
 
 

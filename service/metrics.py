@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+_PROBABILITY = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _PREFIX = "firstlook"
+
+LABELS = {
+    "bundle": "installed bundles, by name", "cause": "crashed, timeout, recycled",
+    "finding": "findings that the bundles name",
+    "gpu": "GPUs of the machine, by number",
+    "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages",
+    "loop": "watch, assemble, infer, deliver-<target>, prove-<target>", "modality": "modalities accepted, other, unknown",
+    "outcome": "named in each description", "presence": "present, absent",
+    "provider": "execution providers of ONNX Runtime",
+    "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions",
+    "stage": "decode, infer, report, deliver", "state": "receiving, queued, inferring",
+    "target": "deliver.targets, by name", "urgency": "stat, urgent, routine, low", "version": "versions installed",
+}
+"""Each label and what bounds it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric as Prometheus knows it: name, type, labels, what it says."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    documentation: str
 
 
 class Metrics:
@@ -36,6 +65,12 @@ class Metrics:
                                  namespace=_PREFIX, registry=r)
         self.queue_oldest_seconds = Gauge("queue_oldest_seconds", "Age of the oldest waiting job, by kind.", ["kind"],
                                           namespace=_PREFIX, registry=r)
+        self.studies_open = Gauge("studies_open", "Studies on their way, by state (receiving, queued, inferring).",
+                                  ["state"], namespace=_PREFIX, registry=r)
+        self.studies_overdue = Gauge("studies_overdue", "Complete studies without a result although their deadline is past, "
+                                     "by urgency.", ["urgency"], namespace=_PREFIX, registry=r)
+        self.last_received_seconds = Gauge("last_received_timestamp_seconds", "When the last image came, Unix time; 0 "
+                                           "before the first.", namespace=_PREFIX, registry=r)
         self.queue_wait_seconds = Histogram("queue_wait_seconds", "Queued to claimed, by urgency.", ["urgency"],
                                             namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.overtakes = Counter("overtakes", "Less urgent jobs that waited longer and were passed when a job was claimed, "
@@ -46,6 +81,14 @@ class Metrics:
         self.jobs = Counter("jobs_ended", "Jobs by kind and outcome (done, retried, parked, refused).",
                             ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.jobs_parked = Gauge("jobs_parked", "Jobs that need a person.", ["kind"], namespace=_PREFIX, registry=r)
+        # models
+        self.batch_images = Histogram("inference_batch_images", "Images or slices in one run of a model, by bundle.",
+                                      ["bundle"], namespace=_PREFIX, registry=r, buckets=_IMAGES)
+        self.inference_seconds = Histogram("inference_duration_seconds", "One run of a model, by bundle.", ["bundle"],
+                                           namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.probability = Histogram("finding_probability", "Probabilities that a model gave, by bundle and finding: what "
+                                     "drift is seen in.", ["bundle", "finding"], namespace=_PREFIX, registry=r,
+                                     buckets=_PROBABILITY)
         # results
         self.findings = Counter("findings", "Findings by bundle, name and presence.", ["bundle", "finding", "presence"],
                                 namespace=_PREFIX, registry=r)
@@ -62,6 +105,8 @@ class Metrics:
                                        namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.unproven = Gauge("deliveries_unproven", "Objects stored but not proven, by target.", ["target"],
                               namespace=_PREFIX, registry=r)
+        self.target_seconds = Gauge("notification_target_seconds", "Turnaround that is aimed at, by urgency.", ["urgency"],
+                                    namespace=_PREFIX, registry=r)
         # the house itself
         self.decoders_ended = Counter("decoders_ended", "Decoding processes ended, by cause (crashed, timeout, recycled).",
                                       ["cause"], namespace=_PREFIX, registry=r)
@@ -69,7 +114,25 @@ class Metrics:
                                  ["bundle", "version", "provider"], namespace=_PREFIX, registry=r)
         self.disk_free_bytes = Gauge("disk_free_bytes", "Free space where images are kept.", namespace=_PREFIX,
                                      registry=r)
+        self.disk_size_bytes = Gauge("disk_size_bytes", "Size of the disk where images are kept.", namespace=_PREFIX,
+                                     registry=r)
+        self.loop_last_turn_seconds = Gauge(
+            "loop_last_turn_timestamp_seconds", "When a loop last came around without an error, Unix time, by loop (watch, "
+            "assemble, infer, deliver-<target>, prove-<target>).", ["loop"], namespace=_PREFIX, registry=r)
+        self.gpu_memory_used_bytes = Gauge("gpu_memory_used_bytes", "Memory of the GPU in use, by all programs.", ["gpu"],
+                                           namespace=_PREFIX, registry=r)
+        self.gpu_memory_size_bytes = Gauge("gpu_memory_size_bytes", "Memory of the GPU.", ["gpu"], namespace=_PREFIX,
+                                           registry=r)
+        self.gpu_busy_ratio = Gauge("gpu_busy_ratio", "Part of the last moment in which the GPU was computing, 0 to 1.",
+                                    ["gpu"], namespace=_PREFIX, registry=r)
         self.build_info = Gauge("build_info", "1, with the version.", ["version"], namespace=_PREFIX, registry=r)
+        ProcessCollector(registry=r)  # process_*: memory, CPU, files, when it began
+
+    def families(self) -> list[Family]:
+        """Return every metric of ours in the order of the table."""
+        made = [m for m in vars(self).values() if isinstance(m, MetricWrapperBase)]
+        return [Family(f.name + ("_total" if f.type == "counter" else ""), f.type, tuple(m._labelnames), f.documentation)
+                for m in made for f in m.describe()]
 
     def exposition(self) -> bytes:
         """Return the text that Prometheus scrapes."""

@@ -217,6 +217,14 @@ class Web(_Section):
     max_rows: int = Field(300, ge=1, le=5000, description="Most studies on the page.")
 
 
+class Monitor(_Section):
+    """Health and metrics of a process that has no page: `firstlook listen` and `firstlook work`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(0, ge=0, le=65535, description="TCP port, its own for each process of a machine; 0: none. "
+                      "Asks for web.access_token.")
+
+
 class Store(_Section):
     """Where images, results and the database are kept."""
 
@@ -236,6 +244,7 @@ class Settings(_Section):
     report: Report = Field(default_factory=Report)
     deliver: Deliver = Field(default_factory=Deliver)
     web: Web = Field(default_factory=Web)
+    monitor: Monitor = Field(default_factory=Monitor)
     store: Store = Field(default_factory=Store)
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
 
@@ -245,6 +254,10 @@ class Settings(_Section):
             raise ValueError(
                 f"web.host is {self.web.host!r}, which is not loopback, and web.access_token is empty: patient data "
                 "would be open to the network; set web.access_token, or web.host to 127.0.0.1")
+        if self.monitor.port and not _is_loopback(self.monitor.host) and not self.web.access_token:
+            raise ValueError(
+                f"monitor.host is {self.monitor.host!r}, which is not loopback, and web.access_token is empty; set "
+                "web.access_token, or monitor.host to 127.0.0.1")
         return self
 
     @property

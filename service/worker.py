@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -13,12 +14,10 @@ from service.pipeline.admit import give_up
 from service.pipeline.assembling import Assembler
 from service.pipeline.line import Line
 from service.pipeline.run import fail, run
-from service.pipeline.watch import watch
 
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
 _AFTER_ERROR_S = 1.0
-_WATCH_S = 5.0
 _FORGET_S = 3600.0
 
 
@@ -37,11 +36,15 @@ def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], Non
 
 
 class Loop(threading.Thread):
-    """Calls `step` until stopped; a step returns True when it did something and wants to be called again at once."""
+    """Calls `step` until stopped; a step returns True when it did something and wants to be called again at once.
 
-    def __init__(self, name: str, step: Callable[[], bool]) -> None:
+    turned: called with the name after each step that ended without an error: the sign of life.
+    """
+
+    def __init__(self, name: str, step: Callable[[], bool], turned: Callable[[str], None] | None = None) -> None:
         super().__init__(name=name, daemon=True)
         self._step = step
+        self._turned = turned
         self._stopping = threading.Event()
         self._idle_s = _IDLE_S
 
@@ -55,6 +58,8 @@ class Loop(threading.Thread):
     def _once(self) -> None:
         if self._step():
             self._idle_s = 0.0
+        if self._turned is not None:
+            self._turned(self.name)
 
     def _failed(self, error: FirstlookError) -> None:
         _log.error("loop failed", extra={"loop": self.name, "reason": error.reason.value, "detail": error.detail})
@@ -81,15 +86,12 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
 
 
 def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
-    """Return a step that judges every open study, and refreshes the gauges now and then."""
-    watched_at = forgotten_at = 0.0
+    """Return a step that judges every open study."""
+    forgotten_at = 0.0
 
     def step() -> bool:
-        nonlocal watched_at, forgotten_at
+        nonlocal forgotten_at
         now = line.clock()
-        if now - watched_at >= _WATCH_S:
-            watch(line)
-            watched_at = now
         if now - forgotten_at >= _FORGET_S:
             assembler.forget()
             forgotten_at = now
@@ -99,5 +101,19 @@ def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
             attempt(lambda s=study: acted.append(assembler.advance(s)),  # type: ignore[misc]
                     partial(give_up, line, number), study=number)
         return any(acted)
+
+    return step
+
+
+def every(seconds: float, action: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Return a step that does something once in so many seconds; after an error it is due at once."""
+    due_at = clock()
+
+    def step() -> bool:
+        nonlocal due_at
+        if clock() >= due_at:
+            action()
+            due_at = clock() + seconds
+        return False
 
     return step

@@ -87,7 +87,16 @@ class Engine:
 
         Raises: UnusableStudy(NO_MODEL); EngineUnavailable when it cannot be loaded or run.
         """
-        return _run(self._load(bundle_name, self._threads), feed)
+        return self._run(self._load(bundle_name, self._threads), feed)
+
+    def _run(self, loaded: _Loaded, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run a session, and tell the metrics how many images it was given and how long it took."""
+        began = time.perf_counter()
+        out = _run(loaded, feed)
+        if self._metrics is not None:
+            self._metrics.inference_seconds.labels(loaded.bundle_name).observe(time.perf_counter() - began)
+            self._metrics.batch_images.labels(loaded.bundle_name).observe(max((len(t) for t in feed.values()), default=0))
+        return out
 
     def spread(self, bundle_name: str, work: Callable[[Run, Item], Result], items: Iterable[Item]) -> list[Result]:
         """Do some work with a bundle for each of many items, several at once; returns the results in order.
@@ -98,7 +107,7 @@ class Engine:
         """
         loaded = self._load(bundle_name, 1)
         with ThreadPoolExecutor(max(self._threads, 2 if loaded.provider == CUDA else 1), "infer") as pool:
-            waiting = [pool.submit(work, partial(_run, loaded), item) for item in items]
+            waiting = [pool.submit(work, partial(self._run, loaded), item) for item in items]
             try:
                 return [done.result() for done in waiting]
             finally:

@@ -15,7 +15,7 @@ from service.assemble.quiet import Arrival, pauses
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.manifest import Manifest
 from service.domain.order import deadline_at
-from service.domain.study import Header, Selection
+from service.domain.study import Header, Kind, Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Reason, Unavailable, UnusableStudy
 from service.pipeline.accept import accepting
@@ -52,7 +52,7 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
         input_digest(images), len(images), study.revision, facts.ordered_priority,
         decide(facts, line.emergency_ae_titles), complete,
         pauses=pauses((_arrival(i) for i in images), line.longest_wait_s))
-    kind, outcome = study.modality.split("/")[0] or "none", "not_assessed"
+    kind, outcome = _kind_label(study.modality), "not_assessed"
     try:
         _require_whole(line, study_id)
         chosen = _choose(line, images)
@@ -135,6 +135,12 @@ def _was_refused(look: Job | None) -> bool:
 def _arrival(image: StoredImage) -> Arrival:
     header = image.header
     return Arrival(image.received_at, image.calling_aet, header.modality, header.series_instance_uid)
+
+
+def _kind_label(modalities: str) -> str:
+    """Return ct, cxr or other: what a sender wrote must not become a label."""
+    known = {"CT": Kind.CT.value, "CR": Kind.CXR.value, "DX": Kind.CXR.value}
+    return next((known[one] for one in modalities.split("/") if one in known), "other")
 
 
 def _facts(study: Study, images: list[StoredImage]) -> Facts:

@@ -59,7 +59,9 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
         line.queue.end(session, job, JobState.DONE)
         add_event(session, row.id or 0, now, "reported", _sentence(assessment, made))
     for finding in assessment.findings:
-        line.metrics.findings.labels(assessment.speaker(finding).name, finding.name, str(finding.presence)).inc()
+        bundle = assessment.speaker(finding).name
+        line.metrics.findings.labels(bundle, finding.name, str(finding.presence)).inc()
+        line.metrics.probability.labels(bundle, finding.name).observe(finding.probability)
     line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind, assessment.caller.name).observe(
         max(0.0, now - row.last_received_at))
     _log.info("reported", extra={"study": row.study_instance_uid, "revision": job.revision, "objects": len(made)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,11 +24,11 @@ from service.store.tables import ResultObject
 from service.web import guard
 from service.web.detail import as_json, detail, page_as_json
 from service.web.effect import add_effect
+from service.web.health import Check, add_health
 from service.web.page import RESEARCH_USE, STATIC, Pages
 from service.web.pictures import NoPicture, capture_png
 from service.web.rows import row, tally
 
-METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 _log = logs.get("web")
 _T = TypeVar("_T")
 
@@ -53,15 +53,6 @@ class WebStyle:
     expectation: Path | None = None
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that must be well for the service to take work. detail: free of patient data."""
-
-    name: str
-    ok: bool
-    detail: str = ""
-
-
 Montage = Callable[[Path, Mapping[str, str]], bytes]
 """Makes a PNG of a SEG file; the mapping gives the spool path of each source image by SOP Instance UID."""
 
@@ -79,7 +70,7 @@ def create_app(
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
     app.add_middleware(guard.Guard, access_token=style.access_token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    _add_health(app, metrics, ready)
+    add_health(app, metrics, ready)
     reader = _Reader(database, clock, style)
     pages = Pages(style.title, style.version, style.refresh_s)
     _add_worklist(app, reader, pages)
@@ -127,25 +118,6 @@ class _Reader:
         if value is None:
             raise HTTPException(404, f"There is no such {what} here.")
         return value
-
-
-def _add_health(app: FastAPI, metrics: Metrics, ready: Callable[[], Sequence[Check]]) -> None:
-    @app.get("/health/live")
-    def live() -> dict[str, bool]:
-        """Tell that the process answers."""
-        return {"live": True}
-
-    @app.get("/health/ready")
-    def is_ready() -> JSONResponse:
-        """Tell whether every part is well: 200, or 503 with what is not."""
-        checks = ready()
-        well = all(check.ok for check in checks)
-        return JSONResponse({"ready": well, "checks": [asdict(check) for check in checks]}, 200 if well else 503)
-
-    @app.get("/metrics")
-    def exposition() -> Response:
-        """Return the metrics for Prometheus."""
-        return Response(metrics.exposition(), media_type=METRICS_TYPE)
 
 
 def _add_worklist(app: FastAPI, reader: _Reader, pages: Pages) -> None:

@@ -19,7 +19,8 @@ from service.domain.urgency import Urgency
 from service.metrics import Metrics
 from service.store.database import Database
 from service.store.tables import Delivery, Event, Instance, Job, ResultObject, Study
-from service.web.app import Check, WebStyle, create_app
+from service.web.app import WebStyle, create_app
+from service.web.health import Check
 from tests import builders
 
 SR_CLASS, SEG_CLASS = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.66.4"

@@ -11,6 +11,8 @@ import pytest
 from service import DISCLAIMER, __version__, cli
 from service.errors import Reason
 from service.example import example
+from service.metrics import LABELS, Metrics
+from service.metrics_page import SHARED, metrics_page
 from service.settings import Settings
 from service.triage.rules import RULES
 
@@ -42,6 +44,24 @@ def test_tables_of_the_readme_are_those_of_the_code(name: str, table: str) -> No
 
 def test_example_settings_are_those_of_the_code() -> None:
     assert (ROOT / "deploy/settings.example.toml").read_text(encoding="utf-8") == example()
+
+
+def test_the_page_of_the_metrics_is_that_of_the_code() -> None:
+    page = (ROOT / "deploy/docs/metrics.md").read_text(encoding="utf-8")
+    assert page == metrics_page(), "firstlook metrics > deploy/docs/metrics.md"
+
+
+def test_metrics_keep_to_the_conventions_of_prometheus() -> None:
+    families = Metrics().families()
+    assert len({f.name for f in families}) == len(families)
+    for one in families:
+        assert re.fullmatch(r"firstlook_[a-z][a-z_]*[a-z]", one.name) and one.documentation.endswith("."), one
+        assert one.name.endswith("_total") == (one.type == "counter"), one
+        assert not re.search(r"_(ms|minutes|hours|percent|mb|gb|kb)(_|$)", one.name), one
+        if one.type == "histogram":
+            assert one.name.endswith(("_seconds", "_bytes", "_images", "_probability", "_ratio")), one
+        assert set(one.labels) <= set(LABELS), f"{one.name}: say in metrics.LABELS what bounds {one.labels}"
+    assert {f.name for f in families} >= SHARED
 
 
 def test_example_settings_load_when_every_line_is_switched_on() -> None:

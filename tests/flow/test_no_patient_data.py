@@ -39,7 +39,7 @@ def test_no_trace_of_a_patient_outside_images_results_and_database(tmp_path: Pat
     sent = [
         ct_series(patient=1, slices=12, **PATIENT), [radiograph(patient=2, **PATIENT)],
         [radiograph(patient=3, **PATIENT, **ODD)], [radiograph(patient=4, ViewPosition="LL", **PATIENT)],
-        [radiograph(patient=5, PixelData=b"\0" * 10, **PATIENT)],
+        [radiograph(patient=5, PixelData=b"\0" * 10, **PATIENT)], [radiograph(patient=6, Modality=MARK, **PATIENT)],
     ]
     dicom_port, web_port = free_port(), free_port()
     with ScriptedPacs(tmp_path / "pacs") as pacs:

@@ -19,7 +19,8 @@ from service.errors import Reason
 from service.metrics import Metrics
 from service.store.database import Database
 from service.store.tables import ResultObject, Study
-from service.web.app import METRICS_TYPE, Check, WebStyle, create_app
+from service.web.app import WebStyle, create_app
+from service.web.health import METRICS_TYPE, Check
 from service.web.page import RESEARCH_USE
 from tests.browser import seed
 from tests.browser.served import asked
