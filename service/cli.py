@@ -162,8 +162,8 @@ def _run_checks(settings: Settings) -> list[Check]:
         checks.append(check_bundles(settings, _warm_engine(settings)))
     except (InvalidManifest, FirstlookError) as error:
         checks.append(Check("bundles", False, str(error)))
-    if not settings.deliver.targets:
-        checks.append(Check("targets", False, "no target is set under deliver.targets: results would go nowhere"))
+    if not settings.deliver.all:
+        checks.append(Check("targets", False, "no target is set under deliver: results would go nowhere"))
     checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
     if not settings.receive.peers and not settings.receive.any_calling_ae:
         checks.append(Check("peers", False, "nobody may call: set receive.peers, or receive.any_calling_ae = true"))

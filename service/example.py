@@ -9,14 +9,23 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from service.deliver.places import FolderPlace, Hl7Place, StowPlace, WebhookPlace
 from service.settings import PREFIX, Peer, Settings, Target
 
 _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before a line to change it.
 # An environment variable goes over this file: {PREFIX}<SECTION>__<FIELD>, for example {PREFIX}RECEIVE__PORT=11112
 # Research use only. Not for clinical diagnosis.
 """
-_LISTS: dict[tuple[str, str], type[BaseModel]] = {("receive", "peers"): Peer, ("deliver", "targets"): Target}
-_SAMPLES: dict[str, Any] = {"ae_title": "PACS", "name": "pacs", "host": "127.0.0.1", "port": 4242}
+_LISTS: dict[tuple[str, str], type[BaseModel]] = {
+    ("receive", "peers"): Peer, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
+    ("deliver", "folders"): FolderPlace, ("deliver", "hl7"): Hl7Place, ("deliver", "webhooks"): WebhookPlace}
+_SAMPLES: dict[str | tuple[type[BaseModel], str], Any] = {
+    "ae_title": "PACS", "name": "pacs", "host": "127.0.0.1", "port": 4242,
+    (StowPlace, "name"): "dicomweb", (StowPlace, "url"): "https://pacs.example/dicom-web",
+    (FolderPlace, "name"): "share", (FolderPlace, "folder"): "/mnt/results",
+    (Hl7Place, "name"): "ris", (Hl7Place, "port"): 2575, (Hl7Place, "fields"): {"PV1-1": "1", "PV1-2": "U"},
+    (WebhookPlace, "name"): "hook", (WebhookPlace, "url"): "https://hospital.example/firstlook",
+    (WebhookPlace, "secret"): "file:/run/secrets/firstlook-webhook"}
 
 
 def example() -> str:
@@ -34,13 +43,15 @@ def example() -> str:
                 lines += _field(name, field)
             else:
                 tables += ["", f"# {field.description} One table each:", f"#[[{section}.{name}]]"]
-                tables += [line for n, f in inner.model_fields.items() for line in _field(n, f)]
+                tables += [line for n, f in inner.model_fields.items() for line in _field(n, f, inner)]
         lines += tables
     return "\n".join(lines) + "\n"
 
 
-def _field(name: str, field: FieldInfo) -> list[str]:
+def _field(name: str, field: FieldInfo, model: type[BaseModel] | None = None) -> list[str]:
     default = _SAMPLES.get(name, "") if field.is_required() else field.default
+    if model is not None:
+        default = _SAMPLES.get((model, name), default)
     shown = "models" if name == "models_dir" else _toml(default)
     if name == "models_dir":
         shown = '"models"  # default: the folder of the installed bundles'
@@ -49,6 +60,10 @@ def _field(name: str, field: FieldInfo) -> list[str]:
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        return '""'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (str, Path)):
         return json.dumps(str(value))
     if isinstance(value, bool):

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import ssl
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from service.deliver.cstore import CStoreTarget
+from service.deliver.folder import FolderTarget
+from service.deliver.http import Caller, Credentials, Token
+from service.deliver.mllp import MllpTarget
+from service.deliver.oauth import Client, ClientCredentials
+from service.deliver.oru import Mapped
+from service.deliver.places import Hl7Place, Secured, StowPlace, WebhookPlace
 from service.deliver.proving import DicomProver, Report
+from service.deliver.stow import StowTarget
 from service.deliver.target import Outlet
+from service.deliver.webhook import WebhookTarget
 from service.domain.commitment import Answer, Proof
 from service.receive.reports import report_handler
-from service.settings import Settings, Target
+from service.settings import InvalidSettings, Settings, Target
+from service.tls.contexts import client_context
+from service.tls.files import UnusableCertificate
 
 Record = Callable[[Answer], bool]
+_TOLD = frozenset({"sr"})  # what a message tells of: there is a report for each result, and for each refusal
 
 
-def outlets(settings: Settings, record: Record) -> dict[str, Outlet]:
-    """Return every target of the settings by its name. record: writes down reports of storage commitment."""
-    on_report = report_handler(record)
-    return {t.name: Outlet(pacs(settings, t), frozenset(t.objects), _prover(settings, t, on_report))
-            for t in settings.deliver.targets}
+def outlets(settings: Settings, record: Record, clock: Callable[[], float] = time.time) -> dict[str, Outlet]:
+    """Return every target of the settings by its name.
+
+    record: writes down reports of storage commitment; clock: Unix time. Raises: InvalidSettings for a file that cannot
+    be used.
+    """
+    on_report, deliver = report_handler(record), settings.deliver
+    made = [
+        *(Outlet(pacs(settings, t), frozenset(t.objects), _prover(settings, t, on_report)) for t in deliver.targets),
+        *(Outlet(_stow(p), frozenset(p.objects)) for p in deliver.stow),
+        *(Outlet(FolderTarget(p.name, p.folder), frozenset(p.objects)) for p in deliver.folders),
+        *(Outlet(_hl7(p, clock), _TOLD) for p in deliver.hl7),
+        *(Outlet(_webhook(p, clock), _TOLD) for p in deliver.webhooks),
+    ]
+    return {outlet.target.name: outlet for outlet in made}
 
 
 def pacs(settings: Settings, target: Target) -> CStoreTarget:
@@ -31,3 +55,54 @@ def _prover(settings: Settings, target: Target, on_report: Report) -> DicomProve
     if target.proof is Proof.NONE:
         return None
     return DicomProver(pacs(settings, target), target.proof, target.prove_within_s, target.report_wait_s, on_report)
+
+
+def _stow(place: StowPlace) -> StowTarget:
+    context = _context(place, "stow")
+    credentials: Credentials | None = None
+    if place.token:
+        credentials = Token(secret(place.token, f"deliver.stow.{place.name}.token"))
+    elif place.token_url:
+        client = Client(place.token_url, place.client_id,
+                        secret(place.client_secret, f"deliver.stow.{place.name}.client_secret"), place.scope,
+                        place.client_in_body)
+        credentials = ClientCredentials(client, Caller(place.name, place.timeout_s, context), time.monotonic)
+    return StowTarget(Caller(place.name, place.timeout_s, context, credentials), place.url)
+
+
+def _hl7(place: Hl7Place, clock: Callable[[], float]) -> MllpTarget:
+    mapped = Mapped(
+        fields=place.fields, priorities=place.priorities, encoding=place.encoding, abnormal=place.abnormal_flag,
+        status=place.result_status, text_code=place.text_code, with_text=place.with_text, with_codes=place.with_codes)
+    context = _context(place, "hl7") if place.tls else None
+    return MllpTarget(place.name, place.host, place.port, mapped, clock, place.timeout_s, context)
+
+
+def _webhook(place: WebhookPlace, clock: Callable[[], float]) -> WebhookTarget:
+    key = secret(place.secret, f"deliver.webhooks.{place.name}.secret")
+    caller = Caller(place.name, place.timeout_s, _context(place, "webhooks"))
+    return WebhookTarget(caller, place.url, key, place.with_patient, clock)
+
+
+def _context(place: Secured, section: str) -> ssl.SSLContext:
+    try:
+        return client_context(place.files(section), check_name=True)
+    except UnusableCertificate as error:
+        raise InvalidSettings(str(error)) from error
+
+
+def secret(value: str, where: str) -> str:
+    """Return a secret as set, or the first line of the file that "file:/PATH" names.
+
+    where: the setting, for the sentence. Raises: InvalidSettings when the file cannot be read or is empty.
+    """
+    if not value.startswith("file:"):
+        return value
+    path = Path(value.removeprefix("file:"))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{where}: {path} cannot be read") from error
+    if not lines or not lines[0].strip():
+        raise InvalidSettings(f"{where}: {path} is empty")
+    return lines[0].strip()

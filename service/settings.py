@@ -15,11 +15,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from service.deliver.places import KINDS, SECRETS, FolderPlace, Hl7Place, Place, StowPlace, WebhookPlace
 from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
 
 PREFIX = "FIRSTLOOK_"
-KINDS = ("seg", "sr", "sc")
 _AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
 
@@ -195,11 +195,21 @@ class Deliver(_Section):
     """Where results go."""
 
     targets: tuple[Target, ...] = Field((), description="Peers that receive every result.")
+    stow: tuple[StowPlace, ...] = Field((), description="DICOMweb servers that receive every result (STOW-RS).")
+    folders: tuple[FolderPlace, ...] = Field((), description="Folders that every result is written to.")
+    hl7: tuple[Hl7Place, ...] = Field((), description="Receivers of HL7 v2 messages (ORU^R01 over MLLP).")
+    webhooks: tuple[WebhookPlace, ...] = Field((), description="Web addresses that are told of every result.")
 
-    @field_validator("targets")
+    @property
+    def all(self) -> tuple[Target | Place, ...]:
+        """Every place that results go to."""
+        return (*self.targets, *self.stow, *self.folders, *self.hl7, *self.webhooks)
+
+    @field_validator("targets", "stow", "folders", "hl7", "webhooks")
     @classmethod
-    def _distinct(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
-        if len({t.name for t in value}) < len(value):
+    def _distinct(cls, value: tuple[Target | Place, ...], about: ValidationInfo) -> tuple[Target | Place, ...]:
+        others = [place.name for places in about.data.values() for place in places]
+        if len({*others, *(t.name for t in value)}) < len(others) + len(value):
             raise ValueError("two targets have the same name; each needs its own")
         return value
 
@@ -312,7 +322,8 @@ def _explain(error: Any) -> str:
         return f"{field}: unknown key; {hint}accepted: {', '.join(known)}"
     if field.endswith("ae_title") and error["type"] in ("string_pattern_mismatch", "string_too_long"):
         return f"{field}: an AE title has 1 to 16 characters, no backslash, not spaces only (found {error['input']!r})"
-    found = "" if not where or error["type"] == "missing" else f" (found {error['input']!r})"
+    silent = not where or error["type"] == "missing" or where[-1] in SECRETS or isinstance(error["input"], dict)
+    found = "" if silent else f" (found {error['input']!r})"
     return f"{field}: {error['msg'].removeprefix('Value error, ')}{found}"
 
 

@@ -40,6 +40,7 @@ CALLED = "FIRSTLOOK"
 CALLING = "MODALITY"
 DEADLINE_S = 20.0
 FAST_PATH = "FIRSTLOOK_RECEIVE__FAST_PATH"
+_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 
 
@@ -299,11 +300,16 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None = None) -> Iterator[Orthanc]:
-    """Run a real Orthanc on free ports; modalities: AE title -> (host, port) that it knows and may send to."""
+def orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None = None, dicomweb: bool = False) -> Iterator[Orthanc]:
+    """Run a real Orthanc on free ports; modalities: AE title -> (host, port) that it knows and may send to.
+
+    dicomweb: with the plug-in that serves DICOMweb below /dicom-web.
+    """
     program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
     if not Path(program).exists():
         missing("Orthanc")
+    if dicomweb and not _DICOMWEB.exists():
+        missing("Orthanc's DICOMweb plug-in")
     if {name for _, name in socket.if_nameindex()} - {"lo"} and os.environ.get("FIRSTLOOK_OPEN_NETWORK") != "1":
         pytest.skip("Orthanc listens on every interface: run by `make test`, in a network namespace of its own")
     folder.mkdir(parents=True, exist_ok=True)
@@ -313,7 +319,7 @@ def orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None = None) 
         "DicomAet": "ORTHANC", "DicomPort": dicom, "HttpPort": http, "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False, "DicomAlwaysAllowEcho": True, "DicomAlwaysAllowStore": True, "StableAge": 1,
         "DicomModalities": {name: [name, *place] for name, place in (modalities or {}).items()},
-        "HttpBindAddresses": [HOST], "Plugins": [],
+        "HttpBindAddresses": [HOST], "Plugins": [str(_DICOMWEB)] if dicomweb else [],
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("w") as log, subprocess.Popen(

@@ -5,6 +5,7 @@ set -eu
 missing=""
 command -v /usr/bin/storescu >/dev/null || missing="$missing dcmtk"
 command -v Orthanc >/dev/null || [ -x /usr/sbin/Orthanc ] || missing="$missing orthanc"
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 command -v chromium >/dev/null || missing="$missing chromium fonts-dejavu-core"
 command -v promtool >/dev/null || missing="$missing prometheus"
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
@@ -19,6 +16,8 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationSocket
 
 from service import logs
+from service.deliver.objects import Object, read_object
+from service.deliver.target import Parcel
 from service.errors import Defect, FirstlookError, PeerUnavailable, Reason, RefusedByPeer
 
 log = logs.get("deliver.cstore")
@@ -29,14 +28,6 @@ SUCCESS = 0x0000
 WARNINGS = range(0xB000, 0xC000)  # stored, with a remark: coercion, elements discarded (PS3.4 B.2.3)
 OUT_OF_RESOURCES = range(0xA700, 0xA800)
 PASSING = frozenset({0x0110, 0x0213})  # processing failure, resource limitation (PS3.7 Annex C): may work later
-
-
-@dataclass(frozen=True)
-class _Object:
-    path: Path
-    sop_class: UID
-    sop_instance: str
-    transfer_syntax: UID
 
 
 class CStoreTarget:
@@ -59,6 +50,10 @@ class CStoreTarget:
         self.timeout_s = timeout_s
         self.transfer_syntax = transfer_syntax
 
+    def deliver(self, parcel: Parcel) -> list[str]:
+        """Send the objects of a result, as `send` does."""
+        return self.send(parcel.paths)
+
     def send(self, paths: Sequence[Path]) -> list[str]:
         """Send all files in one association and return their SOP Instance UIDs once all are stored.
 
@@ -66,7 +61,7 @@ class CStoreTarget:
         with a final failure; PeerUnavailable when it is away, out of resources, aborts or does not answer; Defect for
         a file of ours that cannot be read.
         """
-        objects = [_read(path) for path in paths]
+        objects = [read_object(path) for path in paths]
         if not objects:
             return []
         contexts = [
@@ -85,7 +80,7 @@ class CStoreTarget:
         with self.association([build_context(Verification)]) as association:
             self.judge(self.status(association.send_c_echo()), "C-ECHO")
 
-    def _store(self, association: Association, item: _Object, number: int) -> None:
+    def _store(self, association: Association, item: Object, number: int) -> None:
         if not association.is_established:
             raise self.unavailable("the association ended before all objects were sent")
         try:
@@ -114,14 +109,14 @@ class CStoreTarget:
             raise self.unavailable(f"status 0x{status:04X} for {what}")
         raise RefusedByPeer(Reason.PEER_REFUSED, f"{self.name} answered status 0x{status:04X} for {what}")
 
-    def _require_accepted(self, association: Association, objects: Sequence[_Object]) -> None:
+    def _require_accepted(self, association: Association, objects: Sequence[Object]) -> None:
         """Refuse before anything is sent when the peer takes any object in none of its syntaxes."""
         accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
         for item in objects:
             if not any((str(item.sop_class), str(syntax)) in accepted for syntax in self._syntaxes(item)):
                 raise self._not_accepted([item.sop_class])
 
-    def _syntaxes(self, item: _Object) -> tuple[UID, ...]:
+    def _syntaxes(self, item: Object) -> tuple[UID, ...]:
         """Return what is offered for an object: one that is asked for, or its own and the default one (PS3.5 10.1)."""
         own = item.transfer_syntax
         if own.is_compressed:
@@ -201,13 +196,3 @@ class _Entity(AE):  # type: ignore[misc]
         made = super()._create_socket(*arguments, **named)
         self._sockets.append(made.socket)
         return made
-
-
-def _read(path: Path) -> _Object:
-    """Read what sending needs from the file meta information. Raises: Defect when the file is not a DICOM file."""
-    try:
-        meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).file_meta
-        return _Object(
-            path, UID(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID), UID(meta.TransferSyntaxUID))
-    except (OSError, InvalidDicomError, AttributeError) as error:
-        raise Defect(Reason.INTERNAL_ERROR, "a result file is absent or not a DICOM file") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,15 +10,29 @@ from typing import Protocol
 from service.domain.commitment import Proof
 
 
+@dataclass(frozen=True)
+class Parcel:
+    """What goes to one target: the files of the objects that it takes, in the order made, and what else it may tell.
+
+    report: the file of the SR; None where none was made. urgency: of the reading, as the worklist has it. revision: of the
+    result, from 1.
+    """
+
+    paths: tuple[Path, ...]
+    report: Path | None = None
+    urgency: str = "routine"
+    revision: int = 1
+
+
 class Target(Protocol):
-    """A place that takes result objects. Sending the same object again must do no harm there."""
+    """A place that takes results. Delivering the same again must do no harm there."""
 
     @property
     def name(self) -> str:
         """Short name, for metrics and the worklist."""
 
-    def send(self, paths: Sequence[Path]) -> list[str]:
-        """Send DICOM files and return their SOP Instance UIDs, in order, once all of them are stored.
+    def deliver(self, parcel: Parcel) -> list[str]:
+        """Deliver a result and return the SOP Instance UIDs of its objects, in order, once the target has all of it.
 
         Raises: PeerUnavailable when it may work later; RefusedByPeer when it never will; Defect for a file that is
         not there or not DICOM.

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 
 from sqlmodel import Session, col, select, update
 
+from service.deliver.target import Parcel
 from service.domain.job import DeliveryState, JobKind, JobState
 from service.pipeline.line import Line
 from service.pipeline.timing import timed
 from service.store.deliveries import kinds_of, sent, settle_delivery, times_sent, undelivered
-from service.store.studies import add_event
+from service.store.studies import add_event, results_of
 from service.store.tables import Delivery, Job, ResultObject, Study
 from service.triage.queue import OPEN, Queue
 
@@ -22,9 +23,10 @@ def send(line: Line, job: Job) -> None:
     if outlet is not None:
         with line.database.reading() as session:
             rows = undelivered(session, job.study_id, job.revision, job.target, outlet.kinds)
+            parcel = _parcel(line, session, job, rows)
         if rows:
             with timed(line.metrics, "deliver", "all"):
-                outlet.target.send([line.results_dir / r.path for r in rows])
+                outlet.target.deliver(parcel)
     now = line.clock()
     with line.database.transaction() as session:
         if not line.queue.holds(session, job):
@@ -46,6 +48,14 @@ def send(line: Line, job: Job) -> None:
         if study.revision == job.revision:
             settle_delivery(session, study, wanted(line), now)
     line.metrics.jobs.labels(job.kind, "done").inc()
+
+
+def _parcel(line: Line, session: Session, job: Job, rows: Sequence[ResultObject]) -> Parcel:
+    study = session.get_one(Study, job.study_id)
+    report = next((r for r in results_of(session, job.study_id, job.revision) if r.kind == "sr"), None)
+    return Parcel(
+        paths=tuple(line.results_dir / r.path for r in rows), report=line.results_dir / report.path if report else None,
+        urgency=study.reading_urgency, revision=job.revision)
 
 
 def wanted(line: Line) -> dict[str, frozenset[str]]:

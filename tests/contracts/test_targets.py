@@ -1,264 +1,177 @@
-"""What every target promises: stored or an error of ours, whatever the peer does. A new target joins `TARGETS`."""
+"""What every target promises: all of a result, or an error of ours. A new kind of target joins `KINDS`."""
 
 from __future__ import annotations
 
 import logging
-import socket
-import threading
+import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydicom.uid import (
-    ComputedRadiographyImageStorage,
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
+from pydicom import dcmread
 
-from service.deliver.cstore import CStoreTarget
-from service.deliver.target import Target
-from service.errors import Defect, PeerUnavailable, RefusedByPeer
+from service.deliver.target import Parcel
+from service.errors import Defect, FirstlookError, PeerUnavailable, RefusedByPeer
+from service.report.build import build
 from tests import builders
+from tests.contracts.assessed import NOW, STYLE, cxr_by_two, pictures
+from tests.contracts.receivers import Hl7, Hook, Pacs, Receiver, Share, Stow
 
-TARGETS: list[Callable[[int], Target]] = [
-    lambda port: CStoreTarget("pacs", "PACS", "127.0.0.1", port, "FIRSTLOOK", timeout_s=2.0),
-]
+KINDS: dict[str, Callable[[Path], Receiver]] = {
+    "cstore": lambda _: Pacs(), "stow": lambda _: Stow(), "folder": lambda path: Share(folder=path / "share"),
+    "hl7": lambda _: Hl7(), "webhook": lambda _: Hook()}
+TELLS = ("hl7", "webhook")  # of the report alone
+ANSWERING = [kind for kind in KINDS if kind != "folder"]  # a folder neither refuses nor stalls
+ADMITTING = ["cstore", "stow", "webhook"]  # HL7 over plain TCP knows no credentials
 
 
-@dataclass
-class Peer:
-    """A PACS that answers with `status`, stalls while `hold` is unset, or aborts; and remembers what it stored."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of a result: picture and report of a radiograph."""
+    folder = tmp_path_factory.mktemp("result")
+    sources = [builders.radiograph(sop_class="DX", size=256)]
+    selection, assessment = cxr_by_two(sources)
+    paths = []
+    for one in build(selection, sources, assessment, STYLE, "d" * 64, 1, [], NOW, pictures(sources)):
+        paths.append(folder / f"{one.kind}.dcm")
+        one.dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
 
-    status: int = 0x0000
-    classes: tuple[str, ...] = (CTImageStorage, ComputedRadiographyImageStorage)
-    syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-    abort: bool = False
-    stall: bool = False
-    knows: tuple[str, ...] = ()
-    stored: list[str] = field(default_factory=list)
-    associations: int = 0
-    port: int = 0
-    free: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> object:
-        """Listen on a free port of this machine; returns the server."""
-        entity = AE(ae_title="PACS")
-        entity.require_calling_aet = list(self.knows)
-        entity.add_supported_context(Verification)
-        for sop_class in self.classes:
-            entity.add_supported_context(sop_class, list(self.syntaxes))
-        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[
-            (evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, lambda _: 0x0000), (evt.EVT_ACCEPTED, self._count)])
-        self.port = server.socket.getsockname()[1]
-        return server
-
-    def _count(self, _event: evt.Event) -> None:
-        self.associations += 1
-
-    def _store(self, event: evt.Event) -> int:
-        if self.abort:
-            event.assoc.abort()
-            return 0x0000
-        if self.stall:
-            self.free.wait(30)
-        if self.status == 0 or self.status >> 12 == 0xB:
-            self.stored.append(str(event.request.AffectedSOPInstanceUID))
-        return self.status
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """One kind of target after the other."""
+    return str(request.param)
 
 
 @pytest.fixture
-def running() -> Iterator[Callable[..., Peer]]:
-    """Start peers that behave as asked, and stop them after the test."""
-    servers = []
+def receiver(kind: str, tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
+    """Start receivers that do as they are told."""
+    with ExitStack() as stack:
+        def start(does: str = "well") -> Receiver:
+            one = KINDS[kind](tmp_path)
+            one.does = does
+            stack.enter_context(one.running())
+            return one
 
-    def start(**behaviour: object) -> Peer:
-        peer = Peer(**behaviour)  # type: ignore[arg-type]
-        servers.append((peer, peer.start()))
-        return peer
-
-    yield start
-    for peer, server in servers:
-        peer.free.set()
-        server.shutdown()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def stopping_relay(to_port: int, after_bytes: int) -> Iterator[int]:
-    """Relay one connection to a port of this machine, and stop reading from the caller after so many bytes."""
-    done = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(("127.0.0.1", to_port)) as onward:
-
-        def relay() -> None:
-            caller, _ = listener.accept()
-            with caller:
-                back = threading.Thread(target=_pump, args=(onward, caller, 1 << 30))
-                back.start()
-                _pump(caller, onward, after_bytes)
-                done.wait(30)
-                onward.shutdown(socket.SHUT_RDWR)
-                back.join()
-
-        thread = threading.Thread(target=relay)
-        thread.start()
-        yield listener.getsockname()[1]
-        done.set()
-        thread.join()
-
-
-def _pump(source: socket.socket, sink: socket.socket, limit: int) -> None:
-    passed = 0
-    with suppress(OSError):
-        while passed < limit and (data := source.recv(65536)):
-            sink.sendall(data)
-            passed += len(data)
-
-
-@pytest.fixture(params=TARGETS, ids=["cstore"])
-def target_at(request: pytest.FixtureRequest) -> Callable[[int], Target]:
-    """Make a target of each kind for a port."""
-    made: Callable[[int], Target] = request.param
-    return made
+        yield start
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    """Two CT slices and a CR, as files."""
-    images = [*builders.ct_series(slices=2, size=16), builders.radiograph(sop_class="CR", size=16)]
-    return builders.write(images, tmp_path)
+def parcel(kind: str, made: list[Path]) -> Parcel:
+    """The result as this kind of target gets it."""
+    report = made[-1]
+    return Parcel(paths=(report,) if kind in TELLS else tuple(made), report=report, urgency="urgent", revision=1)
 
 
-EXPECTED = [builders.uid(1, 1, 1, 1), builders.uid(1, 1, 1, 2), builders.uid(2, 1, 1, 1)]
+def uids(parcel: Parcel) -> list[str]:
+    """Return the SOP Instance UIDs of a parcel."""
+    return [str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in parcel.paths]
 
 
-def test_all_objects_are_stored_in_one_association(running, target_at, files):
-    peer = running()
-    assert target_at(peer.port).send(files) == EXPECTED
-    assert peer.stored == EXPECTED
-    assert peer.associations == 1
+def held(one: Receiver) -> int:
+    """Return how many different things a receiver holds."""
+    return len(list(one.folder.iterdir())) if isinstance(one, Share) else len(one.taken)
 
 
-def test_sending_again_gives_the_same_answer(running, target_at, files):
-    target = target_at(running().port)
-    assert target.send(files) == target.send(files)
+def test_a_result_is_delivered_as_a_whole(kind, receiver, parcel):
+    one = receiver()
+    assert one.target().deliver(parcel) == uids(parcel)
+    assert held(one) == (1 if kind in TELLS else 2)
 
 
-def test_no_files_is_no_work(target_at):
-    assert target_at(1).send([]) == []
+def test_delivering_again_does_no_harm(receiver, parcel):
+    one = receiver()
+    target = one.target()
+    assert target.deliver(parcel) == target.deliver(parcel)
+    assert held(one) == len(parcel.paths)
 
 
-def test_a_warning_status_counts_as_stored(running, target_at, files):
-    assert target_at(running(status=0xB007).port).send(files) == EXPECTED
+def test_nothing_to_deliver_is_no_work(receiver):
+    one = receiver()
+    assert one.target(away=True).deliver(Parcel(())) == []
+    assert held(one) == 0
 
 
-def test_a_peer_that_knows_only_implicit_vr_gets_that(running, target_at, files):
-    peer = running(syntaxes=(ImplicitVRLittleEndian,))
-    assert target_at(peer.port).send(files) == EXPECTED
+@pytest.mark.parametrize("kind", ANSWERING)
+@pytest.mark.parametrize(("does", "error"), [
+    ("refuse", RefusedByPeer), ("busy", PeerUnavailable), ("stall", PeerUnavailable), ("break", PeerUnavailable),
+    ("nonsense", FirstlookError)])
+def test_a_fault_of_the_other_side_becomes_an_error_of_ours_in_time_and_a_later_try_succeeds(
+    receiver, parcel, does, error,
+):
+    one = receiver(does)
+    began = time.monotonic()
+    with pytest.raises(error, match="place") as raised:
+        one.target().deliver(parcel)
+    assert time.monotonic() - began < 20
+    assert isinstance(raised.value, (RefusedByPeer, PeerUnavailable)) and held(one) == 0
+    one.does = "well"
+    one.free.set()
+    assert one.target().deliver(parcel) == uids(parcel)
 
 
-def test_compressed_pixels_are_refused_by_a_peer_that_takes_only_plain_ones(running, target_at, tmp_path):
-    ds = builders.radiograph(sop_class="CR", size=16)
-    ds.compress(RLELossless, generate_instance_uid=False)
-    paths = builders.write([ds], tmp_path)
-    with pytest.raises(RefusedByPeer, match="does not accept Computed Radiography"):
-        target_at(running(classes=(ComputedRadiographyImageStorage,)).port).send(paths)
-    assert target_at(running(syntaxes=(RLELossless,)).port).send(paths) == [ds.SOPInstanceUID]
+def test_nobody_there_may_be_tried_again(receiver, parcel):
+    with pytest.raises(PeerUnavailable, match="place"):
+        receiver().target(away=True).deliver(parcel)
 
 
-@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124])
-def test_a_final_status_is_a_refusal_that_names_status_and_class(running, target_at, files, status):
-    with pytest.raises(RefusedByPeer, match=f"0x{status:04X} for CT Image Storage"):
-        target_at(running(status=status).port).send(files)
-
-
-@pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110])
-def test_a_passing_status_may_be_tried_again(running, target_at, files, status):
-    with pytest.raises(PeerUnavailable, match=f"0x{status:04X}"):
-        target_at(running(status=status).port).send(files)
-
-
-def test_a_class_that_the_peer_does_not_take_is_refused_before_anything_is_sent(running, target_at, files):
-    peer = running(classes=(CTImageStorage,))
-    with pytest.raises(RefusedByPeer, match="does not accept Computed Radiography Image Storage"):
-        target_at(peer.port).send(files)
-    assert peer.stored == []
-
-
-def test_a_peer_that_takes_no_class_at_all_refuses(running, target_at, files):
-    with pytest.raises(RefusedByPeer, match="does not accept CT Image Storage, Computed Radiography Image Storage"):
-        target_at(running(classes=()).port).send(files)
-
-
-def test_an_unknown_calling_ae_title_is_told_to_the_administrator(running, target_at, files):
-    peer = running(knows=("OTHER",))
-    with pytest.raises(PeerUnavailable, match=r"rejected the association .* calling AE title 'FIRSTLOOK'"):
-        target_at(peer.port).send(files)
-
-
-def test_an_abort_may_be_tried_again(running, target_at, files):
-    with pytest.raises(PeerUnavailable):
-        target_at(running(abort=True).port).send(files)
-
-
-def test_a_peer_that_stalls_ends_by_time_out(running, target_at, files):
-    with pytest.raises(PeerUnavailable, match="no valid response within 2 s"):
-        target_at(running(stall=True).port).send(files)
-
-
-def test_a_peer_that_stops_reading_in_the_middle_ends_by_time_out(running, target_at, tmp_path):
-    large = builders.radiograph(sop_class="CR", size=4096)
-    (path,) = builders.write([large], tmp_path)
-    with stopping_relay(running().port, after_bytes=1_000_000) as port:
-        began = time.monotonic()
-        with pytest.raises(PeerUnavailable):
-            target_at(port).send([path])
-        assert time.monotonic() - began < 15
-
-
-def test_a_peer_that_accepts_tcp_and_says_nothing_ends_by_time_out(target_at, files):
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(PeerUnavailable):
-        target_at(silent.getsockname()[1]).send(files)
-
-
-def test_nobody_listening_may_be_tried_again(target_at, files):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(PeerUnavailable, match="could not be reached"):
-        target_at(port).send(files)
-
-
-def test_echo_answers_or_says_that_the_peer_is_away(running, target_at):
-    target_at(running().port).echo()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(PeerUnavailable):
-        target_at(port).echo()
+@pytest.mark.parametrize("kind", ADMITTING)
+def test_wrong_credentials_are_told_to_the_administrator_and_may_be_tried_again(receiver, parcel):
+    one = receiver()
+    with pytest.raises(PeerUnavailable, match=r"credentials were refused|calling AE title"):
+        one.target(credentials=True).deliver(parcel)
+    assert held(one) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"not DICOM"])
-def test_a_file_of_ours_that_cannot_be_read_is_our_defect(target_at, tmp_path, content):
+def test_a_file_of_ours_that_cannot_be_read_is_our_defect(receiver, tmp_path, content):
     path = tmp_path / "gone.dcm"
     if content is not None:
         path.write_bytes(content)
+    one = receiver()
     with pytest.raises(Defect):
-        target_at(1).send([path])
+        one.target().deliver(Parcel((path,), report=path))
+    assert held(one) == 0
 
 
-def test_a_host_name_that_does_not_exist_may_be_tried_again(files):
-    target = CStoreTarget("pacs", "PACS", "pacs.invalid", 104, "FIRSTLOOK", timeout_s=2.0)
+def test_echo_answers_or_says_that_the_target_is_away(receiver):
+    one = receiver()
+    one.target().echo()
     with pytest.raises(PeerUnavailable):
-        target.send(files)
+        one.target(away=True).echo()
+    assert held(one) == 0
 
 
-def test_logs_hold_no_patient_and_no_text_of_the_peer(running, target_at, files, caplog):
+def test_logs_and_errors_hold_no_patient_and_no_text_of_the_other_side(receiver, parcel, caplog):
+    one = receiver()
     with caplog.at_level(logging.DEBUG, logger="firstlook"):
-        target_at(running().port).send(files)
+        one.target().deliver(parcel)
     written = "\n".join(str(vars(r)) for r in caplog.records if r.name.startswith("firstlook"))
-    assert builders.uid(1, 1, 1, 1) in written
-    assert "Test^Patient" not in written and "P0001" not in written
+    assert "place" in written
+    assert not any(text in written for text in ("Test^Patient", "P0002", "1960", "good-token"))
+
+
+def test_a_disk_that_fills_up_half_way_leaves_nothing_behind(tmp_path, made):
+    one = Share(folder=tmp_path / "share")
+    with one.running():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            with pytest.raises(PeerUnavailable, match="cannot be written"):
+                one.target().deliver(Parcel(tuple(made)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list(one.folder.iterdir()) == []
+        one.target().deliver(Parcel(tuple(made)))
+        assert sorted(p.read_bytes() for p in one.folder.iterdir()) == sorted(p.read_bytes() for p in made)
+
+
+def test_what_a_store_takes_is_what_was_made_to_the_byte(made):
+    one: Any = Stow()
+    with one.running():
+        one.target().deliver(Parcel(tuple(made)))
+        assert sorted(one.taken.values()) == sorted(path.read_bytes() for path in made)
