@@ -39,6 +39,7 @@ from service.settings import Settings
 from service.store.commitments import record_answer
 from service.store.database import Database
 from service.store.intake import Intake
+from service.store.notices import Notices
 from service.triage.queue import Queue, this_owner
 from service.web.app import WebStyle, create_app
 from service.web.health import Check, create_monitor
@@ -141,7 +142,8 @@ class App:
             min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path,
             max_study_images=receive.max_study_images, max_study_bytes=receive.max_study_bytes)
         intake = Intake(self.database, self.clock)
-        return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record)
+        return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record,
+                        Notices(self.database, self.clock) if receive.notices else None)
 
     def _record(self, answer: Answer) -> bool:
         """Write down a report of storage commitment; False when nobody waits for it."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.errors import Reason
+from service.pipeline.announcements import announcement
 from service.store.database import Database
 from service.store.worklist import StudyPage, study_page
 
@@ -31,12 +32,28 @@ def _standing(page: StudyPage) -> list[str]:
         f"urgency    {study.urgency} ({study.urgency_reason or 'not judged yet'}), read as {study.reading_urgency}",
         f"delivery   {study.delivery} {study.delivery_detail}".rstrip(),
     ]
+    lines += [f"{name:<10} {text}" for name, text in _arrival(page)]
     if study.state_reason:
         lines.append(f"reason     {study.state_reason}: {Reason(study.state_reason).sentence} {study.state_detail}".rstrip())
     if study.summary:
         lines += [f"model      {b['name']} {b['version']}: {_found(study.summary['findings'], b['name'])}"
                   for b in study.summary["bundles"]]
     return lines
+
+
+def _arrival(page: StudyPage) -> list[tuple[str, str]]:
+    """Say whether the study is complete, and what of it others have announced."""
+    at = page.study.completed_at
+    ends = [e.text for e in page.events if e.stage == "complete"]
+    said = [("complete", f"{_time(at)} {ends[-1] if ends else ''}".rstrip() if at else "not yet, images may come")]
+    told = announcement(page.notices, page.announced)
+    if told is not None:
+        here = told.listed - len(told.missing)
+        said.append(("announced", f"{told.told}: {here} of {told.listed} announced images are here"))
+        said += [("missing", uid) for uid in told.missing[:_NAMED]]
+        if len(told.missing) > _NAMED:
+            said.append(("missing", f"and {len(told.missing) - _NAMED} more"))
+    return said
 
 
 def _found(findings: list[dict[str, Any]], bundle: str) -> str:
@@ -66,6 +83,9 @@ def _objects(page: StudyPage) -> list[str]:
         f"{', '.join(stored.get(made.id, [])) or 'no target yet'}"
         for made in page.results
     ]
+
+
+_NAMED = 20  # missing images named
 
 
 def _time(at: float) -> str:

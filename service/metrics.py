@@ -52,6 +52,8 @@ class Metrics:
         self.received_bytes = Counter("received_bytes", "Bytes of data sets stored.", namespace=_PREFIX, registry=r)
         self.store_seconds = Histogram("store_duration_seconds", "C-STORE request to response.",
                                        namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.notices = Counter("notices", "Notices by kind (availability, procedure_step) and outcome (new, duplicate, "
+                               "unknown, ended, refused).", ["kind", "outcome"], namespace=_PREFIX, registry=r)
         # assemble and triage
         self.studies_complete = Counter("studies_complete", "Studies judged complete, by kind and outcome (queued, "
                                         "not_assessed).", ["kind", "outcome"], namespace=_PREFIX, registry=r)

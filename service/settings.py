@@ -62,6 +62,7 @@ class Receive(_Section):
                                 description="Below this free space senders are rejected or get 0xA700, bytes.")
     max_study_images: int = Field(10_000, ge=1, description="Most images of one study; further ones get 0xA700.")
     max_study_bytes: int = Field(5_000_000_000, ge=1, description="Most bytes of one study; images beyond get 0xA700.")
+    notices: bool = Field(True, description="Take notices of completeness: Instance Availability Notification, MPPS.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
 
 

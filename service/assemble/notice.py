@@ -4,27 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from service.domain.study import CR_IMAGE_STORAGE, CT_IMAGE_STORAGE, DX_FOR_PRESENTATION, ENHANCED_CT_IMAGE_STORAGE
-
-KEPT_CLASSES = frozenset((CR_IMAGE_STORAGE, DX_FOR_PRESENTATION, CT_IMAGE_STORAGE, ENHANCED_CT_IMAGE_STORAGE))
-
-
-class NoticeKind(StrEnum):
-    """Instance Availability Notification (PS3.4 Annex R) or Modality Performed Procedure Step (PS3.4 Annex F)."""
-
-    AVAILABILITY = "availability"
-    PROCEDURE_STEP = "procedure_step"
-
-
-class NoticeState(StrEnum):
-    """How far it is with what a notice tells of. AVAILABLE is of instances, the others of a procedure step."""
-
-    AVAILABLE = "available"
-    IN_PROGRESS = "in progress"
-    COMPLETED = "completed"
-    DISCONTINUED = "discontinued"
+from service.domain.notice import KEPT_CLASSES, NoticeKind, NoticeState
 
 
 @dataclass(frozen=True)

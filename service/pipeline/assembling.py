@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from service.assemble.complete import Answer, Evidence, judge
 from service.assemble.early import EarlyStart, worth_a_look
-from service.assemble.notice import Announced, NoticeKind, NoticeState, Told, announced
+from service.assemble.notice import Announced
 from service.assemble.quiet import REMEMBERED, Quiet, QuietTimes, learn, longest, settled_s
 from service.domain.job import StudyState
 from service.pipeline.admit import admit, start_early
+from service.pipeline.announcements import announcement, listed
 from service.pipeline.line import Line
 from service.store.arrivals import (
     Sender,
@@ -126,10 +127,8 @@ class Assembler:
         key = (study.last_received_at, tuple((n.id, n.state, len(n.listed)) for n in notices))
         known = self._missing.get(uid)
         if known is None or known[0] != key:
-            told = [Told(NoticeKind(n.kind), n.calling_aet, NoticeState(n.state), n.listed) for n in notices]
             with self._line.database.reading() as session:
-                held = instances_held(session, {u for t in told for u in t.listed})
-            known = key, announced(told, held)
+                known = key, announcement(notices, instances_held(session, listed(notices)))
             self._missing[uid] = known
         return known[1]
 

@@ -75,6 +75,24 @@ def collect(data: Buffer, implicit: bool, tags: Collection[int], sequences: Coll
     return found
 
 
+def items(data: Buffer, sequence: Element, implicit: bool) -> Iterator[tuple[int, int]]:
+    """Yield where each item of a sequence begins and ends, for `walk` to look into.
+
+    Raises: BadInstance when an item passes the end of its sequence, or as `walk` does.
+    """
+    implicit, at = _nested_implicit(sequence.vr.encode(), implicit), sequence.start
+    while at + 8 <= sequence.end:
+        tag, _, length, start = _element_header(data, at, sequence.end, implicit)
+        if tag != _ITEM:
+            return
+        undefined = length == _UNDEFINED
+        end = _item_end(data, start, sequence.end, implicit) if undefined else start + length
+        if end > sequence.end:
+            raise _malformed(f"an item ends at byte {end}, its sequence at {sequence.end}")
+        yield start, end
+        at = end + 8 if undefined else end
+
+
 def _scan(data: Buffer, implicit: bool, at: int, end: int) -> Iterator[tuple[int, bytes, int, int]]:
     """Yield (tag, VR, start, end of the value) of each top-level element, as `walk` says."""
     while at < end:

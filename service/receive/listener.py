@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.receive.fast import FastServer, Taker, Touch
 from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
+from service.receive.notified import notice_contexts, notice_handlers
 from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, contexts
 from service.receive.quota import Quota
 from service.receive.recovery import recover
@@ -25,6 +26,7 @@ from service.receive.spool import Spool
 from service.receive.storing import Announced, Kept, Storing
 from service.receive.transport import BoundedBuffer, Handlers, Server, end
 from service.store.intake import Intake
+from service.store.notices import Notices
 
 SUCCESS = 0x0000
 _IMAGES = frozenset(("stored", "duplicate", "quarantined"))
@@ -36,18 +38,19 @@ class Listener:
 
     spool: where images are kept; it takes `policy.min_free_bytes` from its own setting. intake: the rows.
     is_own: tells from a SOP Instance UID whether this service made the object. record: writes down the reports of storage
-    commitment; None: they are refused.
+    commitment; None: they are refused. notices: writes down what others announce; None: it is refused.
     """
 
     def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics,
-                 is_own: Callable[[str], bool], record: Record | None = None) -> None:
+                 is_own: Callable[[str], bool], record: Record | None = None,
+                 notices: Notices | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
         self._ledger = Ledger()
         quota = Quota(policy.max_study_images, policy.max_study_bytes, intake.sizes_of, intake.study_too_large)
         self._storing = Storing(policy.max_object_bytes, spool, intake, is_own, quota)
         self._stopping = threading.Event()
         self._server: Server | None = None
-        self._record = record
+        self._record, self._notices = record, notices
 
     @property
     def port(self) -> int:
@@ -67,11 +70,15 @@ class Listener:
             (evt.EVT_REJECTED, self._on_limit), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
         if self._record is not None:
             handlers.append((evt.EVT_N_EVENT_REPORT, report_handler(self._record)))
+        offered = contexts()
+        if self._notices is not None:
+            handlers += notice_handlers(self._notices, self._metrics)
+            offered += notice_contexts()
         if self._policy.fast_path:
             taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store)
-            self._server = FastServer(self._policy, contexts(), handlers, taker, self._on_ended)
+            self._server = FastServer(self._policy, offered, handlers, taker, self._on_ended)
         else:
-            self._server = Server(self._policy, contexts(), handlers, self._on_ended, self._ledger.end_store)
+            self._server = Server(self._policy, offered, handlers, self._on_ended, self._ledger.end_store)
         self._server.start()
 
     def stop(self, timeout_s: float = 10.0) -> bool:

@@ -9,7 +9,8 @@ from sqlmodel import Session, col, select
 
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder
-from service.store.tables import Delivery, Event, Instance, Job, ResultObject, Study
+from service.store.arrivals import instances_held, notices_of
+from service.store.tables import Delivery, Event, Instance, Job, Notice, ResultObject, Study
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Entry:
 class StudyPage:
     """One study and all that happened to it: events and jobs in order of time, results newest first.
 
-    images: how many are kept, by Series Instance UID.
+    images: how many are kept, by Series Instance UID; notices: what others announced of it, oldest first; announced: those
+    SOP Instance UIDs that they list and that are here.
     """
 
     study: Study
@@ -39,6 +41,8 @@ class StudyPage:
     deliveries: tuple[Delivery, ...]
     jobs: tuple[Job, ...]
     images: dict[str, int]
+    notices: tuple[Notice, ...] = ()
+    announced: frozenset[str] = frozenset()
 
 
 def reading_list(
@@ -100,6 +104,7 @@ def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
     images = select(Instance.series_instance_uid, func.count()).where(Instance.study_id == study.id)
     events = select(Event).where(Event.study_id == study.id).order_by(col(Event.at), col(Event.id))
     jobs = select(Job).where(Job.study_id == study.id).order_by(col(Job.queued_at), col(Job.id))
+    notices = notices_of(session, [study_instance_uid]).get(study_instance_uid, [])
     return StudyPage(
         study=study,
         place=place,
@@ -108,6 +113,8 @@ def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
         deliveries=tuple(session.exec(select(Delivery).where(sent).order_by(col(Delivery.stored_at)))),
         jobs=tuple(session.exec(jobs)),
         images=dict(session.exec(images.group_by(Instance.series_instance_uid)).all()),
+        notices=tuple(notices),
+        announced=frozenset(instances_held(session, {uid for n in notices for uid in n.listed})),
     )
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.job import JobKind, JobState
+from service.pipeline.announcements import announcement
 from service.store.tables import Delivery, Job, ResultObject, Study
 from service.store.worklist import Entry, StudyPage
 from service.web import words
 from service.web.rows import Mark, Row, marks, row
 
+_NAMED = 10  # missing images named
 _KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)"}
 _UNITS = {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}
 _IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
@@ -138,6 +140,8 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Images", f"{images} in {len(page.images)} series" if images else ""),
         ("Sent by", study.calling_aet),
         ("Received", f"{_moment(study.first_received_at, now)} to {_moment(study.last_received_at, now)}"),
+        ("Complete", _completeness(page, now)),
+        *_announced(page),
         ("Ordered priority", study.ordered_priority),
         ("Urgency on arrival", _arrival(study)),
         ("AI result due", _moment(study.deadline_at, now)),
@@ -148,6 +152,25 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Revision", str(study.revision) if study.revision else ""),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _completeness(page: StudyPage, now: float) -> str:
+    """Say since when the study is complete, and why it was judged so."""
+    if page.study.completed_at is None:
+        return "not yet, images may still come"
+    why = [e.text for e in page.events if e.stage == "complete"]
+    return ": ".join([_moment(page.study.completed_at, now), *why[-1:]])
+
+
+def _announced(page: StudyPage) -> list[tuple[str, str]]:
+    """Say what others announced of the study, and which of those images are missing."""
+    told = announcement(page.notices, page.announced)
+    if told is None:
+        return []
+    here = told.listed - len(told.missing)
+    more = f" and {len(told.missing) - _NAMED} more" if len(told.missing) > _NAMED else ""
+    return [("Announced", f"{told.told}: {here} of {told.listed} announced images are here"),
+            ("Missing images", ", ".join(told.missing[:_NAMED]) + more)]
 
 
 def _arrival(study: Study) -> str:

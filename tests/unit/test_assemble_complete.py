@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.assemble.complete import Answer, Because, Evidence, judge
-from service.assemble.notice import Announced, NoticeKind, NoticeState, Told, announced
+from service.assemble.notice import Announced, Told, announced
 from service.assemble.quiet import Quiet
+from service.domain.notice import NoticeKind, NoticeState
 from service.domain.study import CT_IMAGE_STORAGE
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
