@@ -16,8 +16,10 @@ LABELS = {
     "bundle": "installed bundles, by name", "cause": "crashed, timeout, recycled",
     "finding": "findings that the bundles name",
     "gpu": "GPUs of the machine, by number",
-    "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages",
-    "loop": "watch, assemble, infer, deliver-<target>, prove-<target>", "modality": "modalities accepted, other, unknown",
+    "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages; "
+            "availability, procedure_step, unknown for notices",
+    "loop": "watch, assemble, ask, infer, deliver-<target>, prove-<target>",
+    "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
     "provider": "execution providers of ONNX Runtime",
     "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions",
