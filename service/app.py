@@ -171,7 +171,9 @@ class App:
             style=Style(
                 institution_name=settings.report.institution_name, series_number=settings.report.series_number,
                 series_description_prefix=settings.report.series_description_prefix,
-                secondary_capture=settings.report.secondary_capture, software_version=__version__),
+                secondary_capture=settings.report.secondary_capture,
+                presentation_state=settings.report.presentation_state, key_objects=settings.report.key_objects,
+                software_version=__version__),
             report_refusals=settings.report.report_refusals,
             targets=outlets(settings, self._record))
 

@@ -162,7 +162,9 @@ class Report(_Section):
     institution_name: str = Field("", description="Institution Name of our objects; empty: left out.")
     series_description_prefix: str = Field("AI", description="Begins the Series Description of our objects.")
     series_number: int = Field(900, ge=1, le=2147483000, description="Series Number of the first of our series.")
-    secondary_capture: bool = Field(True, description="Radiographs: also a picture of the saliency (SC).")
+    secondary_capture: bool = Field(True, description="Also pictures (SC): saliency of radiographs, key slices of CT.")
+    presentation_state: bool = Field(False, description="Also outlines as presentation states (GSPS).")
+    key_objects: bool = Field(False, description="Also a selection of key images (KOS) when something was found.")
     report_refusals: bool = Field(True, description="A study not assessed gets an SR that says so.")
 
 

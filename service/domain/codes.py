@@ -52,6 +52,7 @@ FINDING_ABSENT = Code("373572006", "SCT", "Clinical finding absent")
 FINDING_SITE = Code("363698007", "SCT", "Finding Site", 9000)
 LATERALITY = Code("272741003", "SCT", "Laterality", 210)
 PROBABILITY = Code("122157", "DCM", "Probability")
+DEVICE = Code("121007", "DCM", "Device", 270)
 COMMENT = Code("121106", "DCM", "Comment", 12101)
 
 # Anatomy and sides
@@ -99,6 +100,9 @@ CT_CHEST = Code("24627-2", "LN", "CT Chest Report", 7000)
 XR_CHEST_VIEWS = Code("30745-4", "LN", "XR Chest Views")
 XR_CHEST = Code("36643-5", "LN", "XR Chest 2 Views")
 XR_CHEST_AP = Code("36572-6", "LN", "XR Chest AP")
+
+# Key objects
+OF_INTEREST = Code("113000", "DCM", "Of Interest", 7010)
 
 # Algorithm
 VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")

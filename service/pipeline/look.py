@@ -16,12 +16,13 @@ from service.pipeline.accept import accepting
 from service.pipeline.line import Line
 from service.pipeline.look_ct import look_at_ct
 from service.pipeline.look_cxr import look_at_radiographs
+from service.pipeline.slices import SlicePictures
 from service.store.studies import StoredImage
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What the bundles said, the data sets it was said of (without pixels, in order), and radiographs as displayed."""
+    """What the bundles said, the data sets it was said of (without pixels, in order), and the images as displayed."""
 
     assessment: Assessment
     sources: Sequence[Dataset]
@@ -39,6 +40,7 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage]) -> Loo
     pictures: Mapping[str, NDArray[np.float32]] = {}
     if selection.kind is Kind.CT:
         assessment = look_at_ct(line, selection, paths, manifests)
+        pictures = SlicePictures(selection, paths)
     else:
         assessment, pictures = look_at_radiographs(line, selection, paths, manifests)
     assessment = replace(assessment, limitations=tuple(dict.fromkeys((*assessment.limitations, *notes))))

@@ -16,7 +16,10 @@ from service.report.capture import capture
 from service.report.content import key_slices
 from service.report.document import Context, Made, Style, anonymous
 from service.report.identity import equipment_of
+from service.report.key_objects import key_objects
+from service.report.montage import montage
 from service.report.segmentation import drawn, grid, segmentation
+from service.report.softcopy import of_radiographs, of_slices
 from service.report.structured import refusal, report
 
 __all__ = ["Made", "Style", "build", "build_refusal"]
@@ -33,7 +36,8 @@ def build(
     sources: data sets of `selection.headers`, in that order, without pixels; masks lie on their grid. input_digest: of
     the selected images, so that the same input and bundles give the same UIDs, whatever the revision. previous: earlier
     SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
-    0..1, bright = dense, the grid of the saliency; radiographs without one get no SC.
+    0..1, bright = dense, the grid of the image (of a CT in the lung window; only those of key slices are asked for);
+    images without one get no SC.
     Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit.
     """
     if len(sources) != len(selection.headers) or len({str(s.StudyInstanceUID) for s in sources}) != 1:
@@ -46,7 +50,7 @@ def build(
         urgent=any(f.urgency for f in assessment.present), revision=revision,
     )
     if selection.kind is Kind.CT:
-        return _ct(context, selection, sources, assessment, previous)
+        return _ct(context, selection, sources, assessment, previous, pictures or {})
     return _radiographs(context, selection, sources, assessment, previous, pictures or {})
 
 
@@ -69,16 +73,23 @@ def build_refusal(
 
 def _ct(
     context: Context, selection: Selection, sources: Sequence[Dataset], assessment: Assessment,
-    previous: Sequence[Dataset],
+    previous: Sequence[Dataset], pictures: Pictures,
 ) -> list[Made]:
     if selection.geometry is None:
         raise UnusableStudy(Reason.INVALID_GEOMETRY, "a CT without geometry cannot be reported")
     found = drawn(assessment)
     if found is None:
         return [report(context, sources, selection, assessment, None, [], [], previous)]
-    seg = segmentation(context.by(assessment.drawer), sources, selection.geometry, found)
-    library = grid([sources[z] for z in key_slices(found)], selection.geometry)
-    return [seg, report(context, sources, selection, assessment, found, [seg.dataset], library, previous)]
+    drawer, style, keys = context.by(assessment.drawer), context.style, key_slices(found)
+    shown = [sources[z] for z in keys]
+    made = [segmentation(drawer, sources, selection.geometry, found)]
+    if style.secondary_capture and all(str(s.SOPInstanceUID) in pictures for s in shown):
+        made.append(montage(drawer, sources, selection.geometry, assessment, found, keys, pictures))
+    states = of_slices(drawer, sources, found, keys) if style.presentation_state else []
+    objects = [*made, *states, *_key_objects(context, shown, made, assessment)]
+    evidence = [m.dataset for m in objects if m.kind != "ko"]
+    library = grid(shown, selection.geometry)
+    return [*objects, report(context, sources, selection, assessment, found, evidence, library, previous)]
 
 
 def _radiographs(
@@ -91,8 +102,21 @@ def _radiographs(
         for number, s in enumerate(shown, 1)
     ] if context.style.secondary_capture else []
     library = [_library_entry(s) for s in sources]
-    others = [c.dataset for c in captures]
-    return [*captures, report(context, sources, selection, assessment, None, others, library, previous)]
+    states = of_radiographs(context, sources, assessment) if context.style.presentation_state else []
+    named = {f.sop_instance_uid for f in assessment.abnormal}
+    found = [s for s in sources if str(s.SOPInstanceUID) in named]
+    evidence = [m.dataset for m in (*captures, *states)]
+    made = [*captures, *states, *_key_objects(context, found, captures, assessment)]
+    return [*made, report(context, sources, selection, assessment, None, evidence, library, previous)]
+
+
+def _key_objects(
+    context: Context, images: Sequence[Dataset], made: Sequence[Made], assessment: Assessment,
+) -> list[Made]:
+    """Return the key object selection of a study in which something was found, where the site wants one."""
+    if not (context.style.key_objects and assessment.abnormal and images):
+        return []
+    return [key_objects(context, images, [m.dataset for m in made if m.kind == "sc"], assessment)]
 
 
 def _library_entry(source: Dataset) -> Dataset:

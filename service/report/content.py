@@ -194,13 +194,17 @@ def _sites(finding: Finding) -> list[FindingSite] | None:
     return [FindingSite(concept(site), side)] if site else None
 
 
-def _tracking_of(context: Context, finding: Finding, number: int = 0) -> TrackingIdentifier:
-    """Return how a finding, or one further region of it, is tracked."""
+def tracking_uid(context: Context, finding: Finding, number: int = 0) -> str:
+    """Return the Tracking UID of a finding, or of one further region of it (number from 1)."""
     by = [finding.bundle.digest] if finding.bundle else []
     which = [str(number)] if number else []
+    return context.uid("tracking", finding.name, finding.sop_instance_uid, *by, "finding", *which)
+
+
+def _tracking_of(context: Context, finding: Finding, number: int = 0) -> TrackingIdentifier:
+    """Return how a finding, or one further region of it, is tracked."""
     return TrackingIdentifier(
-        uid=context.uid("tracking", finding.name, finding.sop_instance_uid, *by, "finding", *which),
-        identifier=f"{finding.name} {number + 1}" if number else finding.name)
+        uid=tracking_uid(context, finding, number), identifier=f"{finding.name} {number + 1}" if number else finding.name)
 
 
 def _tracking(context: Context, label: str, *of: str) -> TrackingIdentifier:

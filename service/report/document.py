@@ -34,20 +34,26 @@ CARRIED = (  # Patient, General Study, Patient Study and Clinical Trial modules:
 )
 
 
+SERIES = ("seg", "sr", "sc", "pr", "ko")
+"""The kinds of objects that we make, each in a series of its own, in the order of their Series Numbers."""
+
+
 @dataclass(frozen=True)
 class Style:
-    """How a site wants its objects. series_number: of the SEG; the SR gets the next one, the SC the one after."""
+    """How a site wants its objects. series_number: of the SEG; SR, SC, GSPS and KOS get the ones after it, in this order."""
 
     institution_name: str = ""
     series_description_prefix: str = "AI"
     series_number: int = 900
     secondary_capture: bool = True
+    presentation_state: bool = False
+    key_objects: bool = False
     software_version: str = "0"
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """One object for the PACS. kind: seg, sr or sc; summary: one line without patient data."""
+    """One object for the PACS. kind: one of SERIES; summary: one line without patient data."""
 
     kind: str
     dataset: Dataset
@@ -94,7 +100,7 @@ class Context:
         """Return series and instance identity as highdicom's constructors take them."""
         return {
             "series_instance_uid": self.uid("series", kind), "sop_instance_uid": self.uid("instance", kind),
-            "series_number": self.style.series_number + {"seg": 0, "sr": 1, "sc": 2}[kind], "instance_number": 1,
+            "series_number": self.style.series_number + SERIES.index(kind), "instance_number": 1,
         }
 
     def series_description(self, what: str) -> str:

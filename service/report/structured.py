@@ -25,7 +25,7 @@ from service.errors import Reason
 from service.report.coded import concept
 from service.report.content import empty_segment_group, finding_groups, segment_group, study_group
 from service.report.document import Context, Made, anonymous, finish
-from service.report.identity import DISCLAIMER, MANUFACTURER
+from service.report.identity import DISCLAIMER, MANUFACTURER, Equipment
 from service.report.segmentation import Drawn
 
 
@@ -94,15 +94,8 @@ def _document(
     context: Context, evidence: Sequence[Dataset], groups: Sequence[Group], reported: Code,
     library: Sequence[Dataset], previous: Sequence[Dataset],
 ) -> Comprehensive3DSR:
-    equipment = context.equipment
-    observer = ObserverContext(
-        observer_type=concept(Code("121007", "DCM", "Device")),
-        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=equipment.device_uid, name=equipment.title[:64] or equipment.model_name, manufacturer_name=MANUFACTURER,
-            model_name=equipment.model_name, serial_number=equipment.serial_number),
-    )
     content = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=observer),
+        observation_context=ObservationContext(observer_device_context=observer_of(context.equipment)),
         procedure_reported=concept(reported), imaging_measurements=groups, referenced_images=library or None,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             CodedConcept("en-US", "RFC5646", "English (United States)")),
@@ -115,6 +108,16 @@ def _document(
     )
     made.ContentQualification = "RESEARCH"
     return made
+
+
+def observer_of(equipment: Equipment) -> ObserverContext:
+    """Return the device that observed (TID 1002, TID 1004)."""
+    return ObserverContext(
+        observer_type=concept(codes.DEVICE),
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=equipment.device_uid, name=equipment.title[:64] or equipment.model_name, manufacturer_name=MANUFACTURER,
+            model_name=equipment.model_name, serial_number=equipment.serial_number),
+    )
 
 
 def _comments(context: Context, selection: Selection, assessment: Assessment) -> list[tuple[Code, str]]:

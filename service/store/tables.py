@@ -103,7 +103,7 @@ class Job(SQLModel, table=True):
 
 
 class ResultObject(SQLModel, table=True):
-    """One DICOM object that we made. kind: seg, sr, sc; path: relative to the results folder."""
+    """One DICOM object that we made. kind: seg, sr, sc, pr, ko; path: relative to the results folder."""
 
     id: int | None = Field(default=None, primary_key=True)
     study_id: int = Field(foreign_key="study.id", index=True)

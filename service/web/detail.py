@@ -13,7 +13,8 @@ from service.web import words
 from service.web.rows import Mark, Row, marks, row
 
 _NAMED = 10  # missing images named
-_KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)"}
+_KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)",
+          "pr": "Outlines (GSPS)", "ko": "Key images (KOS)"}
 _UNITS = {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}
 _IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _TIMES = ("first_received_at", "last_received_at", "completed_at", "deadline_at", "started_at", "assessed_at",

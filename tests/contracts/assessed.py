@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -17,6 +18,7 @@ from service.report.document import Style
 
 NOW = datetime(2026, 1, 2, 12, 30, 0, tzinfo=timezone(timedelta(hours=1)))
 STYLE = Style(institution_name="Test Hospital", software_version="0.1.0")
+EVERYTHING = dataclasses.replace(STYLE, presentation_state=True, key_objects=True)
 CT_BUNDLE = BundleIdentity("ct-lung-infection", "1.0.0", "ab" * 32, "Lung infection on CT", "2.25.1234")
 CXR_BUNDLE = BundleIdentity("cxr-pattern", "2.1.0", "cd" * 32, "Pneumonia on radiographs", "2.25.5678")
 PATTERN_BUNDLE = BundleIdentity("ct-pattern", "0.3.0", "12" * 32, "Pattern of a chest CT", "2.25.91")
@@ -143,5 +145,7 @@ def cxr_by_two(sources: Sequence[Dataset], present: bool = True, **changes: Any)
 
 
 def pictures(sources: Sequence[Dataset]) -> dict[str, NDArray[np.float32]]:
-    """Return the grey pixels of each radiograph, 0..1."""
+    """Return the grey pixels of each radiograph, 0..1, or those of each slice in a lung window."""
+    if sources[0].Modality == "CT":
+        return {str(s.SOPInstanceUID): np.clip((s.pixel_array.astype(np.float32) + 326) / 1500, 0, 1) for s in sources}
     return {str(s.SOPInstanceUID): (s.pixel_array / 4095).astype(np.float32) for s in sources}

@@ -32,8 +32,12 @@ ALLOWED = (  # messages of dciodvfy that are not a fault of ours, and why
     r"value that would be needed to build DICOMDIR",  # an empty attribute of the source, carried as it is
     r"Value dubious for this VR|Retired Person Name form",  # a value of the source, carried as it is
 )
+ALLOWED_OF_STATES = (
+    *ALLOWED, r"Error - </Laterality\(0020,0060\)> - Missing attribute for Type 2C Conditional - Module=<GeneralSeries>")
+"""A presentation state of a chest: two lungs have no one side, and an empty value would be said to be unknown."""
 CLASSES = {
-    "seg": study.SEGMENTATION_STORAGE, "sr": study.COMPREHENSIVE_3D_SR_STORAGE, "sc": study.SECONDARY_CAPTURE_STORAGE}
+    "seg": study.SEGMENTATION_STORAGE, "sr": study.COMPREHENSIVE_3D_SR_STORAGE, "sc": study.SECONDARY_CAPTURE_STORAGE,
+    "pr": study.PRESENTATION_STATE_STORAGE, "ko": study.KEY_OBJECT_SELECTION_STORAGE}
 REVIEWED = {  # written by highdicom, and right, but not in pydicom's dictionaries or there under another name
     ("260753009", "SCT"): "Source", ("276214006", "SCT"): "Finding category",
     ("en-US", "RFC5646"): "English (United States)",
@@ -51,7 +55,8 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
     found = [line for kind, paths in made.items() for p in paths for line in class_is(dcmread(p), kind)]
     if any("SOP class" in line for line in found):
         return found  # no tool can read it as what it says it is
-    found += [f"{p.name}: {line}" for p in files for line in dciodvfy(p)]
+    found += [f"{p.name}: {line}" for kind, paths in made.items() for p in paths
+              for line in dciodvfy(p, ALLOWED_OF_STATES if kind == "pr" else ALLOWED)]
     found += dcentvfy([*sources, *files])
     found += [line for p in files for line in same_study(dcmread(p), images[0])]
     for path in made.get("sr", []):
@@ -64,13 +69,19 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
         assert said is not None and said.masks is not None
         found += [*meanings(dcmread(path)), *on_source_grid(dcmread(path), images), *voxels(path, said)]
         found += volumes(path, dcmread(made["sr"][0]))
+    for path in made.get("pr", []):
+        found += [*meanings(dcmread(path)), *outlined(dcmread(path), images)]
+    for path in made.get("ko", []):
+        found += [*meanings(dcmread(path)), *references(dcmread(path), [*sources, *files])]
+    for path in made.get("sc", []):
+        found += captured(dcmread(path), images)
     return found
 
 
-def dciodvfy(path: Path) -> list[str]:
+def dciodvfy(path: Path, allowed: Iterable[str] = ALLOWED) -> list[str]:
     """Validate one object against its IOD (dicom3tools); every error and warning outside the allow-list counts."""
     lines = _run([VENV / "dciodvfy", "-new", path])[1].splitlines()
-    return [line for line in lines if line.startswith(("Error", "Warning")) and not any(re.search(a, line) for a in ALLOWED)]
+    return [line for line in lines if line.startswith(("Error", "Warning")) and not any(re.search(a, line) for a in allowed)]
 
 
 def dcentvfy(paths: Iterable[Path]) -> list[str]:
@@ -84,6 +95,12 @@ def dsrdump(path: Path) -> list[str]:
     code, text = _run([DCMTK / "dsrdump", path])
     told = [line for line in text.splitlines() if line.startswith(("E:", "F:"))]
     return told or ([f"dsrdump ended with {code}"] if code else [])
+
+
+def dcmpschk(path: Path) -> list[str]:
+    """Check a presentation state with DCMTK."""
+    code, text = _run([DCMTK / "dcmpschk", path])
+    return [] if code == 0 and "Test passed." in text else [f"dcmpschk: {text[-400:]}"]
 
 
 def read_by_dcmqi(path: Path) -> list[str]:
@@ -269,6 +286,41 @@ def explained(report: Dataset, pictures: Sequence[Path]) -> list[str]:
     said = sorted(str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for g in groups(report)
                   for i in g.ContentSequence if _name(i) == codes.VISUAL_EXPLANATION.value)
     return [] if said == sorted(str(dcmread(p).SOPInstanceUID) for p in pictures) else ["a picture is not referred to"]
+
+
+def outlined(state: Dataset, images: Sequence[Dataset]) -> list[str]:
+    """Check a presentation state: closed lines within an image of the study, its size, and the warning."""
+    by_uid = {str(i.SOPInstanceUID): i for i in images}
+    found = []
+    for annotation in state.GraphicAnnotationSequence:
+        image = by_uid.get(str(annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID))
+        if image is None:
+            found.append("an annotation refers to an image that does not exist")
+            continue
+        area = [int(v) for v in state.DisplayedAreaSelectionSequence[0].DisplayedAreaBottomRightHandCorner]
+        if area != [image.Columns, image.Rows]:
+            found.append(f"the displayed area is {area}")
+        for line in annotation.GraphicObjectSequence:
+            points = list(zip(line.GraphicData[::2], line.GraphicData[1::2], strict=True))
+            if points[0] != points[-1] or any(not (0 <= x <= image.Columns and 0 <= y <= image.Rows) for x, y in points):
+                found.append("an outline is open or leaves its image")
+        if not any("NOT FOR DIAGNOSIS" in t.UnformattedTextValue for t in annotation.TextObjectSequence):
+            found.append("the warning is missing")
+    inverse = images[0].get("PhotometricInterpretation") == "MONOCHROME1"
+    if state.PresentationLUTShape != ("INVERSE" if inverse else "IDENTITY"):
+        found.append(f"Presentation LUT Shape is {state.PresentationLUTShape}")
+    return found
+
+
+def captured(picture: Dataset, images: Sequence[Dataset]) -> list[str]:
+    """Check a picture of ours: marked as burned in, made of images of the study, with something written at its top."""
+    known = {str(i.SOPInstanceUID) for i in images}
+    found = [] if picture.BurnedInAnnotation == "YES" else ["burned-in text is not declared"]
+    if not {str(i.ReferencedSOPInstanceUID) for i in picture.SourceImageSequence} <= known:
+        found.append("a picture is made of an image that does not exist")
+    if np.count_nonzero(picture.pixel_array[:min(36, max(12, picture.Columns // 24))] > 150) < 100:
+        found.append("the warning is not burned in")
+    return found
 
 
 def never_normal(report: Dataset) -> list[str]:

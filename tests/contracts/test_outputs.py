@@ -22,7 +22,7 @@ from service.errors import Reason
 from service.report.build import build, build_refusal
 from tests import builders
 from tests.contracts import gate
-from tests.contracts.assessed import NOW, STYLE, ct, ct_by_two, cxr, cxr_by_two, masks, pictures
+from tests.contracts.assessed import EVERYTHING, NOW, STYLE, ct, ct_by_two, cxr, cxr_by_two, masks, pictures
 from tests.peers import HOST, orthanc
 
 Saying = Callable[..., tuple[Selection, Assessment]]
@@ -52,12 +52,13 @@ def ct_output(folder: Path, infection: bool = True, keep: int = 7, said_by: Sayi
     sources = builders.ct_series(slices=12, size=48, spacing_mm=(10.0, 6.0, 6.5), **changes)
     drawn = masks(12, 48, infection) & np.uint8(keep)
     selection, said = said_by(sources, infection, masks=drawn)
-    return _write(folder, sources, build(selection, _headers(sources), said, STYLE, "digest", 1, [], NOW), said)
+    made = build(selection, _headers(sources), said, EVERYTHING, "digest", 1, [], NOW, pictures(sources))
+    return _write(folder, sources, made, said)
 
 
 def cxr_output(folder: Path, *sources: Dataset, present: bool = True, said_by: Saying = cxr) -> Output:
     selection, said = said_by(sources, present)
-    made = build(selection, _headers(sources), said, STYLE, "digest", 1, [], NOW, pictures(sources))
+    made = build(selection, _headers(sources), said, EVERYTHING, "digest", 1, [], NOW, pictures(sources))
     return _write(folder, list(sources), made, said)
 
 
@@ -129,13 +130,18 @@ def test_every_output_passes_the_gate(case, tmp_path):
 @pytest.mark.peer
 @pytest.mark.parametrize("case", ["ct with infection", "dx", "ct by two bundles", "dx by two bundles", "refused cr"])
 def test_dcmtk_reads_every_report(case, tmp_path):
-    for path in CASES[case](tmp_path).made["sr"]:
+    made = CASES[case](tmp_path).made
+    for path in [*made["sr"], *made.get("ko", [])]:
         assert gate.dsrdump(path) == []
+    for path in made.get("pr", []):
+        assert gate.dcmpschk(path) == []
 
 
 @pytest.mark.parametrize(("case", "kinds"), [
-    ("ct with infection", {"seg": 1, "sr": 1}), ("ct in which nothing was drawn", {"sr": 1}),
-    ("two dx", {"sc": 2, "sr": 1}), ("ct by two bundles", {"seg": 1, "sr": 1}), ("refused ct", {"sr": 1})])
+    ("ct with infection", {"seg": 1, "sc": 1, "pr": 3, "ko": 1, "sr": 1}),
+    ("ct without infection", {"seg": 1, "sc": 1, "sr": 1}), ("ct in which nothing was drawn", {"sr": 1}),
+    ("two dx", {"sc": 2, "ko": 1, "sr": 1}), ("dx by two bundles", {"sc": 1, "pr": 1, "ko": 1, "sr": 1}),
+    ("dx without finding", {"sc": 1, "sr": 1}), ("refused ct", {"sr": 1})])
 def test_each_kind_of_study_gets_its_kinds_of_objects(case, kinds, tmp_path):
     assert {kind: len(paths) for kind, paths in CASES[case](tmp_path).made.items()} == kinds
 
@@ -316,4 +322,4 @@ def test_orthanc_keeps_every_object_in_the_patients_study_unchanged(tmp_path):
                 kept = httpx.get(f"{server.url}/instances/{found['ID']}/file").content
                 assert dcmread(BytesIO(kept)) == sent
         assert {k: server.get("/statistics")[f"Count{k}"] for k in ("Patients", "Studies", "Series", "Instances")} == {
-            "Patients": 2, "Studies": 2, "Series": 6, "Instances": 12 + 2 + 1 + 2}
+            "Patients": 2, "Studies": 2, "Series": 1 + 5 + 1 + 3, "Instances": 12 + 7 + 1 + 3}

@@ -114,7 +114,7 @@ def test_killed_at_random_moments_every_study_still_ends_once(tmp_path: Path) ->
     for study, said in told.items():
         assert said["state"] == "assessed" and sum(said["images"].values()) == len(studies[study])
         kinds = Counter(o["kind"] for o in said["objects"])
-        assert kinds == ({"seg": 1, "sr": 1} if said["kind"] == "ct" else {"sr": 1, "sc": 1})
+        assert kinds == ({"seg": 1, "sc": 1, "sr": 1} if said["kind"] == "ct" else {"sr": 1, "sc": 1})
         in_pacs = {r.sop_instance_uid for r in pacs.received() if r.study_instance_uid == study}
         assert in_pacs == {o["sop_instance_uid"] for o in said["objects"]}
     assert not list((tmp_path / "data").rglob("*.part"))

@@ -45,7 +45,7 @@ def test_ct_comes_back_as_seg_and_sr_with_the_volume_that_was_built(house: Hospi
     house.send(*ct_series(spheres=[*chest(40, (5.0, 2.5, 2.5), 128)[:2], ball]))
     study = house.delivered(CT_STUDY)
     assert study.state == StudyState.ASSESSED and study.kind == "ct"
-    assert [d.SOPClassUID for d in house.in_pacs(CT_STUDY)] == [SEG, SR]
+    assert [d.SOPClassUID for d in house.in_pacs(CT_STUDY)] == [SEG, SC, SR]
     seg = segread(house.pacs.received()[0].path)
     infection = next(n for n in seg.segment_numbers if "infection" in seg.get_segment_description(n).segment_label)
     voxels = seg.get_volume(segment_numbers=[infection], combine_segments=False).array.astype(bool).sum()

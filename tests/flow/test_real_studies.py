@@ -31,7 +31,7 @@ def test_demo_ends_well_with_every_result_in_the_pacs(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
     assert "all done  7 studies" in ended.stdout and "Research use only" in ended.stdout
     kinds = sorted(dcmread(p, stop_before_pixels=True).SOPClassUID for p in (tmp_path / "out" / "pacs").glob("*.dcm"))
-    assert kinds == sorted([SEG, *[SR] * 7, *[SC] * 6])
+    assert kinds == sorted([SEG, *[SR] * 7, *[SC] * 7])
 
 
 def test_demo_never_empties_a_folder_that_it_did_not_make(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_orthanc_sends_a_real_ct_and_gets_back_objects_without_fault(tmp_path: P
                 made[kind] = tmp_path / f"{kind}.dcm"
                 made[kind].write_bytes(pacs.raw(f"/instances/{instance['ID']}/file"))
         assert len(pacs.get("/studies")) == 1, "the results belong to the patient's study"
-    assert set(made) == {"seg", "sr"}
+    assert set(made) == {"seg", "sc", "sr"}
     seg, report, images = dcmread(made["seg"]), dcmread(made["sr"]), [dcmread(p, stop_before_pixels=True) for p in slices]
     faults_of_the_source = gate.dcentvfy(slices)  # published without the localizer that its slices refer to
     together = [e for e in gate.dcentvfy([*slices, *made.values()]) if e not in faults_of_the_source]

@@ -59,6 +59,8 @@ def test_the_warning_and_the_legend_are_burned_in_outside_the_radiograph():
     grey = np.zeros((600, 500), np.float32)
     picture = blended(grey, np.zeros_like(grey))
     bar = bar_of(picture, grey)
+    told = blended(grey, np.zeros_like(grey), "pneumonia 80%")
+    assert len(told) == len(picture) + bar and (told[-2 * bar:-bar] > 200).sum() > 100
     assert (picture[:bar] > 200).sum() > 500
     assert (picture[-bar:, 200:] > 200).sum() > 300
     assert len(np.unique(picture[-bar:, :160].reshape(-1, 3), axis=0)) > 50
