@@ -128,7 +128,7 @@ def test_second_copy_of_a_study_makes_no_second_result(house: Hospital) -> None:
     wait_until(lambda: any("40 duplicates" in line for line in house.trace(CT_STUDY)))
     again = house.study(CT_STUDY)
     assert (again.revision, again.state, again.assessed_at) == (1, StudyState.ASSESSED, first.assessed_at)
-    assert len(house.objects(CT_STUDY)) == 2 == len(house.in_pacs(CT_STUDY))
+    assert len(house.objects(CT_STUDY)) == 3 == len(house.in_pacs(CT_STUDY))
 
 
 def test_own_results_sent_back_are_ignored_and_said_so(house: Hospital) -> None:
@@ -157,7 +157,7 @@ def test_late_slice_revises_the_result_and_the_report_names_its_predecessor(hous
     report = house.in_pacs(CT_STUDY)[-1]
     named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named.ReferencedSOPInstanceUID == first_report and "revision 2" in report.SeriesDescription
-    assert len({o.sop_instance_uid for o in house.objects(CT_STUDY)}) == 4
+    assert len({o.sop_instance_uid for o in house.objects(CT_STUDY)}) == 6
 
 
 def test_stat_is_looked_at_before_what_waited_longer(tmp_path: Path) -> None:
