@@ -38,6 +38,9 @@ def as_served(department: Department, settings: Settings, catalogue: Catalogue) 
         assumed = next((m.detectors for m in department.modalities if m.name == kind.value), ())
         found[kind.value] = _of_kind([catalogue.get(name) for name in names], assumed, notes)
     triage, assemble = settings.triage, settings.assemble
+    if not triage.longest_reading_wait_s and department.longest_wait_s:
+        notes.append(f"the service's own list has no cap now: it is in \"our order, no cap\"; with "
+                     f"triage.longest_reading_wait_s = {department.longest_wait_s:.0f} it is in \"our order\"")
     quiet_s = {Kind.CXR.value: assemble.early_cxr_s if assemble.start_early else assemble.quiet_cxr_s,
                Kind.CT.value: assemble.early_ct_s if assemble.start_early else assemble.quiet_ct_s}
     served = replace(

@@ -83,7 +83,7 @@ def _whole(least: int) -> type[int]:
 
 def _run(asked: argparse.Namespace) -> int:
     if asked.check:
-        return _check(asked.seed)
+        return _check(asked.seed, asked.replications)
     settings = load(asked.settings)
     department = read_department(asked.department) if asked.department else example_department()
     department, notes = as_served(department, settings, Catalogue.load(settings.infer.models_dir))
@@ -170,7 +170,7 @@ def _notification_table(effect: Effect) -> Table:
     return table
 
 
-def _check(seed: int) -> int:
+def _check(seed: int, replications: int) -> int:
     """Simulate the cases that are known; 0 when every interval holds its value.
 
     48 values are compared, so each interval is wide enough that all hold together in 95 of 100 runs (Bonferroni).
@@ -179,7 +179,7 @@ def _check(seed: int) -> int:
     table = Table("minutes", *QUANTITIES, title="Exact, and simulated", caption=DISCLAIMER, box=box.SIMPLE_HEAD)
     together = 1 - 0.05 / (len(CASES) * len(QUANTITIES))
     for case in CASES:
-        exact, found = astuple(case.exact()), simulate_case(case, 10000, 30, seed, together)
+        exact, found = astuple(case.exact()), simulate_case(case, 15000, replications, seed, together)
         missed += sum(not one.holds(value) for value, one in zip(exact, found, strict=True))
         table.add_row(case.name, *(f"{value:.3f}\n{one.value:.3f} ± {(one.high - one.low) / 2:.3f}"
                                    f"{'' if one.holds(value) else '  MISSED'}"

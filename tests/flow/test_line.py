@@ -239,6 +239,9 @@ def test_health_and_metrics_tell_of_every_stage(house: Hospital) -> None:
         assert f"firstlook_{name}" in text
     for stage in ("decode", "infer", "report", "deliver"):
         assert f'stage="{stage}"' in text
+    effect = httpx.get(f"{base}/api/effect").json()
+    assert [(row["kind"], row["urgency"], row["studies"]) for row in effect["notified"]] == [("cxr", "routine", 1)]
+    assert effect["notified"][0]["bundle"] and effect["waited"][0]["studies"] == 1
 
 
 def test_two_images_with_one_uid_keep_the_first_and_set_the_other_aside(house: Hospital) -> None:

@@ -77,6 +77,16 @@ def test_a_wrong_department_ends_with_2_and_one_line(
     assert words in said and said.count("\n") == 1
 
 
+def test_check_shows_each_case_exact_and_simulated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["simulate", "--check", "--replications", "6"]) == 0
+    said = capsys.readouterr().out
+    assert "48.411" in said and "10.787" in said and "all as it should be" in said and DISCLAIMER in said
+    assert "MISSED" not in said and not Path("effect.html").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--replications", "1"], ["--weeks", "0"], ["--seed", "x"]])
 def test_wrong_numbers_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -97,8 +107,9 @@ def test_the_bundles_in_use_bring_their_measured_figures_and_the_settings_their_
     assert {d.bundle for d in cxr.detectors} == set(settings.infer.cxr_bundles)
     assert [(d.bundle, d.finding, d.basis) for d in ct.detectors] == [("ct-lung-infection", "infection", ASSUMED)]
     assert (department.longest_wait_s, department.targets_s[0], ct.quiet_s, notes) == (1234.0, 77.0, 33.0, ())
-    early, _ = as_served(example_department(), Settings(), Catalogue.load(settings.infer.models_dir))
+    early, (note,) = as_served(example_department(), Settings(), Catalogue.load(settings.infer.models_dir))
     assert early.modalities[1].quiet_s == settings.assemble.early_ct_s
+    assert early.longest_wait_s == 8 * 3600 and "the service's own list has no cap now" in note
 
 
 def test_a_finding_without_any_figures_is_left_out_and_named() -> None:
