@@ -25,9 +25,10 @@ from service.infer.engine import Engine
 from service.infer.gpu import Gpus
 from service.metrics import Metrics
 from service.operating import expectation_file
-from service.outlets import outlets
+from service.outlets import inquiries, outlets
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
+from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
 from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
@@ -181,8 +182,13 @@ class App:
         freed = line.queue.release_dead_leases()
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
+        arriving = Arriving(self.listener.open_studies) if self.listener is not None else Arriving()
+        assemble = self.settings.assemble
+        inquirer = Inquirer(line, inquiries(self.settings), Asking(assemble.ask_after_s, assemble.ask_every_s),
+                            arriving.open_studies)
         self._loops = [
-            self._loop("assemble", assemble_step(line, self._assembler(line))),
+            self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
+            *([self._loop("ask", inquirer.step)] if assemble.ask else []),
             self._loop("infer", work_step(line, JobKind.INFER)),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
@@ -190,14 +196,13 @@ class App:
         for loop in self._loops:
             loop.start()
 
-    def _assembler(self, line: Line) -> Assembler:
+    def _assembler(self, line: Line, arriving: Arriving, inquirer: Inquirer) -> Assembler:
         assemble = self.settings.assemble
         times = QuietTimes(
             assemble.quiet_cxr_s, assemble.quiet_ct_s, assemble.quiet_least_s, assemble.quiet_most_s,
             assemble.learn_from_studies if assemble.learn_quiet else 0)
         early = EarlyStart(assemble.start_early, assemble.early_cxr_s, assemble.early_ct_s)
-        arriving = Arriving(self.listener.open_studies) if self.listener is not None else Arriving()
-        return Assembler(line, times, early, arriving)
+        return Assembler(line, times, early, arriving, inquirer.answers)
 
     def _start_watch(self) -> None:
         """Keep the gauges fresh in every process, so that a dead worker's queue is still seen."""

@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from service.deliver.places import FolderPlace, Hl7Place, StowPlace, WebhookPlace
-from service.settings import PREFIX, Peer, Settings, Target
+from service.settings import PREFIX, Asked, Peer, Settings, Target
 
 _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before a line to change it.
 # An environment variable goes over this file: {PREFIX}<SECTION>__<FIELD>, for example {PREFIX}RECEIVE__PORT=11112
 # Research use only. Not for clinical diagnosis.
 """
 _LISTS: dict[tuple[str, str], type[BaseModel]] = {
-    ("receive", "peers"): Peer, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
+    ("receive", "peers"): Peer, ("assemble", "ask"): Asked, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
     ("deliver", "folders"): FolderPlace, ("deliver", "hl7"): Hl7Place, ("deliver", "webhooks"): WebhookPlace}
 _SAMPLES: dict[str | tuple[type[BaseModel], str], Any] = {
     "ae_title": "PACS", "name": "pacs", "host": "127.0.0.1", "port": 4242,

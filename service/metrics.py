@@ -61,6 +61,8 @@ class Metrics:
                                         "not_assessed).", ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.completions = Counter("completions", "Studies judged complete, by what said so (announced, pacs_count, "
                                    "quiet, longest_wait).", ["reason"], namespace=_PREFIX, registry=r)
+        self.inquiries = Counter("inquiries", "Questions to a PACS how many images of a study it holds, by outcome (equal, "
+                                 "more, fewer, failed).", ["outcome"], namespace=_PREFIX, registry=r)
         self.early_starts = Counter("early_starts", "Looks that began before the study was complete, by kind.", ["kind"],
                                     namespace=_PREFIX, registry=r)
         self.refusals = Counter("refusals", "Studies not assessed, by reason code.", ["reason"],

@@ -10,6 +10,7 @@ from pathlib import Path
 from service.deliver.cstore import CStoreTarget
 from service.deliver.folder import FolderTarget
 from service.deliver.http import Caller, Credentials, Token
+from service.deliver.inquiry import Inquiry
 from service.deliver.mllp import MllpTarget
 from service.deliver.oauth import Client, ClientCredentials
 from service.deliver.oru import Mapped
@@ -49,6 +50,13 @@ def pacs(settings: Settings, target: Target) -> CStoreTarget:
     """Return the C-STORE target that a table of deliver.targets describes."""
     return CStoreTarget(target.name, target.ae_title, target.host, target.port,
                         target.calling_ae_title or settings.receive.ae_title, target.timeout_s, target.transfer_syntax)
+
+
+def inquiries(settings: Settings) -> list[Inquiry]:
+    """Return the PACS that are asked how many images of a study they hold."""
+    return [Inquiry(CStoreTarget(a.name, a.ae_title, a.host, a.port,
+                                 a.calling_ae_title or settings.receive.ae_title, a.timeout_s))
+            for a in settings.assemble.ask]
 
 
 def _prover(settings: Settings, target: Target, on_report: Report) -> DicomProver | None:

@@ -66,6 +66,17 @@ class Receive(_Section):
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
 
 
+class Asked(_Section):
+    """A PACS that is asked how many images of a study it holds."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, for the trace.")
+    ae_title: str = Field(description="Its AE title.", pattern=_AE_TITLE, max_length=16)
+    host: str = Field(description="Its address.")
+    port: int = Field(ge=1, le=65535, description="Its port.")
+    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
+    timeout_s: float = Field(5.0, gt=0, le=60, description="Network time-out, seconds.")
+
+
 class Assemble(_Section):
     """When a study is complete."""
 
@@ -79,6 +90,9 @@ class Assemble(_Section):
     early_cxr_s: float = Field(0.5, ge=0, le=3600, description="Radiographs: quiet before release, seconds; after it none.")
     early_ct_s: float = Field(3.0, ge=0, le=3600, description="CT: quiet so long after release, or as learned, seconds.")
     longest_wait_s: float = Field(900.0, gt=0, le=86400, description="Complete at the latest after this, seconds.")
+    ask: tuple[Asked, ...] = Field((), description="PACS that are asked how many images of a study they hold.")
+    ask_after_s: float = Field(2.0, ge=0, le=3600, description="They are asked when a study was quiet so long, seconds.")
+    ask_every_s: float = Field(5.0, ge=0.1, le=3600, description="And again after this, seconds.")
     min_ct_slices: int = Field(10, ge=3, le=1000, description="Fewest slices of a CT volume.")
     max_slice_gap_mm: float = Field(5.0, gt=0, le=10, description="Widest slice distance accepted, mm.")
 
