@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 
 from service.domain import codes
 from service.domain.codes import Code
@@ -69,12 +70,38 @@ def narrative(path: Path) -> Narrative:
         raise Defect(Reason.INTERNAL_ERROR, "the report is absent or cannot be read") from error
     return Narrative(
         header=report, procedure=_value(top[0]) if top else None, status=status,
-        findings=tuple(f for found, _, _ in said for f in found), measurements=tuple(m for _, ms, _ in said for m in ms),
-        lines=tuple(dict.fromkeys(line for _, _, lines in said for line in lines)))
+        findings=tuple(f for one in said for f in one.findings),
+        measurements=tuple(m for one in said for m in one.measurements),
+        lines=tuple(dict.fromkeys(line for one in sorted(said, key=_weight) for line in one.lines)))
 
 
-def _group(group: Dataset) -> tuple[list[Told], list[Measured], list[str]]:
-    """Return the finding, the numbers and the lines of one measurement group."""
+def first_value(header: Dataset, name: str) -> str:
+    """Return the first value of an element as text; "" where there is none. A backslash in a name makes it two values."""
+    value = header.get(name, "") or ""
+    if isinstance(value, MultiValue):
+        value = value[0] if value else ""
+    return str(value).strip()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What one measurement group says."""
+
+    findings: tuple[Told, ...]
+    measurements: tuple[Measured, ...]
+    lines: tuple[str, ...]
+    is_study: bool
+
+
+def _weight(group: _Group) -> int:
+    """Return the place of a group in the text: what is present, what is absent, numbers, what is said of the study."""
+    if group.is_study:
+        return 3
+    return 2 if not group.findings else 0 if any(f.present for f in group.findings) else 1
+
+
+def _group(group: Dataset) -> _Group:
+    """Read one measurement group."""
     items = _children(group)
     texts = {_name(i): _text(i) for i in items if i.ValueType == "TEXT"}
     model = " ".join(filter(None, (texts.get(_ALGORITHM), texts.get(_ALGORITHM_VERSION))))
@@ -86,7 +113,8 @@ def _group(group: Dataset) -> tuple[list[Told], list[Measured], list[str]]:
         for i in items if i.ValueType == "CODE" and _name(i) in (_FINDING, _ABSENT)
     ]
     told = [f for f in found if f.probability]  # a further outline of a finding has a group without numbers
-    of = "" if told or texts.get(_TRACKING) == "study" else texts.get(_TRACKING, "")
+    is_study = texts.get(_TRACKING) == "study"
+    of = "" if told or is_study else texts.get(_TRACKING, "")
     measured = [
         Measured(_concept(n), _number(n), _coded(n.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]),
                  _place(_children(n)) or of)
@@ -94,7 +122,7 @@ def _group(group: Dataset) -> tuple[list[Told], list[Measured], list[str]]:
     ]
     lines = [_finding_line(f) for f in told] + [_number_line(m) for m in measured]
     lines += [_text(i) for i in items if i.ValueType == "TEXT" and i.RelationshipType == "CONTAINS"]
-    return told, measured, lines
+    return _Group(tuple(told), tuple(measured), tuple(lines), is_study)
 
 
 def _finding_line(finding: Told) -> str:

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydicom.dataset import Dataset
-
-from service.deliver.narrative import Narrative
+from service.deliver.narrative import Narrative, first_value
 from service.domain.codes import Code
 from service.errors import Reason, RefusedByPeer
 
@@ -113,18 +111,19 @@ def _values(said: Narrative, mapped: Mapped, urgency: str, revision: int, now: f
     header, procedure = said.header, said.procedure or Code("", "", "")
     plain = {
         "now": _moment(now), "control_id": "", "character_set": ENCODINGS[mapped.encoding],
-        "patient_id": _of(header, "PatientID"), "issuer": _of(header, "IssuerOfPatientID"),
-        "birth_date": _digits(_of(header, "PatientBirthDate"), 8), "sex": _of(header, "PatientSex"),
-        "accession": _of(header, "AccessionNumber"), "report_uid": _of(header, "SOPInstanceUID"),
-        "study_uid": _of(header, "StudyInstanceUID"), "study_id": _of(header, "StudyID"),
-        "study_time": _digits(_of(header, "StudyDate"), 8) + _digits(_of(header, "StudyTime").split(".")[0], 6),
-        "study_description": _of(header, "StudyDescription"),
-        "report_time": _digits(_of(header, "ContentDate"), 8) + _digits(_of(header, "ContentTime").split(".")[0], 6),
+        "patient_id": first_value(header, "PatientID"), "issuer": first_value(header, "IssuerOfPatientID"),
+        "birth_date": _digits(first_value(header, "PatientBirthDate"), 8), "sex": first_value(header, "PatientSex"),
+        "accession": first_value(header, "AccessionNumber"), "report_uid": first_value(header, "SOPInstanceUID"),
+        "study_uid": first_value(header, "StudyInstanceUID"), "study_id": first_value(header, "StudyID"),
+        "study_time": _digits(first_value(header, "StudyDate"), 8) + _digits(first_value(header, "StudyTime").split(".")[0], 6),
+        "study_description": first_value(header, "StudyDescription"),
+        "report_time": _digits(first_value(header, "ContentDate"), 8) + _digits(first_value(header, "ContentTime").split(".")[0], 6)
+        + (_zone(first_value(header, "TimezoneOffsetFromUTC")) if first_value(header, "ContentTime") else ""),
         "procedure_code": procedure.value, "procedure_meaning": procedure.meaning, "procedure_scheme": procedure.scheme,
-        "modality": _of(header, "Modality"), "priority": mapped.priorities.get(urgency, ""), "urgency": urgency,
-        "status": mapped.status, "revision": str(revision), "institution": _of(header, "InstitutionName"),
+        "modality": first_value(header, "Modality"), "priority": mapped.priorities.get(urgency, ""), "urgency": urgency,
+        "status": mapped.status, "revision": str(revision), "institution": first_value(header, "InstitutionName"),
     }
-    return {name: escape(value) for name, value in plain.items()} | {"patient_name": _person(_of(header, "PatientName"))}
+    return {name: escape(value) for name, value in plain.items()} | {"patient_name": _person(first_value(header, "PatientName"))}
 
 
 def _results(said: Narrative, mapped: Mapped, values: Mapping[str, str]) -> Iterator[str]:
@@ -135,11 +134,11 @@ def _results(said: Narrative, mapped: Mapped, values: Mapping[str, str]) -> Iter
     yield observed("HD", "113014^DICOM Study^DCM", "1", values["study_uid"])
     if mapped.with_codes:
         if said.status is not None:
-            yield observed("CWE", "111017^CAD Processing and Findings Summary^DCM", "1", _coded(said.status))
+            yield observed("CE", "111017^CAD Processing and Findings Summary^DCM", "1", _coded(said.status))
         for number, found in enumerate(said.findings, 2):
             name = "121071^Finding^DCM" if found.present else "373572006^Clinical finding absent^SCT"
             flag = mapped.abnormal if found.present and said.abnormal else ""
-            yield observed("CWE", name, str(number), _coded(found.code), flag=flag)
+            yield observed("CE", name, str(number), _coded(found.code), flag=flag)
             if found.place and found.present:
                 yield observed("ST", "363698007^Finding Site^SCT", str(number), escape(found.place))
             yield observed("NM", "122157^Probability^DCM", str(number), found.probability, "%^Percent^UCUM")
@@ -165,14 +164,14 @@ def _person(name: str) -> str:
     return "~".join(groups)
 
 
-def _of(header: Dataset, name: str) -> str:
-    return str(header.get(name, "") or "").strip()
-
-
 def _digits(text: str, count: int) -> str:
     """Return a date or a time that begins with digits, cut to so many; "" for anything else."""
     found = re.match(r"[0-9]+", text)
     return found[0][:count] if found else ""
+
+
+def _zone(text: str) -> str:
+    return text if re.fullmatch(r"[+-][0-9]{4}", text) else ""
 
 
 def _moment(at: float) -> str:

@@ -112,7 +112,7 @@ class Hl7Place(Secured):
     tls: bool = Field(False, description="Speak TLS to it.")
     encoding: str = Field("utf-8", description=f"Encoding of the text: {', '.join(ENCODINGS)}.")
     with_text: bool = Field(True, description="Send the lines of the report (OBX of type TX).")
-    with_codes: bool = Field(True, description="Send coded findings and numbers (OBX of types CWE and NM).")
+    with_codes: bool = Field(True, description="Send coded findings and numbers (OBX of types CE and NM).")
     text_code: str = Field("18748-4^Diagnostic imaging study^LN", description="OBX-3 of the lines of the report.")
     abnormal_flag: str = Field("A", description="OBX-8 of a finding that is present; empty: none.")
     result_status: str = Field("P", description="OBR-25 and OBX-11; P: preliminary.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from service import logs
 from service.deliver.http import Caller
-from service.deliver.narrative import narrative
+from service.deliver.narrative import first_value, narrative
 from service.deliver.objects import Object, read_object
 from service.deliver.target import Parcel
 from service.errors import Defect, Reason
@@ -82,7 +82,7 @@ class WebhookTarget:
                 {"sop_class_uid": str(o.sop_class), "sop_instance_uid": o.sop_instance} for o in objects],
         }
         if self._with_patient:
-            message["patient"] = {name: str(said.header.get(name, "") or "") for name in _PATIENT}
+            message["patient"] = {name: first_value(said.header, name) for name in _PATIENT}
         return message
 
 

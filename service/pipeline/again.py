@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from sqlmodel import col, or_, select
 
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.pipeline.sending import resend
 from service.store.database import Database
 from service.store.studies import add_event
 from service.store.tables import Job, Study
 from service.triage.queue import Queue
 
 _STUCK = (DeliveryState.PARKED.value, DeliveryState.UNPROVEN.value)
+
+
+class NothingToSend(ValueError):
+    """There is no such study, or nothing of it that could be sent. The text says which."""
+
+
+def send_once_more(database: Database, now: float, study_instance_uid: str, targets: Mapping[str, Collection[str]]) -> list[str]:
+    """Queue the present result of a study for sending, as if it had never been sent; return the names of the targets.
+
+    targets: the kinds of objects that each target takes. Running workers take the jobs up by themselves.
+    Raises: NothingToSend.
+    """
+    with database.transaction() as session:
+        study = session.exec(select(Study).where(Study.study_instance_uid == study_instance_uid)).one_or_none()
+        if study is None:
+            raise NothingToSend("there is no such study here")
+        going = resend(session, study, targets, now)
+        if not going:
+            raise NothingToSend("there is no result that could be sent to these targets")
+        return going
 
 
 def take_up_again(database: Database, queue: Queue, now: float, study_instance_uid: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlmodel import Session, col, select, update
 
@@ -99,14 +99,18 @@ def send_again(session: Session, study: Study, revision: int, target: str, rows:
     session.flush()
 
 
-def resend(session: Session, study: Study, targets: Sequence[str], now: float) -> list[str]:
+def resend(session: Session, study: Study, targets: Mapping[str, Collection[str]], now: float) -> list[str]:
     """Send all of a study's present result once more, because a person says so; return the targets it goes to.
 
-    Jobs that already wait to send it are done at once instead; what waited for proof is asked for after the sending.
+    targets: the kinds of objects that each takes; one that takes none of this result is left out. Jobs that already wait
+    to send it are done at once instead; what waited for proof is asked for after the sending.
     """
     going = []
     number = study.id or 0
-    for name in targets:
+    made = {r.kind for r in results_of(session, number, study.revision)}
+    for name, kinds in targets.items():
+        if not made & set(kinds):
+            continue
         mine = (col(Job.study_id) == number, col(Job.revision) == study.revision, col(Job.target) == name)
         session.exec(update(Job).where(
             *mine, col(Job.kind) == JobKind.PROVE.value, col(Job.state).in_((JobState.WAITING, JobState.PARKED)),
