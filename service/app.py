@@ -25,7 +25,8 @@ from service.infer.engine import Engine
 from service.infer.gpu import Gpus
 from service.metrics import Metrics
 from service.operating import expectation_file
-from service.outlets import inquiries, outlets
+from service.outlets import inquiries, kinds_by_target, outlets
+from service.pipeline.again import send_once_more
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
 from service.pipeline.inquiring import Asking, Inquirer
@@ -228,8 +229,12 @@ class App:
                          order=ReadingOrder(self.settings.triage.longest_reading_wait_s),
                          expectation=expectation_file(self.settings))
         picture = partial(montage, self.data_dir / "spool", self.decoders)
-        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture)
+        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture,
+                         self._resend)
         self._serve(app, "web", web.host, web.port)
+
+    def _resend(self, study_instance_uid: str) -> list[str]:
+        return send_once_more(self.database, self.clock(), study_instance_uid, kinds_by_target(self.settings))
 
     def _serve(self, app: FastAPI, section: str, host: str, port: int) -> None:
         """Serve pages in a thread. section: of the settings. Raises: OSError when the port is taken."""

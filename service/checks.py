@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from service.deliver.target import Target
+from service.domain.commitment import Proof
 from service.domain.manifest import READERS, TASKS
 from service.domain.study import Kind
 from service.errors import FirstlookError
@@ -106,10 +107,21 @@ def require_tasks(settings: Settings, catalogue: Catalogue) -> None:
                 raise InvalidSettings(f"infer.{place}: {name!r} has the task {task}; accepted: {', '.join(accepted)}")
 
 
+def check_reports(settings: Settings) -> list[Check]:
+    """Tell whether the targets that prove by storage commitment may call our listener with their reports."""
+    receive = settings.receive
+    known = {peer.ae_title.strip() for peer in receive.peers}
+    return [
+        Check(f"target {t.name}", False, f"proof = \"commit\", but {t.ae_title} is not under receive.peers: a report on an "
+              "association of its own would be rejected")
+        for t in settings.deliver.targets
+        if t.proof is Proof.COMMIT and not receive.any_calling_ae and t.ae_title.strip() not in known]
+
+
 def check_target(target: Target) -> Check:
-    """Ask a PACS for an echo."""
+    """Ask a target whether it answers."""
     try:
         target.echo()
     except FirstlookError as error:
         return Check(f"target {target.name}", False, error.detail)
-    return Check(f"target {target.name}", True, "answers C-ECHO")
+    return Check(f"target {target.name}", True, "answers")

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App, queue_of
 from service.certs_cli import add_certs
-from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_target, trouble
+from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_reports, check_target, trouble
 from service.demo.run import demo
 from service.demo.send import send
 from service.domain.manifest import InvalidManifest
@@ -28,8 +28,8 @@ from service.infer.engine import Engine
 from service.metrics import Metrics
 from service.metrics_page import metrics_page
 from service.models_cli import add_models
-from service.outlets import outlets
-from service.pipeline.again import take_up_again
+from service.outlets import kinds_by_target, outlets
+from service.pipeline.again import NothingToSend, send_once_more, take_up_again
 from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
 from service.simulate_cli import add_simulate
@@ -96,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     again = _with_settings(commands.add_parser("retry", help="take up again what was parked or failed"))
     again.add_argument("study", nargs="?", default="", metavar="STUDY_INSTANCE_UID", help="only this study; else all")
     again.set_defaults(run=_retry)
+    resent = _with_settings(commands.add_parser("resend", help="send the result of a study once more"))
+    resent.add_argument("study", metavar="STUDY_INSTANCE_UID")
+    resent.add_argument("--target", default="", metavar="NAME", help="only to this target; else to all")
+    resent.set_defaults(run=_resend)
     add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
@@ -164,6 +168,7 @@ def _run_checks(settings: Settings) -> list[Check]:
         checks.append(Check("bundles", False, str(error)))
     if not settings.deliver.all:
         checks.append(Check("targets", False, "no target is set under deliver: results would go nowhere"))
+    checks += check_reports(settings)
     checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
     if not settings.receive.peers and not settings.receive.any_calling_ae:
         checks.append(Check("peers", False, "nobody may call: set receive.peers, or receive.any_calling_ae = true"))
@@ -200,6 +205,24 @@ def _retry(asked: argparse.Namespace) -> int:
     finally:
         database.close()
     print("\n".join(taken) or "nothing is parked or failed")  # noqa: T201
+    return 0
+
+
+def _resend(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    targets = kinds_by_target(settings)
+    if asked.target and asked.target not in targets:
+        raise InvalidSettings(f"--target {asked.target!r}: accepted: {', '.join(targets) or 'none is set under deliver'}")
+    chosen = {name: kinds for name, kinds in targets.items() if asked.target in ("", name)}
+    database = Database(settings.database_url)
+    try:
+        going = send_once_more(database, time.time(), asked.study, chosen)
+    except NothingToSend as error:
+        print(f"firstlook: {asked.study}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    finally:
+        database.close()
+    print(f"{asked.study}: sent again to {', '.join(going)}")  # noqa: T201
     return 0
 
 

@@ -46,6 +46,11 @@ def outlets(settings: Settings, record: Record, clock: Callable[[], float] = tim
     return {outlet.target.name: outlet for outlet in made}
 
 
+def kinds_by_target(settings: Settings) -> dict[str, frozenset[str]]:
+    """Return the kinds of objects that each target takes, without making the targets."""
+    return {place.name: frozenset(getattr(place, "objects", _TOLD)) for place in settings.deliver.all}
+
+
 def pacs(settings: Settings, target: Target) -> CStoreTarget:
     """Return the C-STORE target that a table of deliver.targets describes."""
     return CStoreTarget(target.name, target.ae_title, target.host, target.port,

@@ -191,7 +191,7 @@ class Target(_Section):
     port: int = Field(ge=1, le=65535, description="Its port.")
     calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
     timeout_s: float = Field(30.0, gt=0, le=600, description="Network time-out, seconds.")
-    objects: tuple[str, ...] = Field(KINDS, description="Kinds of objects it gets: seg, sr, sc.")
+    objects: tuple[str, ...] = Field(KINDS, description=f"Kinds of objects it gets: {', '.join(KINDS)}.")
     transfer_syntax: str = Field("auto", pattern="^(auto|explicit|implicit)$",
                                  description="auto: as the objects are, else implicit VR; explicit or implicit: only that.")
     proof: Proof = Field(Proof.NONE, description="Counts as delivered when: none (it answered Success), "

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydicom.dataset import Dataset
+
 from service.deliver.narrative import Narrative, first_value
 from service.domain.codes import Code
 from service.errors import Reason, RefusedByPeer
@@ -115,15 +117,15 @@ def _values(said: Narrative, mapped: Mapped, urgency: str, revision: int, now: f
         "birth_date": _digits(first_value(header, "PatientBirthDate"), 8), "sex": first_value(header, "PatientSex"),
         "accession": first_value(header, "AccessionNumber"), "report_uid": first_value(header, "SOPInstanceUID"),
         "study_uid": first_value(header, "StudyInstanceUID"), "study_id": first_value(header, "StudyID"),
-        "study_time": _digits(first_value(header, "StudyDate"), 8) + _digits(first_value(header, "StudyTime").split(".")[0], 6),
+        "study_time": _date_time(header, "Study"),
         "study_description": first_value(header, "StudyDescription"),
-        "report_time": _digits(first_value(header, "ContentDate"), 8) + _digits(first_value(header, "ContentTime").split(".")[0], 6)
-        + (_zone(first_value(header, "TimezoneOffsetFromUTC")) if first_value(header, "ContentTime") else ""),
+        "report_time": _date_time(header, "Content"),
         "procedure_code": procedure.value, "procedure_meaning": procedure.meaning, "procedure_scheme": procedure.scheme,
         "modality": first_value(header, "Modality"), "priority": mapped.priorities.get(urgency, ""), "urgency": urgency,
         "status": mapped.status, "revision": str(revision), "institution": first_value(header, "InstitutionName"),
     }
-    return {name: escape(value) for name, value in plain.items()} | {"patient_name": _person(first_value(header, "PatientName"))}
+    person = _person(first_value(header, "PatientName"))
+    return {name: escape(value) for name, value in plain.items()} | {"patient_name": person}
 
 
 def _results(said: Narrative, mapped: Mapped, values: Mapping[str, str]) -> Iterator[str]:
@@ -170,8 +172,12 @@ def _digits(text: str, count: int) -> str:
     return found[0][:count] if found else ""
 
 
-def _zone(text: str) -> str:
-    return text if re.fullmatch(r"[+-][0-9]{4}", text) else ""
+def _date_time(header: Dataset, of: str) -> str:
+    """Return date and time of a data set (TS of HL7), with the time zone of what we wrote ourselves."""
+    day = _digits(first_value(header, f"{of}Date"), 8)
+    time = _digits(first_value(header, f"{of}Time").split(".")[0], 6)
+    zone = first_value(header, "TimezoneOffsetFromUTC") if of == "Content" and time else ""
+    return day + time + (zone if re.fullmatch(r"[+-][0-9]{4}", zone) else "")
 
 
 def _moment(at: float) -> str:

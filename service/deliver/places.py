@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from service.deliver.oru import ENCODINGS, PRIORITIES, check_field
 from service.tls.files import CertificateFiles
 
-KINDS = ("seg", "sr", "sc")
+KINDS = ("seg", "sr", "sc", "pr", "ko")
 SECRETS = ("token", "client_secret", "secret")
 _NAME = r"^[a-z0-9-]{1,32}$"
 _SECRET = "; file:/PATH reads it from a file"
@@ -28,7 +28,7 @@ class Place(BaseModel):
 class Objects(Place):
     """A place that takes DICOM objects."""
 
-    objects: tuple[str, ...] = Field(KINDS, description="Kinds of objects it gets: seg, sr, sc.")
+    objects: tuple[str, ...] = Field(KINDS, description=f"Kinds of objects it gets: {', '.join(KINDS)}.")
 
     @field_validator("objects")
     @classmethod

@@ -20,7 +20,9 @@ class NothingToSend(ValueError):
     """There is no such study, or nothing of it that could be sent. The text says which."""
 
 
-def send_once_more(database: Database, now: float, study_instance_uid: str, targets: Mapping[str, Collection[str]]) -> list[str]:
+def send_once_more(
+    database: Database, now: float, study_instance_uid: str, targets: Mapping[str, Collection[str]],
+) -> list[str]:
     """Queue the present result of a study for sending, as if it had never been sent; return the names of the targets.
 
     targets: the kinds of objects that each target takes. Running workers take the jobs up by themselves.

@@ -1,4 +1,4 @@
-"""The web server: worklist, study page, API, health and metrics. It only reads."""
+"""The web server: worklist, study page, API, health and metrics. It reads; `actions` has what changes something."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from service.store import worklist
 from service.store.database import Database
 from service.store.tables import ResultObject
 from service.web import guard
+from service.web.actions import Resend, add_actions
 from service.web.detail import as_json, detail, page_as_json
 from service.web.effect import add_effect
 from service.web.health import Check, add_health
@@ -60,11 +61,13 @@ Montage = Callable[[Path, Mapping[str, str]], bytes]
 def create_app(
     database: Database, metrics: Metrics, clock: Callable[[], float], style: WebStyle,
     ready: Callable[[], Sequence[Check]], results_dir: Path, picture: Montage | None = None,
+    resend: Resend | None = None,
 ) -> FastAPI:
     """Return the web application.
 
     clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
-    picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown.
+    picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown;
+    resend: sends a result once more; None: no page offers it.
     """
     app = FastAPI(title=style.title, version=style.version or "0", docs_url=None, redoc_url=None,
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
@@ -74,8 +77,10 @@ def create_app(
     reader = _Reader(database, clock, style)
     pages = Pages(style.title, style.version, style.refresh_s)
     _add_worklist(app, reader, pages)
-    _add_study(app, reader, pages, frozenset({"sc", "seg"} if picture else {"sc"}))
+    _add_study(app, reader, pages, frozenset({"sc", "seg"} if picture else {"sc"}), resend is not None)
     _add_objects(app, reader, results_dir, picture)
+    if resend is not None:
+        add_actions(app, resend)
     add_effect(app, database, clock, pages, style.expectation)
     _add_errors(app, pages)
     return app
@@ -137,12 +142,12 @@ def _add_worklist(app: FastAPI, reader: _Reader, pages: Pages) -> None:
         return {"notice": RESEARCH_USE, "at": read["now"], "counts": read["counts"], "studies": studies}
 
 
-def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[str]) -> None:
+def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[str], can_resend: bool) -> None:
     @app.get("/studies/{uid}", response_class=HTMLResponse, include_in_schema=False)
     def study_page(request: Request, uid: str) -> HTMLResponse:
         now = reader.clock()
         shown = detail(reader.study(uid), now, reader.style.patient_names, pictures)
-        return pages.answer(request, "study.html", now=now, study=shown)
+        return pages.answer(request, "study.html", now=now, study=shown, can_resend=can_resend)
 
     @app.get("/api/studies/{uid}")
     def study_json(uid: str) -> dict[str, Any]:

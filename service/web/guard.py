@@ -47,7 +47,8 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        refusal = None if scope["path"].startswith(_OPEN) else self._refusal(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = None if scope["path"].startswith(_OPEN) else self._refusal(headers) or _foreign(scope["method"], headers)
         await (refusal or self._app)(scope, receive, send_secured)
 
     def _refusal(self, headers: Headers) -> Response | None:
@@ -60,6 +61,22 @@ class Guard:
             return None
         return PlainTextResponse("The access token is needed: as the password, with any user name.\n", 401,
                                  {"WWW-Authenticate": 'Basic realm="firstlook", charset="UTF-8"'})
+
+
+def _foreign(method: str, headers: Headers) -> Response | None:
+    """Refuse a request that changes something when another site's page made the browser send it.
+
+    Every browser of today says where a request comes from (Sec-Fetch-Site); an older one says Origin at least; a program
+    says neither.
+    """
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return None
+    site, origin = headers.get("sec-fetch-site", ""), headers.get("origin", "")
+    if site in ("same-origin", "none") or (not site and origin.partition("://")[2] == headers.get("host", "")):
+        return None
+    if not site and not origin:
+        return None
+    return PlainTextResponse("This request comes from another site.\n", 403)
 
 
 def _given(authorization: str) -> str:

@@ -147,7 +147,7 @@ def delivery(study: Study, now: float) -> Said:
         DeliveryState.PENDING: Said("Being sent", why, "busy"),
         DeliveryState.SENT: Said("Sent, not yet proven", why, "busy"),
         DeliveryState.DELIVERED: Said("In the PACS", f"at {at}" if at else "", "good"),
-        DeliveryState.PARKED: Said("Not in the PACS", why, "bad"),
+        DeliveryState.PARKED: Said("Not delivered", why, "bad"),
         DeliveryState.UNPROVEN: Said("Sent, not proven", why, "bad"),
     }
     return said[DeliveryState(study.delivery)]

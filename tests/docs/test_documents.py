@@ -72,6 +72,12 @@ def test_example_settings_load_when_every_line_is_switched_on() -> None:
     assert set(tree) == set(Settings.model_fields)
 
 
+def test_each_example_of_a_place_for_results_loads() -> None:
+    text = (ROOT / "deploy/docs/delivery.md").read_text(encoding="utf-8")
+    settings = Settings.model_validate(tomllib.loads("\n".join(re.findall(r"^```toml\n(.*?)^```", text, re.S | re.M))))
+    assert [place.name for place in settings.deliver.all] == ["pacs", "archive", "share", "ris", "hook"]
+
+
 def test_commands_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"^make ([a-z]+)", README, re.M)):

@@ -189,7 +189,7 @@ def test_pacs_that_refuses_for_good_parks_the_delivery_with_its_reason(house: Ho
     assert Reason.PEER_REFUSED.value in study.delivery_detail
     assert [j.state for j in house.jobs(CXR_STUDY)] == [JobState.DONE, JobState.PARKED]
     page = httpx.get(f"http://127.0.0.1:{house.app.web_port}/").text
-    assert "Not in the PACS" in page and Reason.PEER_REFUSED.sentence.rstrip(".") in page
+    assert "Not delivered" in page and Reason.PEER_REFUSED.sentence.rstrip(".") in page
 
 
 def test_pacs_that_stays_away_too_long_parks_the_delivery_until_a_person_retries(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from service import cli
+from service.checks import check_reports
 from service.demo.send import studies_in
+from service.settings import Settings
 from tests.builders import ct_series, radiograph, uid, write
 from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import HOST, ScriptedPacs, free_port
@@ -52,6 +54,14 @@ def test_check_has_a_line_for_each_part_and_fails_when_the_pacs_is_away(
     assert all(line.startswith("ok") for line in lines) and "tiny-ct on CPU" in lines[5]
     assert cli.main(["check", "--settings", str(file)]) == 1
     assert "FAIL  target pacs" in capsys.readouterr().out
+
+
+def test_check_tells_that_a_report_of_commitment_would_be_rejected(tmp_path: Path) -> None:
+    targets = {"targets": [{"name": "pacs", "ae_title": "PACS", "host": HOST, "port": 104, "proof": "commit"}]}
+    (told,) = check_reports(Settings.model_validate({"deliver": targets}))
+    assert (told.name, told.ok) == ("target pacs", False) and "PACS is not under receive.peers" in told.detail
+    for receive in ({"any_calling_ae": True}, {"peers": [{"ae_title": "PACS "}]}):
+        assert check_reports(Settings.model_validate({"deliver": targets, "receive": receive})) == []
 
 
 def test_check_names_a_bundle_whose_weights_were_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

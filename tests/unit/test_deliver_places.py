@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from service.deliver.places import KINDS
 from service.outlets import outlets
+from service.report.document import SERIES
 from service.settings import InvalidSettings, Settings, load
 
 
@@ -45,6 +47,10 @@ def test_a_secret_never_stands_in_what_is_said_of_wrong_settings(tmp_path: Path)
     with pytest.raises(InvalidSettings) as raised:
         load(file, {})
     assert "deliver.webhooks.0.secret" in str(raised.value) and "hush" not in str(raised.value)
+
+
+def test_every_kind_of_object_that_is_made_may_be_sent() -> None:
+    assert KINDS == SERIES
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:

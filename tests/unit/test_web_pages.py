@@ -77,11 +77,11 @@ def test_each_state_is_said_in_words(house: House) -> None:
         1: ("stat", "raised by AI: pneumonia 99%", "Pneumonia 0.99", "Assessed", "In the PACS", "16 min"),
         2: ("stat", "ordered STAT", "No result yet", "Model is running"),
         3: ("urgent", "raised by AI: COVID pneumonia 93%", "COVID pneumonia bilateral 0.93", "Lung involved 24.3 %"),
-        4: ("urgent", "No flag", "highest: COVID pneumonia 0.03 (threshold 0.50)", "Not in the PACS",
-            "The PACS refused the object. status 0xA900"),
+        4: ("urgent", "No flag", "highest: COVID pneumonia 0.03 (threshold 0.50)", "Not delivered",
+            "The PACS or other receiver refused it. status 0xA900"),
         5: ("No AI result", "Failed", "The model could not be run."),
         7: ("No AI result", "Not assessed", "Slices of the CT volume are missing."),
-        8: ("Not assessed", "Only lateral", "Being sent", "The PACS did not answer."),
+        8: ("Not assessed", "Only lateral", "Being sent", "The PACS or other receiver did not answer."),
         9: ("No result yet", "Queued, place 1"),
         10: ("Queued, place 2",),
         11: ("Receiving images", "last 3 s ago", "O&#39;Brien, Siobhán"),
@@ -188,7 +188,7 @@ def test_what_went_wrong_is_told_on_the_study_page(house: House) -> None:
     assert "Deliver to pacs" in text
     assert "CUDA out of memory" in house.client().get(f"/studies/{house.uid(5)}").text
     assert "parked (needs a person)" in text
-    assert "The PACS refused the object: status 0xA900" in text
+    assert "The PACS or other receiver refused it: status 0xA900" in text
 
 
 def test_the_api_gives_the_same_order_and_the_result(house: House) -> None:

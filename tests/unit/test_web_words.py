@@ -48,7 +48,7 @@ def test_the_age_is_that_on_the_day_of_the_study(birth: str, day: str, age: str)
 
 def test_a_reason_code_becomes_a_sentence_and_other_text_stays() -> None:
     assert words.sentence("not_axial") == "The CT slices are not axial."
-    assert words.sentence("peer_refused: status 0xA900") == "The PACS refused the object. status 0xA900"
+    assert words.sentence("peer_refused: status 0xA900") == "The PACS or other receiver refused it. status 0xA900"
     assert words.sentence("pacs: status 0xA900") == "pacs: status 0xA900"
 
 

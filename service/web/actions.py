@@ -1,0 +1,37 @@
+"""What a person may have done from the study page: send a result again. Everything else only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import RedirectResponse
+
+from service.pipeline.again import NothingToSend
+
+Resend = Callable[[str], Sequence[str]]
+"""Queues the result of a study (Study Instance UID) for sending once more and returns the names of the targets.
+
+Raises: NothingToSend."""
+
+
+def add_actions(app: FastAPI, resend: Resend) -> None:
+    """Add the requests that change something; the guard lets none of another site through."""
+
+    @app.post("/studies/{uid}/resend", include_in_schema=False)
+    def resend_from_page(request: Request, uid: str) -> RedirectResponse:
+        _send(resend, uid)
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/studies/{uid}", 303)
+
+    @app.post("/api/studies/{uid}/resend")
+    def resend_from_program(uid: str) -> dict[str, Any]:
+        """Send the result of a study once more, to every target."""
+        return {"study_instance_uid": uid, "targets": list(_send(resend, uid))}
+
+
+def _send(resend: Resend, uid: str) -> Sequence[str]:
+    try:
+        return resend(uid)
+    except NothingToSend as error:
+        raise HTTPException(404, f"Nothing is sent: {error}.") from error
