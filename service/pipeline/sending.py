@@ -10,6 +10,7 @@ from service.deliver.target import Parcel
 from service.domain.job import DeliveryState, JobKind, JobState
 from service.pipeline.line import Line
 from service.pipeline.timing import timed
+from service.store.commitments import give_up
 from service.store.deliveries import kinds_of, sent, settle_delivery, times_sent, undelivered
 from service.store.studies import add_event, results_of
 from service.store.tables import Delivery, Job, ResultObject, Study
@@ -89,6 +90,7 @@ def send_again(session: Session, study: Study, revision: int, target: str, rows:
     """Forget that these objects were stored, and queue a job that sends them once more; wait_s None parks it."""
     for row in rows:
         session.delete(row)
+    give_up(session, study.id or 0, revision, target, now)
     number = times_sent(session, study.id or 0, revision, target)
     job = _job(study, revision, target, f"deliver:{study.study_instance_uid}:{revision}:{target}#{number}", now)
     if wait_s is None:

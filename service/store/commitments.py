@@ -30,6 +30,15 @@ def mark(database: Database, transaction_uid: str, **at: float) -> None:
         session.exec(update(Commitment).where(col(Commitment.transaction_uid) == transaction_uid).values(**at))
 
 
+def give_up(session: Session, study_id: int, revision: int, target: str, now: float) -> None:
+    """Wait no longer for the reports of a revision at a target: it is sent anew, and asked for anew."""
+    session.exec(
+        update(Commitment).where(
+            col(Commitment.study_id) == study_id, col(Commitment.revision) == revision, col(Commitment.target) == target,
+            col(Commitment.answered_at).is_(None), col(Commitment.given_up_at).is_(None),
+        ).values(given_up_at=now))
+
+
 def is_answered(database: Database, transaction_uid: str) -> bool:
     """Tell whether the report of a transaction has come."""
     with database.reading() as session:
