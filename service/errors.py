@@ -95,7 +95,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.NOT_A_FRONTAL_CHEST: "The picture does not look like a frontal chest radiograph.",
     Reason.IMAGE_INVERTED: "The radiograph looks inverted: bright where it should be dark.",
     Reason.IMAGE_CLIPPED: "A part of the lungs looks cut off by the edge of the radiograph.",
-    Reason.IMAGE_OF_A_CHILD: "The radiograph looks like that of a child; the models are for adults.",
+    Reason.IMAGE_OF_A_CHILD: "The model reads the radiographs of adults only.",
     Reason.UNSUITABLE_IMAGE: "The radiograph is not fit to be read, by the model that judges its quality.",
     Reason.UNFAMILIAR_IMAGE: "The images are unlike those that the model was made with.",
     Reason.NO_LUNG_FOUND: "No lung was found in the images.",

@@ -26,6 +26,7 @@ from service.prepare import ct, cxr
 from service.verify import prepare, verify
 
 STEPS = {task: tuple(ct.STEPS if source == "hu" else cxr.STEPS) for task, source in SOURCE.items()}
+USUAL = {task: tuple(ct.STEPS) if source == "hu" else cxr.USUAL for task, source in SOURCE.items()}
 CARD = """# {title}
 
 Bundle `{name}`, version {version}, sha256 of `model.onnx` `{sha256}`.
@@ -125,7 +126,7 @@ def _write_manifest(folder: Path, recipe: dict[str, Any]) -> Manifest:
     except ImportError as error:
         raise Refused("import writes TOML with models/training/toml_text.py, which is not here: use a checkout") from error
     task = recipe["bundle"]["task"]
-    steps = recipe.get("input", {}).get("steps", list(STEPS[task]))
+    steps = recipe.get("input", {}).get("steps", list(USUAL[task]))
     if unknown := [name for name in steps if name not in STEPS[task]]:
         raise Refused(f"unknown preparation step {unknown[0]!r}; accepted: {', '.join(STEPS[task])}")
     table = {

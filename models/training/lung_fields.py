@@ -25,7 +25,7 @@ from service.prepare import cxr
 
 CLASSES = ("background", "lung_fields")
 FOLDS = 4
-STEPS = ("resize", "stretch")
+STEPS = ("reduce", "resize", "stretch")
 """No trimming: a lung may reach the edge of the picture."""
 
 

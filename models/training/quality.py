@@ -32,7 +32,7 @@ VIEWS = ("frontal", "lateral", "other")
 TURNS = ("rotated_90", "rotated_180", "rotated_270")
 CHANGES = ("inverted", *TURNS, "clipped", "child")
 CLASSES = (*VIEWS, *CHANGES)
-STEPS = ("resize", "stretch")
+STEPS = ("reduce", "resize", "stretch")
 KINDS = {"radiograph": 0.6, "lateral": 0.14, "projected frontal": 0.04, "other": 0.22}
 """How often a kind of picture is drawn."""
 PROJECT = Path(__file__).parents[2]

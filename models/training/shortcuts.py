@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="folder for the features")
     parser.add_argument("--lungs", type=Path, required=True, help="folder of a cxr-segmentation bundle")
+    parser.add_argument("--write", type=Path, help="folder of the bundle whose figures.json takes the figures in")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -138,6 +139,10 @@ def main() -> None:
         found[name]["auc_elsewhere"] = float(roc_auc_score(truth == 1, margins[:, 1] - margins[:, 0]))
         print(json.dumps({name: found[name]}), flush=True)
     print(json.dumps(found, indent=1))
+    if options.write:
+        path = options.write / "figures.json"
+        table = json.loads(path.read_text(encoding="utf-8")) | {"without_shortcuts": found}
+        path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

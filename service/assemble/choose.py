@@ -17,6 +17,7 @@ from service.domain.study import (
     Kind,
     Selection,
     SetAside,
+    age_years,
 )
 from service.errors import Reason, UnusableStudy
 
@@ -207,23 +208,12 @@ def _words(label: str) -> str:
 
 def _study_limitations(header: Header) -> list[str]:
     notes = []
-    years = _age_years(header)
+    years = age_years(header)
     if years is not None and years < 18:
         notes.append("the patient is under 18; the model's figures are for adults unless its card says otherwise")
     if header.modality == "CT" and header.lossy_image_compression == "01":
         notes.append("the image has been lossy compressed")
     return notes
-
-
-def _age_years(header: Header) -> float | None:
-    """Return the age from Patient's Age (nnnD|W|M|Y) or from birth and study dates; None when neither says."""
-    match = re.fullmatch(r"(\d{3})([DWMY])", header.patient_age)
-    if match:
-        return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}[match[2]]
-    born, seen = header.patient_birth_date, header.study_date
-    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
-        return (int(seen) - int(born)) / 10000
-    return None
 
 
 def _by_series(headers: Sequence[Header]) -> dict[str, list[Header]]:

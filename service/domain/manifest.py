@@ -50,13 +50,15 @@ class Accepts:
     """What a bundle may read. Empty or 0: no limit.
 
     modality: values of Modality (0008,0060); least_slices and most_slice_spacing_mm are for CT; most_unfamiliarity: of
-    the network's own output `unfamiliarity`, for an image, or for the median slice of a CT.
+    the network's own output `unfamiliarity`, for an image, or for the median slice of a CT. least_age_years: of the
+    patient; where the headers do not tell, a radiograph that the gate takes for a child's is too young.
     """
 
     modality: tuple[str, ...] = ()
     least_slices: int = 0
     most_slice_spacing_mm: float = 0.0
     most_unfamiliarity: float = 0.0
+    least_age_years: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -188,12 +190,13 @@ def _accepts(path: Path, table: dict[str, Any]) -> Accepts:
         raise InvalidManifest(f"{path}: accepts.{unknown[0]} is unknown; accepted: {', '.join(sorted(known))}")
     modality = table.get("modality", ())
     modalities = (modality,) if isinstance(modality, str) else tuple(str(m) for m in modality)
-    numbers = {k: table.get(k, 0) for k in ("least_slices", "most_slice_spacing_mm", "most_unfamiliarity")}
+    limits = ("least_slices", "most_slice_spacing_mm", "most_unfamiliarity", "least_age_years")
+    numbers = {k: table.get(k, 0) for k in limits}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise InvalidManifest(f"{path}: accepts.{key} is {value!r}; accepted: a number, 0 or more")
     return Accepts(modalities, int(numbers["least_slices"]), float(numbers["most_slice_spacing_mm"]),
-                   float(numbers["most_unfamiliarity"]))
+                   float(numbers["most_unfamiliarity"]), float(numbers["least_age_years"]))
 
 
 def _check_aggregate(path: Path, table: object) -> None:

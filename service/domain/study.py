@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -100,6 +101,17 @@ class Header:
         known = {f.name for f in fields(cls)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
         return cls(**given)
+
+
+def age_years(header: Header) -> float | None:
+    """Return the age from Patient's Age (nnnD|W|M|Y) or from birth and study dates; None when neither says."""
+    match = re.fullmatch(r"(\d{3})([DWMY])", header.patient_age)
+    if match:
+        return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}[match[2]]
+    born, seen = header.patient_birth_date, header.study_date
+    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
+        return (int(seen) - int(born)) / 10000
+    return None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,23 @@ _NOTES = {
     **dict.fromkeys(("rotated_90", "rotated_180", "rotated_270"), "the image may be rotated"),
 }
 
+CHILD = "child"
+"""The output of a gate that tells the radiograph of a child."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a gate said of an image that may be read: limitations in words, and the outputs over their thresholds."""
+
+    notes: tuple[str, ...] = ()
+    over: frozenset[str] = frozenset()
+
 
 def judge(
     image: RadiographImage, engine: Engine, manifest: Manifest,
     to_tensor: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> tuple[str, ...]:
-    """Let a quality bundle look at one radiograph; returns limitations in words.
+) -> Judged:
+    """Let a quality bundle look at one radiograph.
 
     The model's input `image` is (1, channels, h, w); its output `probabilities` is (1, k), each in 0..1. to_tensor: from
     (y, x) float32 in 0..1. What a score does is the manifest's gate; of several refusals the most certain is named, and
@@ -43,11 +55,13 @@ def judge(
         raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
     require_familiar(unfamiliarity(tensors, manifest, 1), manifest)
     notes: list[str] = []
+    above: set[str] = set()
     refusals: list[tuple[bool, float, Reason, str]] = []
     for output in manifest.outputs:
         rule, score = manifest.gate.get(output.name), float(scores[0, output.index])
         over, said = score >= output.threshold, f"score {score:.2f}"
         reason = _REASONS.get(output.name, Reason.UNSUITABLE_IMAGE)
+        above |= {output.name} if over else set()
         if rule is Gate.REFUSE and over:
             refusals.append((True, score, reason, f"{output.name}: {said}, accepted: below {output.threshold:g}"))
         elif rule is Gate.REQUIRE and not over:
@@ -57,4 +71,4 @@ def judge(
     if refusals:
         _, _, reason, detail = max(refusals, key=lambda r: r[:2])
         raise UnusableStudy(reason, f"{detail} ({manifest.name})")
-    return tuple(notes)
+    return Judged(tuple(notes), frozenset(above))

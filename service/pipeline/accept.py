@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.domain.manifest import Manifest
-from service.domain.study import Selection
+from service.domain.study import Selection, age_years
 from service.errors import Reason, UnusableStudy
 
 
@@ -38,13 +38,18 @@ def did_not_read(manifest: Manifest, error: UnusableStudy) -> str:
 def require_accepted(manifest: Manifest, selection: Selection) -> None:
     """Compare chosen images with what a bundle accepts.
 
-    Raises: UnusableStudy with no_model (another modality), too_few_slices or slices_too_thick.
+    Raises: UnusableStudy with no_model (another modality), image_of_a_child, too_few_slices or slices_too_thick.
     """
     accepts = manifest.accepts
     modalities = {h.modality for h in selection.headers}
     if accepts.modality and not modalities <= set(accepts.modality):
         raise UnusableStudy(
             Reason.NO_MODEL, f"{manifest.name} reads {', '.join(accepts.modality)}; the images are {', '.join(modalities)}")
+    ages = [years for h in selection.headers if (years := age_years(h)) is not None]
+    if ages and max(ages) < accepts.least_age_years:
+        raise UnusableStudy(
+            Reason.IMAGE_OF_A_CHILD,
+            f"the patient is {max(ages):.1f} years old; {manifest.name} reads from {accepts.least_age_years:g} years on")
     if selection.geometry is None:
         return
     if len(selection.headers) < accepts.least_slices:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from service.domain.finding import Assessment, BundleIdentity, together
 from service.domain.manifest import Manifest
-from service.domain.study import Header, RadiographImage, Selection
+from service.domain.study import Header, RadiographImage, Selection, age_years
 from service.errors import DecoderFailed, Reason, UnusableStudy
 from service.infer.cxr import CxrTransform, assess_cxr
 from service.infer.fields import FieldsTransform, LungFields, find_fields
-from service.infer.quality import judge
+from service.infer.quality import CHILD, Judged, judge
 from service.pipeline.accept import did_not_read
 from service.pipeline.line import Line
 from service.pipeline.technical import quality_of
@@ -32,10 +32,11 @@ _UNORIENTED = "Patient Orientation is absent: sides are told as if the patient's
 
 @dataclass
 class _Seen:
-    """The radiographs that may be read, and what is to be said of all."""
+    """The radiographs that may be read, what is to be said of all, and why some, by SOP Instance UID, look too young."""
 
     shown: list[RadiographImage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    young: dict[str, str] = field(default_factory=dict)
     refused: list[UnusableStudy] = field(default_factory=list)
 
 
@@ -58,7 +59,8 @@ def look_at_radiographs(
             transform = CxrTransform(
                 _preparation(manifest), partial(cxr.saliency_on_source, parameters=manifest.parameters))
             try:
-                said.append(assess_cxr(seen.shown, line.engine, manifest, transform, manifest.limitations, fields))
+                shown = _old_enough(seen, manifest)
+                said.append(assess_cxr(shown, line.engine, manifest, transform, manifest.limitations, fields))
             except UnusableStudy as error:
                 refused.append((manifest, error))
     if not said:
@@ -89,7 +91,9 @@ def _decoded(line: Line, selection: Selection, paths: Sequence[Path]) -> _Seen:
             seen.notes.append(f"image {header.instance_number} was not read: {error.reason.value}")
         else:
             seen.shown.append(image)
-            seen.notes.extend((*found, *judged))
+            seen.notes.extend((*found, *judged.notes))
+            if age_years(header) is None and CHILD in judged.over:
+                seen.young[image.sop_instance_uid] = f"image {header.instance_number}"
     if not seen.shown:
         raise seen.refused[0]
     return seen
@@ -99,9 +103,21 @@ def _failures(errors: Sequence[UnusableStudy]) -> int:
     return sum(isinstance(error, DecoderFailed) for error in errors)
 
 
-def _judged(line: Line, image: RadiographImage) -> tuple[str, ...]:
+def _old_enough(seen: _Seen, manifest: Manifest) -> list[RadiographImage]:
+    """Return the images that a bundle reads, whose headers tell no age. Raises: UnusableStudy when all look too young."""
+    if not manifest.accepts.least_age_years:
+        return seen.shown
+    kept = [i for i in seen.shown if i.sop_instance_uid not in seen.young]
+    if not kept:
+        raise UnusableStudy(
+            Reason.IMAGE_OF_A_CHILD, f"the headers tell no age, and the gate takes {', '.join(seen.young.values())} for a "
+            f"child's; {manifest.name} reads from {manifest.accepts.least_age_years:g} years on")
+    return kept
+
+
+def _judged(line: Line, image: RadiographImage) -> Judged:
     gate = line.named(line.cxr_gate)
-    return () if gate is None else judge(image, line.engine, gate, _preparation(gate))
+    return Judged() if gate is None else judge(image, line.engine, gate, _preparation(gate))
 
 
 def _fields(

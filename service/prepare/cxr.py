@@ -3,6 +3,8 @@
 The steps, in the manifest's order:
 
     trim     the outer `margin_fraction` of each side is left out: side markers and burned-in text lie there
+    reduce   larger images are shrunk, aspect kept, to the size that the network's training images had: directly
+             shrunk to the input they would look sharper than those, and sharpness decides more than one likes
     resize   to `rows_px` x `columns_px`; the aspect is NOT kept, because padding would tell the network the
              shape of the original, and the shape tells the hospital
     stretch  the `low_percentile` becomes 0 and the `high_percentile` 1, so two display windows look alike
@@ -31,6 +33,21 @@ def trim(grey: Plane, parameters: Parameters) -> Plane:
     return grey[top:bottom, left:right]
 
 
+def reduce(grey: Plane, parameters: Parameters) -> Plane:
+    """Shrink so that the longer side is `longest_px`, averaging, aspect kept; a smaller image stays as it is.
+
+    grey: (y, x) float32; returns (y', x') float32. Networks that learned from shrunken pictures know their sharpness
+    and no other: the pixels of a detector, shrunk in one go to another aspect, look like texture to them.
+    """
+    longest = number(parameters, "longest_px", 16, 4096)
+    factor = longest / max(grey.shape)
+    if factor >= 1.0:
+        return grey
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    reduced: Plane = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return reduced if np.isfinite(reduced).all() else cv2.resize(_numbers(grey), size, interpolation=cv2.INTER_AREA)
+
+
 def resize(grey: Plane, parameters: Parameters) -> Plane:
     """Resize to `rows_px` x `columns_px`, averaging where it shrinks.
 
@@ -57,12 +74,15 @@ def stretch(grey: Plane, parameters: Parameters) -> Plane:
     return stretched
 
 
-STEPS: dict[str, Step] = {"trim": trim, "resize": resize, "stretch": stretch}
+STEPS: dict[str, Step] = {"trim": trim, "reduce": reduce, "resize": resize, "stretch": stretch}
 """Every preparation step of a radiograph by the name that a manifest uses, in the usual order."""
+
+USUAL = ("trim", "resize", "stretch")
+"""The steps of a manifest that names none."""
 
 
 def image_tensor(
-    grey: NDArray[np.float32], parameters: Parameters, steps: Sequence[str] = tuple(STEPS),
+    grey: NDArray[np.float32], parameters: Parameters, steps: Sequence[str] = USUAL,
 ) -> NDArray[np.float32]:
     """Prepare one radiograph for the network.
 
@@ -74,7 +94,8 @@ def image_tensor(
     if grey.ndim != 2 or min(grey.shape) < 16:
         raise ValueError(f"a radiograph must be (y, x) with at least 16 pixels a side, got {grey.shape}")
     values = grey.astype(np.float32, copy=False)
-    if tuple(steps[:2]) != ("trim", "resize"):  # which sees by its own few pixels whether all were numbers
+    first = next((step for step in steps if step != "trim"), "")
+    if first not in ("reduce", "resize"):  # which see by their own few pixels whether all were numbers
         values = _numbers(values)
     values = run_steps(values, steps, STEPS, parameters)
     return np.ascontiguousarray(values, dtype=np.float32)[np.newaxis, np.newaxis]
@@ -83,7 +104,7 @@ def image_tensor(
 def saliency_on_source(
     activation: NDArray[np.float32], rows: int, columns: int, parameters: Parameters,
 ) -> NDArray[np.float32]:
-    """Map one class's activation map to the source pixel grid: the inverse of `trim` and `resize`.
+    """Map one class's activation map to the source pixel grid: the inverse of `trim`, `reduce` and `resize`.
 
     activation: (h, w) float32, the class's evidence at each place, positive = in favour; returns (rows,
     columns) float32 in 0..1: 0 is no evidence or outside the trimmed image, 1 the strongest place. An image
@@ -97,7 +118,7 @@ def saliency_on_source(
 
 
 def restore(values: NDArray[np.float32], rows: int, columns: int, parameters: Parameters) -> NDArray[np.float32]:
-    """Map a network's output back to the source pixel grid: the inverse of `trim` and `resize`.
+    """Map a network's output back to the source pixel grid: the inverse of `trim`, `reduce` and `resize`.
 
     values: (..., h, w) float32 in 0..1; returns (..., rows, columns), interpolated linearly, 0 where `trim` took off.
     Raises: InvalidManifest for a parameter that is missing or out of range.

@@ -137,6 +137,19 @@ def test_a_mass_is_placed_on_the_page_and_in_the_report(
     assert set(sites) == {(codes.LOWER_ZONE.value, place.split()[0])}
 
 
+@pytest.mark.parametrize(("age", "child", "read"), [
+    ("004Y", 0.0, False), ("044Y", 0.0, True), ("", 0.97, False), ("", 0.0, True), ("044Y", 0.97, True)])
+def test_a_bundle_for_adults_does_not_read_a_child(tmp_path: Path, age: str, child: float, read: bool) -> None:
+    models = more_models(tmp_path / "models")
+    limit(models, "tiny-cxr", least_age_years=16)
+    with hospital(tmp_path / "house", infer=SEVERAL | {"models_dir": models}) as house:
+        house.send(radiograph(image=picture(child=child), PatientAge=age or None, PatientBirthDate=""))
+        study = house.delivered(CXR_STUDY)
+    assert ("tiny-cxr" in [b["name"] for b in study.summary["bundles"]]) is read
+    refusals = [t for t in study.summary["limitations"] if t.startswith("tiny-cxr did not read this study")]
+    assert all("from 16 years on" in t for t in refusals) and bool(refusals) is not read
+
+
 def test_radiographs_unfamiliar_to_one_bundle_are_read_by_the_other(tmp_path: Path) -> None:
     models = more_models(tmp_path / "models", tiny_findings=0.1, tiny_lungs=0.1)
     with hospital(tmp_path / "house", infer=SEVERAL | {"models_dir": models}) as house:

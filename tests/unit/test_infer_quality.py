@@ -12,7 +12,7 @@ from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
-from service.infer.quality import judge
+from service.infer.quality import Judged, judge
 from tests.tiny_bundles import BAND_PX, QUALITY, band_gate
 
 
@@ -25,7 +25,7 @@ def scored(**scores: float) -> NDArray[np.float32]:
     return grey
 
 
-def judged(folder: Path, grey: NDArray[np.float32], **rules: str) -> tuple[str, ...]:
+def judged(folder: Path, grey: NDArray[np.float32], **rules: str) -> Judged:
     manifest = band_gate(folder, **rules)
     engine = Engine(Catalogue.load(folder), "cpu", threads=1)
     return judge(RadiographImage("1.2", grey), engine, manifest, lambda grey: grey[np.newaxis, np.newaxis])
@@ -56,16 +56,17 @@ def test_clipped_and_child_may_be_refused_and_an_output_of_another_name_too(tmp_
 
 
 def test_what_is_noted_is_said_and_lets_the_image_pass(tmp_path: Path) -> None:
-    assert judged(tmp_path, scored(clipped=0.97, child=0.5)) == (
-        "a part of the lungs may be cut off by the edge of the image (score 0.97)",)
+    said = judged(tmp_path, scored(clipped=0.97, child=0.5))
+    assert said.notes == ("a part of the lungs may be cut off by the edge of the image (score 0.97)",)
+    assert said.over == {"frontal", "clipped"}
 
 
 def test_a_good_image_passes_without_a_word(tmp_path: Path) -> None:
-    assert judged(tmp_path, scored()) == ()
+    assert judged(tmp_path, scored()) == Judged(over=frozenset({"frontal"}))
 
 
 def test_an_output_without_a_rule_does_nothing(tmp_path: Path) -> None:
-    assert judged(tmp_path, scored(frontal=0.0, inverted=1.0), child="note") == ()
+    assert judged(tmp_path, scored(frontal=0.0, inverted=1.0), child="note").notes == ()
 
 
 def test_a_score_that_is_not_a_number_is_an_engine_error(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.unit.test_assemble_geometry import slices
     ("[input]", "[input", ["not valid TOML"]),
     ("[input]", "[accepts]\nviews = 1\n[input]", ["accepts.views", "least_slices"]),
     ("[input]", "[accepts]\nleast_slices = -1\n[input]", ["accepts.least_slices", "-1"]),
+    ("[input]", '[accepts]\nleast_age_years = "adult"\n[input]', ["accepts.least_age_years", "adult"]),
     ("[input]", '[accepts]\nmost_unfamiliarity = "low"\n[input]', ["accepts.most_unfamiliarity", "low"]),
     ('task = "ct-segmentation"', 'task = "cxr-quality"', ["parameters.gate", '"require" | "refuse" | "note"']),
 ])

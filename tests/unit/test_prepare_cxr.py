@@ -13,7 +13,7 @@ from service.prepare import cxr
 
 PARAMETERS: dict[str, Any] = {
     "rows_px": 224, "columns_px": 224, "margin_fraction": 0.05, "low_percentile": 0.5, "high_percentile": 99.5,
-    "saliency_floor": 1.0,
+    "saliency_floor": 1.0, "longest_px": 384,
 }
 
 
@@ -62,9 +62,30 @@ def test_a_blank_image_and_not_a_number_stay_finite() -> None:
 def test_the_steps_of_a_manifest_are_those_that_training_runs() -> None:
     grey = thorax(500, 400)
     by_hand = grey
-    for name in ("trim", "resize", "stretch"):
+    for name in ("trim", "reduce", "resize", "stretch"):
         by_hand = cxr.STEPS[name](by_hand, PARAMETERS)
-    np.testing.assert_array_equal(cxr.image_tensor(grey, PARAMETERS, ("trim", "resize", "stretch"))[0, 0], by_hand)
+    tensor = cxr.image_tensor(grey, PARAMETERS, ("trim", "reduce", "resize", "stretch"))
+    np.testing.assert_array_equal(tensor[0, 0], by_hand)
+
+
+def test_a_large_image_reaches_the_network_no_sharper_than_a_small_copy_of_it() -> None:
+    grain = np.random.default_rng(3).random((1536, 1152), np.float32)
+    copy = grain.reshape(384, 4, 288, 4).mean(axis=(1, 3))
+    steps = ("reduce", "resize", "stretch")
+    large, small = (cxr.image_tensor(image, PARAMETERS, steps) for image in (grain, copy))
+    np.testing.assert_allclose(large, small, atol=1e-4)
+    assert np.abs(cxr.image_tensor(grain, PARAMETERS, steps[1:]) - small).mean() > 0.05, "shrunk in one go it differs"
+
+
+def test_an_image_that_is_small_enough_is_not_touched_by_reduce() -> None:
+    grey = thorax(384, 200)
+    assert cxr.reduce(grey, PARAMETERS) is grey
+
+
+def test_what_is_no_number_does_not_spread_through_reduce() -> None:
+    holed = thorax(1000, 800)
+    holed[100:110, 100:110] = np.nan
+    assert np.isfinite(cxr.reduce(holed, PARAMETERS)).all()
 
 
 def test_the_input_is_left_unchanged() -> None:
@@ -108,11 +129,11 @@ def test_weak_evidence_stays_faint() -> None:
 
 @pytest.mark.parametrize(("key", "value"), [
     ("rows_px", 0), ("columns_px", "224"), ("margin_fraction", 0.5), ("low_percentile", -1), ("high_percentile", 40),
-    ("margin_fraction", None),
+    ("margin_fraction", None), ("longest_px", 8),
 ])
 def test_a_bad_parameter_is_named(key: str, value: object) -> None:
     with pytest.raises(InvalidManifest, match=key):
-        cxr.image_tensor(thorax(64, 64), {**PARAMETERS, key: value})
+        cxr.image_tensor(thorax(64, 64), {**PARAMETERS, key: value}, tuple(cxr.STEPS))
 
 
 def test_a_bad_saliency_floor_is_named() -> None:
