@@ -75,6 +75,19 @@ def pauses(arrivals: Iterable[Arrival], longest_wait_s: float) -> dict[tuple[str
     return found
 
 
+def in_words(arrivals: Iterable[Arrival]) -> str:
+    """Say what came from whom, one sentence for each sender and modality: how many images, of how many series, how fast."""
+    came = sorted(arrivals, key=lambda a: a.at)
+    said = []
+    for aet, modality in dict.fromkeys((a.calling_aet, a.modality) for a in came):
+        own = [a for a in came if (a.calling_aet, a.modality) == (aet, modality)]
+        series = len({a.series_instance_uid for a in own})
+        span_s, pause_s = own[-1].at - own[0].at, _longest([a.at for a in own], math.inf)
+        said.append(f"{len(own)} {modality or 'other'} images of {series} series from {aet or 'the spool, after a crash'}"
+                    f" in {span_s:.1f} s, the longest pause {pause_s:.1f} s")
+    return "; ".join(said)
+
+
 def learn(times: QuietTimes, modality: str, calling_aet: str, longest_pauses_s: Sequence[float]) -> Quiet:
     """Return how long to wait for a sender, from the longest pause in each of its earlier studies, seconds."""
     if not times.least_studies or len(longest_pauses_s) < times.least_studies:

@@ -11,7 +11,7 @@ from service import logs
 from service.assemble.choose import choose
 from service.assemble.complete import Complete
 from service.assemble.early import why_early
-from service.assemble.quiet import Arrival, pauses
+from service.assemble.quiet import Arrival, in_words, pauses
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.manifest import Manifest
 from service.domain.order import deadline_at
@@ -47,11 +47,11 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
     before, the study is judged again. Returns False when more images came meanwhile.
     """
     study, images, look = _read(line, study_id)
-    facts = _facts(study, images)
+    facts, arrivals = _facts(study, images), [_arrival(i) for i in images]
     completion = Completion(
         input_digest(images), len(images), study.revision, facts.ordered_priority,
-        decide(facts, line.emergency_ae_titles), complete,
-        pauses=pauses((_arrival(i) for i in images), line.longest_wait_s))
+        decide(facts, line.emergency_ae_titles), complete, pauses=pauses(arrivals, line.longest_wait_s),
+        arrived=in_words(arrivals))
     kind, outcome = _kind_label(study.modality), "not_assessed"
     try:
         _require_whole(line, study_id)

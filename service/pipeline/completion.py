@@ -24,8 +24,8 @@ class Completion:
     """These images shall be looked at: of what contents (digest), with which urgency, and why, in words.
 
     images, revision: how many were here, and of which revision, when it was decided. complete: why the study is
-    complete, None when the look is early. pauses: of its senders, by (calling AE title, modality). anew: a new revision
-    begins; False: what was said of the present one is final.
+    complete, None when the look is early. pauses: of its senders, by (calling AE title, modality). arrived: what came from
+    whom, in words. anew: a new revision begins; False: what was said of the present one is final.
     """
 
     input_digest: str
@@ -36,6 +36,7 @@ class Completion:
     complete: Complete | None
     early: str = ""
     pauses: Mapping[tuple[str, str], Pause] = field(default_factory=dict)
+    arrived: str = ""
     anew: bool = True
 
     def apply_to(self, study: Study, now: float, target_s: Callable[[Urgency], float]) -> None:
@@ -64,6 +65,8 @@ class Completion:
         words = self.complete.text if self.complete else f"before the study is complete: {self.early}"
         stage = "complete" if self.complete else "early"
         data = self.complete.data if self.complete else {}
+        if self.arrived:
+            add_event(session, study.id or 0, now, "arrived", self.arrived)
         add_event(session, study.id or 0, now, stage, "; ".join(filter(None, (words, follows))), data)
         if self.complete is None:
             return

@@ -14,13 +14,16 @@ from sqlmodel import select
 
 from service.app import App
 from service.assemble.complete import Because, Complete
+from service.assemble.early import EarlyStart
+from service.assemble.quiet import QuietTimes
 from service.domain.job import JobKind, StudyState
 from service.pipeline.admit import admit
+from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.line import Line
 from service.pipeline.run import run
 from service.receive.header import read_header
 from service.store.intake import Intake
-from service.store.tables import Job, Study
+from service.store.tables import Event, Job, Rhythm, Study
 from tests.builders import as_bytes, ct_series, uid
 from tests.hospital import TINY, settings_for, tiny_models
 from tests.peers import ScriptedPacs
@@ -134,3 +137,77 @@ def test_admission_is_written_whole_or_not_at_all(app: App, datasets: list[FileD
     assert (study.state, study.revision, study.input_digest) == (StudyState.RECEIVING, 0, "")
     admit(line, study.id or 0, QUIET)
     assert study_of(app).state in (StudyState.QUEUED, StudyState.NOT_ASSESSED) and study_of(app).revision == 1
+
+
+def test_slice_that_comes_while_a_study_is_being_admitted_is_not_left_behind(app: App) -> None:
+    series = ct_series()
+    take_in(app, *series[:-1])
+    line = line_of(app)
+    number = study_of(app).id or 0
+
+    class Comparing:
+        """A comparison of pixels during which the last slice arrives."""
+
+        def of(self, images: Any) -> Any:
+            """Let the slice arrive, between the reading of the images and the writing of the decision."""
+            if len(images) < len(series):
+                take_in(app, series[-1])
+            return line.comparison.of(images)
+
+    assert not admit(replace(line, comparison=Comparing()), number, QUIET)  # type: ignore[arg-type]
+    assert (study_of(app).state, study_of(app).completed_at) == (StudyState.RECEIVING, None)
+    assert admit(replace(line, comparison=Comparing()), number, QUIET)  # type: ignore[arg-type]
+    job = line.queue.claim(JobKind.INFER)
+    assert job is not None
+    run(line, job)
+    assert study_of(app).state == StudyState.ASSESSED
+
+
+def test_study_of_which_rows_are_still_to_be_written_is_not_judged(app: App) -> None:
+    take_in(app, *ct_series())
+    unwritten = {uid(1, 1)}
+    assembler = Assembler(line_of(app), QuietTimes(0, 0), EarlyStart(), Arriving(unwritten=lambda: frozenset(unwritten)))
+    assert assembler.open() == []
+    unwritten.clear()
+    (study,) = assembler.open()
+    assert assembler.advance(study) and study_of(app).completed_at is not None
+
+
+def test_quiet_time_is_learned_from_the_studies_of_a_sender_and_the_trace_says_so(app: App) -> None:
+    line = line_of(app)
+    with app.database.transaction() as session:
+        for number in range(30):
+            session.add(Study(study_instance_uid=f"1.9.{number}", state="assessed", first_received_at=0,
+                              last_received_at=0, completed_at=1.0))
+        session.flush()
+        for study in session.exec(select(Study)).all():
+            session.add(Rhythm(study_id=study.id or 0, calling_aet="CT1", modality="CT", images=9, study_pause_s=4.0,
+                               series_pause_s=0.0, at=1.0))
+    take_in(app, *ct_series())
+    came_at = study_of(app).last_received_at
+    assembler = Assembler(replace(line, clock=lambda: came_at + 5.9), QuietTimes(5, 60), EarlyStart(False), Arriving())
+    assert not assembler.advance(study_of(app))
+    assembler = Assembler(replace(line, clock=lambda: came_at + 6.1), QuietTimes(5, 60), EarlyStart(False), Arriving())
+    assert assembler.advance(study_of(app))
+    with app.database.reading() as session:
+        told = session.exec(select(Event.text).where(Event.stage == "complete")).one()
+        own = session.exec(select(Rhythm).where(Rhythm.study_id == study_of(app).id)).one()
+    assert "no image for 6 s (learned from 30 CT studies of CT1" in told
+    assert own.images == 40 and 0 < own.study_pause_s < 60
+
+
+def test_two_processes_that_judge_one_study_admit_it_once(app: App) -> None:
+    take_in(app, *ct_series())
+    line = line_of(app)
+    number = study_of(app).id or 0
+
+    class Slow:
+        """A comparison during which the other process is faster."""
+
+        def of(self, images: Any) -> Any:
+            """Let the other process admit the study."""
+            assert admit(line, number, QUIET)
+            return line.comparison.of(images)
+
+    assert not admit(replace(line, comparison=Slow()), number, QUIET)  # type: ignore[arg-type]
+    assert study_of(app).revision == 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.assemble.early import EarlyStart, why_early, worth_a_look
-from service.assemble.quiet import MARGIN, Arrival, Quiet, QuietTimes, learn, longest, pauses, quantile, settled_s
+from service.assemble.quiet import MARGIN, Arrival, Quiet, QuietTimes, in_words, learn, longest, pauses, quantile, settled_s
 from service.domain.study import Header, Kind, Selection, VolumeGeometry
 
 TIMES = QuietTimes(cxr_s=5, ct_s=60, least_s=2, most_s=300, least_studies=20)
@@ -24,6 +24,12 @@ def test_pause_is_the_longest_of_a_sender_within_the_study_and_within_a_series()
     found = pauses([*came(0, 1, 3), *came(33, 34, series="2"), *came(90, calling_aet="WS")], 900)
     assert found["CT1", "CT"].study_s == 30 and found["CT1", "CT"].series_s == 2 and found["CT1", "CT"].images == 5
     assert found["WS", "CT"].study_s == 0
+
+
+def test_what_came_from_whom_is_summed_up_in_words() -> None:
+    assert in_words([*came(0, 1, 3), *came(33, 34, series="2"), *came(90, calling_aet="")]) == (
+        "5 CT images of 2 series from CT1 in 34.0 s, the longest pause 30.0 s; "
+        "1 CT images of 1 series from the spool, after a crash in 0.0 s, the longest pause 0.0 s")
 
 
 def test_new_sending_after_the_longest_wait_is_no_pause() -> None:
