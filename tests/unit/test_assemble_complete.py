@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.assemble.complete import Answer, Because, Evidence, judge
@@ -69,6 +69,7 @@ def test_reasons_are_in_words_and_name_what_is_missing() -> None:
     assert complete.data == {"because": "quiet", "missing": "1.2.3, 1.2.4"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), max_size=6), st.booleans(), st.booleans(), st.floats(10, 2000))
 def test_nothing_that_others_say_makes_a_study_wait_longer(
     counts: list[int], missing: bool, ended: bool, now: float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.assemble.early import EarlyStart, why_early, worth_a_look
@@ -52,6 +52,7 @@ def test_learned_time_says_from_what() -> None:
     assert quiet.text == ("no image for 6 s (learned from 100 CT studies of CT1: in 98% of them no pause was over 4.0 s)")
 
 
+@settings(deadline=None)
 @given(st.lists(seconds, min_size=20, max_size=200), st.randoms())
 def test_learned_time_is_within_bounds_covers_the_quantile_and_ignores_order(known: list[float], chance: object) -> None:
     quiet = learn(TIMES, "CT", "CT1", known)
@@ -62,6 +63,7 @@ def test_learned_time_is_within_bounds_covers_the_quantile_and_ignores_order(kno
     assert learn(TIMES, "CT", "CT1", mixed) == quiet
 
 
+@settings(deadline=None)
 @given(st.lists(seconds, min_size=20, max_size=100), st.integers(0, 99), seconds)
 def test_longer_pauses_never_shorten_the_wait(known: list[float], which: int, more: float) -> None:
     slower = known.copy()
@@ -69,6 +71,7 @@ def test_longer_pauses_never_shorten_the_wait(known: list[float], which: int, mo
     assert learn(TIMES, "CT", "CT1", slower).needed_s >= learn(TIMES, "CT", "CT1", known).needed_s
 
 
+@settings(deadline=None)
 @given(st.lists(seconds, min_size=1, max_size=300))
 def test_quantile_is_a_pause_that_nearly_all_keep_to(known: list[float]) -> None:
     pause = quantile(known)
@@ -76,6 +79,7 @@ def test_quantile_is_a_pause_that_nearly_all_keep_to(known: list[float]) -> None
     assert sum(p <= pause for p in known) >= math.floor(0.98 * len(known))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=50))
 def test_no_pause_is_longer_than_the_study(times: list[float]) -> None:
     (pause,) = pauses(came(*times), 1e9).values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
@@ -89,6 +89,7 @@ def test_nesting_and_size_are_bounded() -> None:
         read_availability("1.2", bytes(MAX_BYTES + 1), False)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.booleans())
 def test_random_bytes_are_refused_and_nothing_else(data: bytes, implicit: bool) -> None:
     for read in (read_availability, read_step):
@@ -102,6 +103,7 @@ def test_random_bytes_are_refused_and_nothing_else(data: bytes, implicit: bool) 
 _WHOLE = encoded(undefined(availability(IMAGES)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(_WHOLE) - 1), st.binary(min_size=1, max_size=8))
 def test_a_damaged_notice_is_read_or_refused(at: int, damage: bytes) -> None:
     data = (_WHOLE[:at] + damage + _WHOLE[at + len(damage):])
