@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from service.settings import Settings, load
 from service.simulate.as_json import as_json
 from service.simulate.department import Department, example_department
 from service.simulate.department_file import read_department
-from service.simulate.effect import Effect, Length, Source, simulate
+from service.simulate.effect import Effect, Length, NothingArrived, Source, simulate
 from service.simulate.groups import ALL, TOLD
 from service.simulate.intervals import Estimate
 from service.simulate.reading import Policy
@@ -91,7 +92,7 @@ def _run(asked: argparse.Namespace) -> int:
     try:
         effect = (_replayed(department, length, asked, settings) if asked.history
                   else _simulated(department, length, asked.seed))
-    except TooLittleHistory as error:
+    except (TooLittleHistory, NothingArrived) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 1
     if asked.publish:
@@ -158,7 +159,7 @@ def _waits_table(effect: Effect) -> Table:
 
 def _minutes(estimate: Estimate) -> str:
     half = (estimate.high - estimate.low) / 120
-    return f"{estimate.value / 60:.1f} ± {half:.1f}"
+    return f"{estimate.value / 60:.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")
 
 
 def _notification_table(effect: Effect) -> Table:

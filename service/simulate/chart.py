@@ -113,8 +113,9 @@ def mark(policy: Policy, x: float, y: float) -> str:
 
 
 def _ticks(top: float) -> list[float]:
-    """Return round values from 0 to at least `top`, four to eight of them."""
-    step = 10.0 ** math.floor(math.log10(max(top, 1e-3) / 4))
+    """Return round values from 0 to at least `top`, and at least 1, four to eight of them."""
+    top = max(top, 1.0)
+    step = 10.0 ** math.floor(math.log10(top / 4))
     step *= next(f for f in (1, 2, 5, 10) if top / (step * f) <= 7)
     return [round(step * n, 6) for n in range(math.ceil(top / step - 1e-9) + 1)]
 

@@ -46,9 +46,11 @@ class _Table:
     def row(self, key: str, default: tuple[float, ...], length: int, whole: bool = False,
             empty: bool = False) -> tuple[float, ...]:
         value = self._take(key, list(default))
-        if (not isinstance(value, list) or len(value) != length or not all(_is_number(v) and 0 <= v <= 1e6 for v in value)
+        most = 500 if whole else 1e6
+        if (not isinstance(value, list) or len(value) != length or not all(_is_number(v) and 0 <= v <= most for v in value)
                 or (whole and any(v != int(v) for v in value)) or (not empty and sum(value) <= 0)):
-            raise self._refused(key, value, f"{length} {'whole ' * whole}numbers, 0 or more{'' if empty else ', not all 0'}")
+            rest = "" if empty else ", not all 0"
+            raise self._refused(key, value, f"{length} {'whole ' * whole}numbers from 0 to {most:g}{rest}")
         return tuple(float(v) for v in value)
 
     def shares(self, key: str, default: dict[str, float], names: tuple[str, ...] = ()) -> dict[str, float]:
@@ -139,7 +141,7 @@ def _modality(name: str, table: _Table, base: Department) -> Modality:
     longer_min = reading_min if table.has("reading_min") else known.reading_with_condition_s / 60
     prevalence = table.shares("prevalence", dict(known.prevalence))
     made = replace(
-        known, per_weekday=table.number("per_weekday", known.per_weekday, 0, 1e6),
+        known, per_weekday=table.number("per_weekday", known.per_weekday, 0, 20000),
         by_hour=table.row("by_hour", known.by_hour, 24), weekend=table.number("weekend", known.weekend, 0, 10),
         ordered=ordered, ordered_with_condition=_ordered(table, "ordered_with_condition", also), prevalence=prevalence,
         reading_s=60 * reading_min,

@@ -97,6 +97,10 @@ class Effect:
         return {row.name: row for row in self.rows}[name]
 
 
+class NothingArrived(ValueError):
+    """No study came in the counted time of any replication: there is nothing to tell."""
+
+
 Source = Callable[[np.random.Generator], tuple[Workload, Looked, NDArray[np.bool_]]]
 """Makes one replication: its studies, what the models' queue did with them, and which of them count."""
 
@@ -116,7 +120,7 @@ def simulate(department: Department, length: Length, seed: int, source: Source |
     """Run every replication under every policy.
 
     source: the studies of a replication, drawn from the department's figures when None; history: what they are, in words.
-    progress: called with the number of replications that are done.
+    progress: called with the number of replications that are done. Raises: NothingArrived.
     """
     make = source or drawn(department, length)
     gathered = _Gathered(department)
@@ -124,6 +128,8 @@ def simulate(department: Department, length: Length, seed: int, source: Source |
         load, looked, counted = make(np.random.default_rng(child))
         gathered.add(load, looked, counted)
         progress(number + 1)
+    if not gathered.studies:
+        raise NothingArrived("no study came in the simulated weeks; raise per_weekday of a modality, or simulate more weeks")
     return Effect(department, length, seed, gathered.studies, gathered.rows(), gathered.notifications(),
                   gathered.curves(), history)
 

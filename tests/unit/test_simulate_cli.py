@@ -66,6 +66,18 @@ def test_readers_that_cannot_keep_up_are_told(
     assert "the readers cannot keep up" in capsys.readouterr().out
 
 
+def test_a_department_to_which_nobody_comes_ends_in_one_line_and_one_of_few_in_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "quiet.toml"
+    file.write_text("[modality.cxr]\nper_weekday = 0\n")
+    assert cli.main(["simulate", "--department", str(file), *SHORT]) == 1
+    assert capsys.readouterr().err.startswith("firstlook: no study came in the simulated weeks;")
+    file.write_text("[modality.cxr]\nper_weekday = 1\n")
+    assert cli.main(["simulate", "--department", str(file), *SHORT]) == 0
+    assert "nan" not in capsys.readouterr().out and "nan min" not in Path("effect.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("text", "words"), [("nme = 1", "did you mean 'name'"), ("x", "not valid TOML")])
 def test_a_wrong_department_ends_with_2_and_one_line(
     tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str],

@@ -52,6 +52,8 @@ def test_a_modality_of_ones_own_gets_no_ai(tmp_path: Path) -> None:
     ("[readers]\nby_hour = [1.5" + ", 1" * 23 + "]", "24 whole numbers"),
     ("[readers]\nby_hour = [0" + ", 0" * 23 + "]", "not all 0"),
     ("[readers]\nshape = 'normal'", "accepted: lognormal, exponential, constant"),
+    ("[readers]\nby_hour = [1000" + ", 0" * 23 + "]", "24 whole numbers from 0 to 500, not all 0"),
+    ("[modality.cxr]\nper_weekday = 1e9", "a number from 0 to 20000"),
     ("[ai]\nengines = 0", "ai.engines is 0"),
     ("[modality.cxr.assumed.mass]\nurgency = 'soon'", "modality.cxr.assumed.mass.urgency is 'soon'; accepted: stat"),
     ("[modality]\ncxr = 3", "modality.cxr must be a table"),
