@@ -31,6 +31,7 @@ from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
 from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
+from service.pipeline.retain import delete_images
 from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
@@ -50,6 +51,7 @@ from service.worker import Loop, assemble_step, every, work_step
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
+_RETAIN_S = 60.0  # images whose time is over are looked for this often
 _log = logs.get("app")
 
 
@@ -194,6 +196,9 @@ class App:
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]
+        if self.settings.store.keep_images_h:
+            keep_s = self.settings.store.keep_images_h * 3600
+            self._loops.append(self._loop("retain", every(_RETAIN_S, partial(delete_images, line, keep_s))))
         for loop in self._loops:
             loop.start()
 

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     CHANGED_DUPLICATE = "changed_duplicate"
     OWN_RESULT = "own_result"
     FOREIGN_RESULT = "foreign_result"
+    IMAGES_DELETED = "images_deleted"
     PEER_UNREACHABLE = "peer_unreachable"
     PEER_REFUSED = "peer_refused"
     NOT_COMMITTED = "not_committed"
@@ -105,6 +106,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.CHANGED_DUPLICATE: "An image came again with other content; the first was kept, the second set aside.",
     Reason.OWN_RESULT: "The object is one of our own results; it is never assessed again.",
     Reason.FOREIGN_RESULT: "The object is a result of another system (SEG, SR, SC); it is not an input.",
+    Reason.IMAGES_DELETED: "Images of the study were deleted after its result was delivered; send the whole study again.",
     Reason.PEER_UNREACHABLE: "The PACS or other receiver did not answer.",
     Reason.PEER_REFUSED: "The PACS or other receiver refused it.",
     Reason.NOT_COMMITTED: "The PACS took the objects but has not confirmed that it keeps them.",

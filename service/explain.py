@@ -33,6 +33,8 @@ def _standing(page: StudyPage) -> list[str]:
         f"delivery   {study.delivery} {study.delivery_detail}".rstrip(),
     ]
     lines += [f"{name:<10} {text}" for name, text in _arrival(page)]
+    if study.images_deleted_at is not None:
+        lines.append(f"pixels     deleted {_time(study.images_deleted_at)}. {Reason.IMAGES_DELETED.sentence}")
     if study.state_reason:
         lines.append(f"reason     {study.state_reason}: {Reason(study.state_reason).sentence} {study.state_detail}".rstrip())
     if study.summary:

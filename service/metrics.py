@@ -114,6 +114,8 @@ class Metrics:
         self.target_seconds = Gauge("notification_target_seconds", "Turnaround that is aimed at, by urgency.", ["urgency"],
                                     namespace=_PREFIX, registry=r)
         # the house itself
+        self.images_deleted = Counter("images_deleted", "Images deleted some time after their result was delivered.",
+                                      namespace=_PREFIX, registry=r)
         self.decoders_ended = Counter("decoders_ended", "Decoding processes ended, by cause (crashed, timeout, recycled).",
                                       ["cause"], namespace=_PREFIX, registry=r)
         self.engine_info = Gauge("engine_info", "1 for the execution provider in use, by bundle and version.",

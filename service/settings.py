@@ -256,6 +256,8 @@ class Store(_Section):
     """Where images, results and the database are kept."""
 
     data_dir: Path = Field(Path("firstlook-data"), description="Folder of the spool and the results.")
+    keep_images_h: float = Field(168.0, ge=0, le=876_000, description="Images are deleted this long after their result was "
+                                 "delivered and proven, hours; results stay. 0: never.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir.")
 
 

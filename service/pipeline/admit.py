@@ -123,6 +123,9 @@ def _require_whole(line: Line, study_id: int) -> None:
 
 def _choose(line: Line, images: list[StoredImage]) -> _Chosen:
     """Choose the images and the bundles that may read them. Raises: UnusableStudy."""
+    gone = sum(not image.path for image in images)
+    if gone:
+        raise UnusableStudy(Reason.IMAGES_DELETED, f"{gone} of {len(images)} images are gone")
     selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
     return _Chosen(selection, *accepting(line.bundles_for(selection.kind), selection))
 

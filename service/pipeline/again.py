@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sqlmodel import col, or_, select
+from sqlmodel import Session, col, or_, select
 
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.errors import Reason
 from service.pipeline.sending import resend
 from service.store.database import Database
 from service.store.studies import add_event
@@ -38,6 +39,14 @@ def send_once_more(
         return going
 
 
+def _without_images(session: Session, study_instance_uid: str) -> list[str]:
+    """Say that the images of a study that was asked for are gone."""
+    study = session.exec(select(Study).where(Study.study_instance_uid == study_instance_uid)).first()
+    if study is None or study.images_deleted_at is None:
+        return []
+    return [f"{study_instance_uid}: {Reason.IMAGES_DELETED.sentence}"]
+
+
 def take_up_again(database: Database, queue: Queue, now: float, study_instance_uid: str = "") -> list[str]:
     """Queue parked jobs anew, and let failed studies be judged again; return a line for each study.
 
@@ -66,4 +75,5 @@ def take_up_again(database: Database, queue: Queue, now: float, study_instance_u
             session.add(study)
             add_event(session, number, now, "retried", f"a person asked for it: {jobs} jobs queued again")
             lines.append(f"{study.study_instance_uid}: {jobs} jobs queued again, now {study.state}")
+        lines += _without_images(session, study_instance_uid)
     return lines

@@ -104,7 +104,7 @@ def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | Non
 
 def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made]:
     with line.database.reading() as session:
-        images = images_of(session, study.id or 0)
+        images = [i for i in images_of(session, study.id or 0) if i.path]
     if not images or reason is Reason.PATIENT_MISMATCH:  # whose report would it be?
         return []
     sources = [dcmread(line.spool_dir / i.path, stop_before_pixels=True, force=True) for i in images[:_EVIDENCE]]

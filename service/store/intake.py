@@ -52,7 +52,8 @@ class Intake:
         """Write the row of one instance, and of its study when it is the first; committed when this returns.
 
         sha256: of the data set as received; path: relative to the spool. A study that was already complete goes back
-        to `receiving`; a duplicate changes nothing, so that a second copy of a study makes no second result.
+        to `receiving`; a duplicate changes nothing, so that a second copy of a study makes no second result,
+        but for giving back a file that was deleted.
         The file must be on the disk for good: a power cut can take the row of an image that is not its study's first,
         and the file is what it is made from again at the next start.
         Raises: Unavailable when the database cannot be reached; then the row may or may not be there.
@@ -111,10 +112,10 @@ class Intake:
             raise _unavailable(error) from error
 
     def known_paths(self) -> set[str]:
-        """Return the path, relative to the spool, of every instance that has a row.  Raises: Unavailable."""
+        """Return the path, relative to the spool, of every instance that has a row and a file.  Raises: Unavailable."""
         try:
             with self._database.reading() as session:
-                return set(session.exec(select(Instance.path)))
+                return set(session.exec(select(Instance.path).where(Instance.path != "")))
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
@@ -148,7 +149,7 @@ class Intake:
         known = session.exec(select(Instance).where(Instance.sop_instance_uid == header.sop_instance_uid)).first()
         if known is not None:
             if known.sha256 == sha256:
-                return Outcome.DUPLICATE
+                return Outcome.DUPLICATE if known.path else self._restored(session, known, path)
             session.add(self._changed(known, header, calling_aet))
             return Outcome.CHANGED_DUPLICATE
         study = self._study(session, header, calling_aet)
@@ -174,12 +175,23 @@ class Intake:
             study.modality = _joined(study.modality, header.modality)
             study.ordered_priority = study.ordered_priority or header.requested_procedure_priority
             if study.completed_at is not None:
-                study.receiving_since_at, study.completed_at = now, None
+                study.receiving_since_at, study.completed_at, study.images_deleted_at = now, None, None
             study.state, study.state_reason, study.state_detail = StudyState.RECEIVING, "", ""
             study.last_received_at = max(now, study.last_received_at)
         session.add(study)
         session.flush()
         return study
+
+    def _restored(self, session: Session, known: Instance, path: str) -> Outcome:
+        """Take an image back whose file was deleted after delivery: the study stays as it is, but can be looked at again."""
+        known.path, known.received_at = path, self._clock()
+        study = session.get_one(Study, known.study_id)
+        if study.images_deleted_at is not None:
+            session.add(Event(study_id=known.study_id, at=known.received_at, stage="receive",
+                              text="images that were deleted come again; the result stands"))
+        study.images_deleted_at, study.last_received_at = None, known.received_at
+        session.add_all((known, study))
+        return Outcome.STORED
 
     def _changed(self, known: Instance, header: Header, calling_aet: str) -> Event:
         return Event(

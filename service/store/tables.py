@@ -50,6 +50,7 @@ class Study(SQLModel, table=True):
     started_at: float | None = None
     assessed_at: float | None = None
     delivered_at: float | None = None
+    images_deleted_at: float | None = None
     summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
     __table_args__ = (
@@ -60,7 +61,7 @@ class Study(SQLModel, table=True):
 
 
 class Instance(SQLModel, table=True):
-    """One received image that is kept. path: relative to the spool; sha256: of the data set as received."""
+    """One received image that is kept. path: relative to the spool, "" once deleted; sha256: of the data set as received."""
 
     id: int | None = Field(default=None, primary_key=True)
     study_id: int = Field(foreign_key="study.id", index=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.job import JobKind, JobState
+from service.errors import Reason
 from service.pipeline.announcements import announcement
 from service.store.tables import Delivery, Job, ResultObject, Study
 from service.store.worklist import Entry, StudyPage
@@ -18,7 +19,7 @@ _KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Pi
 _UNITS = {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}
 _IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _TIMES = ("first_received_at", "last_received_at", "completed_at", "deadline_at", "started_at", "assessed_at",
-          "delivered_at")
+          "delivered_at", "images_deleted_at")
 _SHOWN = ("study_instance_uid", "accession_number", "study_date", "study_time", "study_description", "modality",
           "calling_aet", "kind", "revision", "state", "state_reason", "state_detail", "delivery", "delivery_detail",
           "ordered_priority", "urgency", "urgency_reason", "reading_urgency", "flag")
@@ -139,6 +140,7 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Accession number", study.accession_number),
         ("Study date", words.dicom_date(study.study_date)),
         ("Images", f"{images} in {len(page.images)} series" if images else ""),
+        ("Pixels", _pixels(study, now)),
         ("Sent by", study.calling_aet),
         ("Received", f"{_moment(study.first_received_at, now)} to {_moment(study.last_received_at, now)}"),
         ("Complete", _completeness(page, now)),
@@ -174,6 +176,12 @@ def _announced(page: StudyPage) -> list[tuple[str, str]]:
             ("Missing images", ", ".join(told.missing[:_NAMED]) + more)]
 
 
+def _pixels(study: Study, now: float) -> str:
+    if study.images_deleted_at is None:
+        return ""
+    return f"Deleted at {_moment(study.images_deleted_at, now)}. {Reason.IMAGES_DELETED.sentence}"
+
+
 def _arrival(study: Study) -> str:
     return f"{study.urgency} ({study.urgency_reason})" if study.urgency_reason else study.urgency
 
@@ -189,7 +197,7 @@ def _object(page: StudyPage, result: ResultObject, now: float, pictures: frozens
         uid=result.sop_instance_uid, title=_KINDS.get(result.kind, result.kind.upper()), kind=result.kind,
         revision=result.revision, current=result.revision == page.study.revision, summary=result.summary,
         made=_moment(result.created_at, now), stored=", ".join(at) or "not sent yet",
-        picture=result.kind in pictures,
+        picture=result.kind in pictures and not (result.kind == "seg" and page.study.images_deleted_at),
     )
 
 

@@ -67,9 +67,10 @@ def test_what_was_stored_before_proof_was_asked_for_counts_as_proven(tmp_path: P
     old = Database(f"sqlite:///{tmp_path / 'old.db'}")
     old.migrate("0001")
     with old.transaction() as session:
-        session.add(_study(1))
-        session.flush()
+        columns = [c["name"] for c in inspect(session.connection()).get_columns("study") if not c["nullable"]]
+        values = ", ".join("1" if name == "id" else "'{}'" if name == "summary" else "'1'" for name in columns)
         for statement in (
+                f"INSERT INTO study ({', '.join(columns)}) VALUES ({values})",
                 "INSERT INTO resultobject VALUES (1, 1, 1, 'sr', '1', '2', 'p', '', 5.0)",
                 "INSERT INTO delivery (id, result_object_id, target, stored_at) VALUES (1, 1, 'pacs', 7.0)"):
             session.connection().execute(text(statement))
