@@ -9,7 +9,7 @@ PACS ?= builtin
 ONCE ?=
 ARGS ?=
 
-.PHONY: demo test check lock peers clean
+.PHONY: demo test check deploy-check lock peers clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/firstlook demo --pacs $(PACS) $(if $(ONCE),--once) $(ARGS)
@@ -23,6 +23,13 @@ check: $(VENV)/dev.done
 	$(BIN)/lint-imports
 	$(BIN)/yamllint -s deploy
 	$(BIN)/python -m pytest -q tests/docs
+
+# What runs it: Dockerfile, compose files, chart and units, with the tools that know them (about 100 MB).
+deploy-check: $(VENV)/deploy.done
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
+	$(BIN)/yamllint -s deploy
+	$(BIN)/python -m pytest -q tests/unit/test_deploy.py tests/unit/test_deploy_chart.py tests/unit/test_deploy_monitoring.py tests/unit/test_deploy_units.py
 
 # DCMTK, Orthanc, Chromium and Prometheus: real peers of the tests, installed where apt and root are there.
 peers:
@@ -42,6 +49,10 @@ $(VENV)/dev.done: requirements/dev.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@ $(VENV)/demo.done
 
+$(VENV)/deploy.done: requirements/deploy.lock $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.lock
+	@touch $@
+
 # Resolve the dependencies anew (needs uv).
 UV := uv pip compile pyproject.toml -c requirements/constraints.txt --no-header --no-emit-index-url --no-emit-find-links -q
 lock:
@@ -49,6 +60,7 @@ lock:
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres -o requirements/gpu.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres -o requirements/dev.lock
 	echo 'setuptools>=77' | $(subst pyproject.toml,-,$(UV)) --universal --python-version 3.11 --generate-hashes -o requirements/build.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra deploy -c requirements/dev.lock -o requirements/deploy.lock
 	$(UV) --python-version 3.11 --extra cpu --extra train -o requirements/train.lock
 
 clean:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App, queue_of
+from service.care_cli import add_care
 from service.certs_cli import add_certs
 from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_reports, check_target, trouble
 from service.demo.run import demo
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     resent.add_argument("--target", default="", metavar="NAME", help="only to this target; else to all")
     resent.set_defaults(run=_resend)
     add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
+    add_care(commands, _run_checks)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)
     listed = commands.add_parser("metrics", help="print the page of the metrics")

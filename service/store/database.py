@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session, create_engine
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7105210
 _READS = "firstlook_reads"
 _BUSY_S = 30
@@ -40,7 +40,7 @@ class Database:
     def migrate(self, to: str = "head") -> None:
         """Bring the schema to a revision, the newest by default; an empty database gets all of it."""
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.engine.begin() as connection:
             if not self.is_sqlite:  # processes that start together take turns, as on SQLite
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})

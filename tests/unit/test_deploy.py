@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-SECRETS = {"FIRSTLOOK_ACCESS_TOKEN": "t0ken", "POSTGRES_PASSWORD": "pa55", "ORTHANC_PASSWORD": "0rthanc"}
+SECRETS = {"FIRSTLOOK_ACCESS_TOKEN": "t0ken", "POSTGRES_PASSWORD": "pa55", "ORTHANC_PASSWORD": "0rthanc",
+           "GRAFANA_PASSWORD": "gr4fana"}
 
 
 def _filled(value: str) -> str:
