@@ -21,10 +21,10 @@ from typing import Any
 
 import httpx
 from pydantic import BaseModel
-from sqlalchemy import func, inspect, text
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import SQLModel, col, select
+from sqlmodel import SQLModel, col
 
 from service import DISCLAIMER, __version__
 from service.backup import newest_revision, revision_of
