@@ -103,11 +103,11 @@ def _growing(first: int) -> Says:
     pytest.param(lambda asked, n: 0xC001, id="fails"),
 ])
 def test_pacs_that_lies_or_does_not_answer_stalls_no_study(tmp_path: Path, says: Any) -> None:
-    with QueryPacs(says) as pacs, asking(tmp_path, "COUNTS", pacs.port, quiet_s=2.0, timeout_s=0.5) as house:
+    with QueryPacs(says) as pacs, asking(tmp_path, "COUNTS", pacs.port, quiet_s=5.0, timeout_s=0.5) as house:
         house.send(*ct_series())
         complete(house)
         (why,) = told(house, "complete")
-        assert "association released and no image for 2 s" in why and pacs.asked
+        assert "association released and no image for 5 s" in why and pacs.asked
         assert house.delivered(CT_STUDY).state == StudyState.ASSESSED
 
 
