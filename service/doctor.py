@@ -105,6 +105,9 @@ def _plain(value: Any, name: str = "") -> Any:
             return make_url(value).render_as_string(hide_password=True)
         except SQLAlchemyError:
             return "(set, not a URL)"
+    if name == "url" and value:  # of a webhook, whose path may be its password
+        where = httpx.URL(value)
+        return f"{where.scheme}://{where.host}/..."
     return str(value) if isinstance(value, Path) else value
 
 
