@@ -18,6 +18,7 @@ from service.app import ROLES, App, queue_of
 from service.care_cli import add_care
 from service.certs_cli import add_certs
 from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_reports, check_target, trouble
+from service.conformance.statement import statement
 from service.demo.run import demo
 from service.demo.send import send
 from service.domain.manifest import InvalidManifest
@@ -107,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(run=_settings)
     listed = commands.add_parser("metrics", help="print the page of the metrics")
     listed.set_defaults(run=_metrics)
+    stated = commands.add_parser("conformance", help="print the DICOM conformance statement")
+    stated.set_defaults(run=_conformance)
     return parser
 
 
@@ -235,6 +238,11 @@ def _settings(_asked: argparse.Namespace) -> int:
 
 def _metrics(_asked: argparse.Namespace) -> int:
     print(metrics_page(), end="")  # noqa: T201
+    return 0
+
+
+def _conformance(_asked: argparse.Namespace) -> int:
+    print(statement(), end="")  # noqa: T201
     return 0
 
 

@@ -17,6 +17,7 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -24,6 +25,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    KeyObjectSelectionDocumentStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -41,7 +43,7 @@ IMAGE_CLASSES: tuple[str, ...] = (
 )
 RESULT_CLASSES: tuple[str, ...] = (
     SegmentationStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage, EnhancedSRStorage, BasicTextSRStorage,
-    SecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage, GrayscaleSoftcopyPresentationStateStorage, KeyObjectSelectionDocumentStorage,
 )
 
 

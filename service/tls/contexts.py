@@ -15,7 +15,7 @@ from pathlib import Path
 
 from service.tls.files import CertificateFiles, UnusableCertificate, validities
 
-_SUITES = ("ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256",
+SUITES = ("ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256",
            "ECDHE-RSA-AES128-GCM-SHA256", "@SECLEVEL=2")
 
 
@@ -61,7 +61,7 @@ def client_context(files: CertificateFiles, check_name: bool, check_authority: b
 
 def _bounded(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(":".join(_SUITES))
+    context.set_ciphers(":".join(SUITES))
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a single certificate may be trusted, not only an authority
     return context

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import DISCLAIMER, __version__, cli
+from service.conformance.statement import statement
 from service.errors import Reason
 from service.example import example
 from service.metrics import LABELS, Metrics
@@ -76,6 +77,11 @@ def test_each_example_of_a_place_for_results_loads() -> None:
     text = (ROOT / "deploy/docs/delivery.md").read_text(encoding="utf-8")
     settings = Settings.model_validate(tomllib.loads("\n".join(re.findall(r"^```toml\n(.*?)^```", text, re.S | re.M))))
     assert [place.name for place in settings.deliver.all] == ["pacs", "archive", "share", "ris", "hook"]
+
+
+def test_conformance_statement_is_that_of_the_code() -> None:
+    written = (ROOT / "deploy/CONFORMANCE.md").read_text(encoding="utf-8")
+    assert written == statement(), "make it anew: firstlook conformance > deploy/CONFORMANCE.md"
 
 
 def test_commands_in_the_readme_exist() -> None:

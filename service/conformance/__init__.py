@@ -1,0 +1,1 @@
+"""The DICOM conformance statement (deploy/CONFORMANCE.md), written by the code that it speaks of."""

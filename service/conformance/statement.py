@@ -1,0 +1,137 @@
+"""The DICOM conformance statement (PS3.2) as a document in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service import DISCLAIMER
+from service.conformance import tables
+from service.conformance.dump import attributes, tree
+from service.conformance.samples import of_ct, of_radiograph, of_refusal
+from service.report.build import Made
+from service.report.identity import IMPLEMENTATION_CLASS_UID, MANUFACTURER
+from service.tls.contexts import SUITES
+
+_MADE_BY = "firstlook conformance > deploy/CONFORMANCE.md"
+_TREES = ("sr", "ko")
+
+
+def statement() -> str:
+    """Return the text of deploy/CONFORMANCE.md."""
+    return "\n\n".join(part.strip() for part in (_head(), *_network(), *_security(), *_results(), *_dumps())) + "\n"
+
+
+def _head() -> str:
+    return f"""# DICOM conformance statement
+
+{DISCLAIMER} This document is made by the code (`{_MADE_BY}`)
+and compared with it in a test.
+
+## 1 What it is
+
+firstlook receives chest radiographs and chest CT from a PACS or a modality, puts the studies in order of urgency, lets
+models look at them, and sends the results back as DICOM objects.
+
+- Implementation Class UID: {IMPLEMENTATION_CLASS_UID}
+- Implementation Version Name: FIRSTLOOK_ and the version
+- Manufacturer (0008,0070) of every object: {MANUFACTURER}"""
+
+
+def _network() -> Iterable[str]:
+    yield f"""## 2 Networking
+
+One application entity (`receive.ae_title`) receives; it calls the targets by the same title unless `calling_ae_title` says
+otherwise. A caller must name our AE title; its own must be under `receive.peers`, with its network where one is given.
+
+### 2.1 Accepted presentation contexts
+
+{tables.accepted()}
+
+Uncompressed: {tables.uncompressed()}.
+
+Compressed: {tables.compressed()}.
+
+Neither deflated nor big endian transfer syntaxes are accepted. Objects of classes that hold results are acknowledged and not
+kept: a router that sends everything back causes no error and no loop. The notices (Modality Performed Procedure Step,
+Instance Availability Notification) are taken unless `receive.notices` is off."""
+    yield f"""### 2.2 Proposed presentation contexts
+
+{tables.proposed()}
+
+Only the classes of the objects at hand are proposed. A peer that accepts a class in no syntax gets nothing; the study page
+says so. Storage commitment is requested and reports of the peer are taken on the same association or on one that the peer
+opens, where `deliver.targets.proof` is `commit`; with `cfind` a query at IMAGE level is the proof."""
+    yield f"""### 2.3 Rejected associations
+
+{tables.rejections()}
+
+### 2.4 Statuses of C-STORE
+
+{tables.statuses()}
+
+### 2.5 Timers and limits
+
+{tables.limits()}
+
+A delivery that fails for a passing reason is tried again, each wait longer than the last, for `work.deliver_for_h`; a final
+refusal is shown on the worklist and tried again only when a person asks for it."""
+    yield """### 2.6 Completeness
+
+DICOM sends no end of study. A study is judged when a notice says that it is whole, when a PACS that is asked counts as many
+images as have come, or when no image came for the quiet time after the association was released; at the latest after the
+longest wait. Images that come later make a new revision: new objects with new UIDs, and an SR that names the one it replaces
+(Predecessor Documents Sequence)."""
+
+
+def _security() -> Iterable[str]:
+    suites = "\n".join(f"- {suite}" for suite in SUITES if not suite.startswith("@"))
+    yield f"""## 3 Security
+
+TLS follows the BCP 195 RFC 8996, 9325 profile (PS3.15 B.12): TLS 1.2 at least, 1.3 where the peer has it. Suites of TLS 1.2:
+
+{suites}
+
+No compression, no renegotiation, no resumption of sessions. An AE title is no proof of identity: callers are bound to
+networks, and to certificates where TLS asks for them. Logs, metrics and file names hold UIDs, never names or birth dates."""
+
+
+def _results() -> Iterable[str]:
+    yield f"""## 4 Results
+
+{tables.results()}
+
+Every object belongs to the study of its images: patient and study attributes are copied as they are. Each kind has a series
+of its own. UIDs follow from the images and the weights of the models: the same input gives the same object, whatever the
+number of tries; new weights give a new Device UID (0018,1002) and new objects. Native pixels, Explicit VR Little Endian.
+
+- Contributing Equipment Sequence: one item for each model, (109102, DCM, "Processing Equipment") with its Device UID.
+- Content Qualification RESEARCH; of an SR: Completion COMPLETE, Preliminary PRELIMINARY, Verification UNVERIFIED.
+- A finding that is absent stands under (373572006, SCT, "Clinical finding absent"), never under "Finding".
+- "Normal" is never said: a study that was not assessed has an SR with (111245, DCM) and its reason code.
+- Numbers of the model are percentages with the threshold in words; they are no calibrated probabilities of disease.
+- Time zone: that of the source where it says one, else UTC. Character set: that of the source, else UTF-8.
+- SEG: one multi-segment BINARY object; a lung holds its findings, so Segments Overlap is YES where it does.
+- Image library: key slices only; the evidence sequence lists every image that was read."""
+    yield f"""### 4.1 Coded concepts
+
+Codes of the scheme 99FIRSTLOOK are private; Coding Scheme Identification Sequence declares it.
+
+{tables.concepts()}"""
+
+
+def _dumps() -> Iterable[str]:
+    yield ("## 5 Examples\n\nOne object of each kind, made by the code from images that exist on paper only. Of sequences "
+           "only the first item is shown.")
+    ct = {m.kind: m for m in reversed(of_ct())}
+    radiograph = {m.kind: m for m in reversed(of_radiograph())}
+    (refused,) = of_refusal()
+    for title, made in (
+        ("SR of a CT", ct["sr"]), ("SR of a radiograph", radiograph["sr"]), ("SR of a study that was not assessed", refused),
+        ("Segmentation", ct["seg"]), ("Secondary Capture", radiograph["sc"]), ("Presentation state", radiograph["pr"]),
+        ("Key object selection", ct["ko"]),
+    ):
+        yield f"### {title}\n\n```\n{_dump(made)}\n```"
+
+
+def _dump(made: Made) -> str:
+    return "\n".join((tree if made.kind in _TREES else attributes)(made.dataset))
