@@ -136,8 +136,8 @@ def _judged(file: Path) -> dict[str, Any]:
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
-                content = tar.extractfile(member)
-                if not member.isreg() or content is None:
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is None:
                     raise BackupFailed(f"{file}: {member.name!r} is no plain file; this is not a backup of firstlook")
                 if member.name == _CONTENTS:
                     about = json.load(content)
@@ -171,7 +171,8 @@ def _script() -> ScriptDirectory:
 
 def revision_of(database: Database) -> str:
     """Return the revision of a database's schema; "" for an empty one."""
-    with database.engine.connect() as connection:
+    with database.reading() as session:  # a writer at work does not hold this up
+        connection = session.connection()
         if not inspect(connection).has_table("alembic_version"):
             return ""
         return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")

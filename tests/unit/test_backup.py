@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def test_a_backup_of_a_newer_release_or_with_a_way_out_is_refused(tmp_path: Path
     old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "backup.tar"
     old.mkdir()
     house(sqlite_in(old), old).close()
-    with sqlite3.connect(old / "firstlook.db") as connection:
+    with closing(sqlite3.connect(old / "firstlook.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     back_up(sqlite_in(old), old, file)
     with pytest.raises(BackupFailed, match="newer; install that release first"):
