@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 import httpx
+import pytest
 
 from service.deliver.cstore import CStoreTarget
 from service.errors import FirstlookError
@@ -87,6 +88,7 @@ def try_to_send(port: int, files: list[Path]) -> bool:
     return True
 
 
+@pytest.mark.timeout(400)
 def test_killed_at_random_moments_every_study_still_ends_once(tmp_path: Path) -> None:
     chance, pause = random.Random(7), Event()
     sent = {p: ct_series(patient=p, slices=15) if p % 3 == 0 else [radiograph(patient=p)] for p in range(1, KILLS + 1)}
