@@ -113,6 +113,7 @@ def test_sending_again_takes_up_what_waits_and_what_is_parked(tmp_path: Path) ->
         assert states == [JobState.CANCELLED, JobState.DONE]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the peer's report may meet a release
 def test_what_waits_for_proof_is_asked_for_anew_after_sending_again(tmp_path: Path) -> None:
     infer = TINY | {"models_dir": tiny_models(tmp_path / "models")}
     pacs = CommittingPacs(says="never", port=free_port())

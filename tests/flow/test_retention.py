@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,12 +53,14 @@ def test_images_go_after_delivery_and_the_time_and_results_stay(running: Hospita
     assert (study.state, study.delivery) == (StudyState.ASSESSED, DeliveryState.DELIVERED) and study.summary["findings"]
     assert all((running.app.results_dir / made.path).exists() for made in running.objects(uid(1, 1)))
     assert running.app.metrics.registry.get_sample_value("firstlook_images_deleted_total") == 12
-    page = httpx.get(f"http://{HOST}:{running.app.web_port}/studies/{uid(1, 1)}").text
+    base = f"http://{HOST}:{running.app.web_port}"
+    page = httpx.get(f"{base}/studies/{uid(1, 1)}").text
     told = "\n".join(explain(running.app.database, uid(1, 1)) or [])
     [again] = take_up_again(running.app.database, running.app.line.queue, 0.0, uid(1, 1))  # type: ignore[union-attr]
     for said in (page, told, again):
         assert Reason.IMAGES_DELETED.sentence in said
-    assert ".png" not in page, "no picture that can no longer be made"
+    pictures = re.findall(r'src="([^"]+\.png)"', page)
+    assert all(httpx.get(f"{base}{picture}").is_success for picture in pictures), "no picture that can no longer be made"
     assert deleted(running) == 0
 
 
