@@ -103,7 +103,7 @@ def test_prometheus_reads_what_became_of_studies_and_an_alert_fires(house: Hospi
         house.send(radiograph(patient=3, ViewPosition="LL"))
         for patient in (1, 2, 3):
             house.delivered(uid(patient, 1))
-        wait_until(lambda: seen.value('sum(firstlook_deliveries_total{outcome="stored"})') == 5, 30)
+        wait_until(lambda: seen.value('sum(firstlook_deliveries_total{outcome="stored"})') == 6, 30)
         wait_until(lambda: seen.value('firstlook_refusals_total{reason="lateral_view"}') == 1, 30)
         assert seen.value('sum(firstlook_instances_received_total{outcome="stored"})') == 17
         assert seen.value("sum(firstlook_time_to_notification_seconds_count)") == 2
