@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from service.deliver.places import FolderPlace, Hl7Place, StowPlace, WebhookPlace
-from service.settings import PREFIX, Asked, Peer, Settings, Target
+from service.sections import Asked, Peer, Target
+from service.settings import PREFIX, Settings
 
 _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before a line to change it.
 # An environment variable goes over this file: {PREFIX}<SECTION>__<FIELD>, for example {PREFIX}RECEIVE__PORT=11112

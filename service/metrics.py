@@ -18,13 +18,13 @@ LABELS = {
     "gpu": "GPUs of the machine, by number",
     "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages; "
             "availability, procedure_step, unknown for notices",
-    "loop": "watch, assemble, ask, infer, deliver-<target>, prove-<target>",
+    "loop": "watch, assemble, ask, infer, retain, deliver-<target>, prove-<target>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
     "provider": "execution providers of ONNX Runtime",
     "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions",
     "stage": "decode, infer, report, deliver", "state": "receiving, queued, inferring",
-    "target": "deliver.targets, by name", "urgency": "stat, urgent, routine, low", "version": "versions installed",
+    "target": "places under deliver, by name", "urgency": "stat, urgent, routine, low", "version": "versions installed",
 }
 """Each label and what bounds it."""
 
@@ -43,8 +43,15 @@ class Metrics:
     """The metrics of one process, on a registry of their own; names and units by Prometheus conventions."""
 
     def __init__(self) -> None:
-        self.registry = r = CollectorRegistry()
-        # receive
+        self.registry = CollectorRegistry()
+        self._of_receiving(self.registry)
+        self._of_triage(self.registry)
+        self._of_models(self.registry)
+        self._of_results(self.registry)
+        self._of_the_house(self.registry)
+        ProcessCollector(registry=self.registry)  # process_*: memory, CPU, files, when it began
+
+    def _of_receiving(self, r: CollectorRegistry) -> None:
         self.associations = Counter("associations", "Associations by outcome (accepted, rejected, aborted).",
                                     ["outcome"], namespace=_PREFIX, registry=r)
         self.associations_open = Gauge("associations_open", "Associations open now.", namespace=_PREFIX, registry=r)
@@ -56,7 +63,8 @@ class Metrics:
                                        namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.notices = Counter("notices", "Notices by kind (availability, procedure_step) and outcome (new, duplicate, "
                                "unknown, ended, refused).", ["kind", "outcome"], namespace=_PREFIX, registry=r)
-        # assemble and triage
+
+    def _of_triage(self, r: CollectorRegistry) -> None:
         self.studies_complete = Counter("studies_complete", "Studies judged complete, by kind and outcome (queued, "
                                         "not_assessed).", ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.completions = Counter("completions", "Studies judged complete, by what said so (announced, pacs_count, "
@@ -81,13 +89,13 @@ class Metrics:
                                             namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.overtakes = Counter("overtakes", "Less urgent jobs that waited longer and were passed when a job was claimed, "
                                  "by the urgency of the one that passed.", ["urgency"], namespace=_PREFIX, registry=r)
-        # jobs
+
+    def _of_models(self, r: CollectorRegistry) -> None:
         self.stage_seconds = Histogram("stage_duration_seconds", "Time in each stage (decode, infer, report, deliver).",
                                        ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.jobs = Counter("jobs_ended", "Jobs by kind and outcome (done, retried, parked, refused).",
                             ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.jobs_parked = Gauge("jobs_parked", "Jobs that need a person.", ["kind"], namespace=_PREFIX, registry=r)
-        # models
         self.batch_images = Histogram("inference_batch_images", "Images or slices in one run of a model, by bundle.",
                                       ["bundle"], namespace=_PREFIX, registry=r, buckets=_IMAGES)
         self.inference_seconds = Histogram("inference_duration_seconds", "One run of a model, by bundle.", ["bundle"],
@@ -95,7 +103,8 @@ class Metrics:
         self.probability = Histogram("finding_probability", "Probabilities that a model gave, by bundle and finding: what "
                                      "drift is seen in.", ["bundle", "finding"], namespace=_PREFIX, registry=r,
                                      buckets=_PROBABILITY)
-        # results
+
+    def _of_results(self, r: CollectorRegistry) -> None:
         self.findings = Counter("findings", "Findings by bundle, name and presence.", ["bundle", "finding", "presence"],
                                 namespace=_PREFIX, registry=r)
         self.time_to_notification_seconds = Histogram(
@@ -113,7 +122,8 @@ class Metrics:
                               namespace=_PREFIX, registry=r)
         self.target_seconds = Gauge("notification_target_seconds", "Turnaround that is aimed at, by urgency.", ["urgency"],
                                     namespace=_PREFIX, registry=r)
-        # the house itself
+
+    def _of_the_house(self, r: CollectorRegistry) -> None:
         self.images_deleted = Counter("images_deleted", "Images deleted some time after their result was delivered.",
                                       namespace=_PREFIX, registry=r)
         self.decoders_ended = Counter("decoders_ended", "Decoding processes ended, by cause (crashed, timeout, recycled).",
@@ -124,9 +134,8 @@ class Metrics:
                                      registry=r)
         self.disk_size_bytes = Gauge("disk_size_bytes", "Size of the disk where images are kept.", namespace=_PREFIX,
                                      registry=r)
-        self.loop_last_turn_seconds = Gauge(
-            "loop_last_turn_timestamp_seconds", "When a loop last came around without an error, Unix time, by loop (watch, "
-            "assemble, infer, deliver-<target>, prove-<target>).", ["loop"], namespace=_PREFIX, registry=r)
+        self.loop_last_turn_seconds = Gauge("loop_last_turn_timestamp_seconds", "When a loop last came around without an "
+                                            "error, Unix time.", ["loop"], namespace=_PREFIX, registry=r)
         self.gpu_memory_used_bytes = Gauge("gpu_memory_used_bytes", "Memory of the GPU in use, by all programs.", ["gpu"],
                                            namespace=_PREFIX, registry=r)
         self.gpu_memory_size_bytes = Gauge("gpu_memory_size_bytes", "Memory of the GPU.", ["gpu"], namespace=_PREFIX,
@@ -134,7 +143,6 @@ class Metrics:
         self.gpu_busy_ratio = Gauge("gpu_busy_ratio", "Part of the last moment in which the GPU was computing, 0 to 1.",
                                     ["gpu"], namespace=_PREFIX, registry=r)
         self.build_info = Gauge("build_info", "1, with the version.", ["version"], namespace=_PREFIX, registry=r)
-        ProcessCollector(registry=r)  # process_*: memory, CPU, files, when it began
 
     def families(self) -> list[Family]:
         """Return every metric of ours in the order of the table."""

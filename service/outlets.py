@@ -21,7 +21,8 @@ from service.deliver.target import Outlet
 from service.deliver.webhook import WebhookTarget
 from service.domain.commitment import Answer, Proof
 from service.receive.reports import report_handler
-from service.settings import InvalidSettings, Settings, Target
+from service.sections import Target
+from service.settings import InvalidSettings, Settings
 from service.tls.contexts import client_context
 from service.tls.files import UnusableCertificate
 

@@ -1,4 +1,4 @@
-"""Every setting, once, with its unit and default: a TOML file, then environment variables on top.
+"""The settings: the tables of `sections` from a TOML file, then environment variables on top.
 
 An environment variable is FIRSTLOOK_<SECTION>__<FIELD>, for example FIRSTLOOK_RECEIVE__PORT=11112.
 """
@@ -13,255 +13,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from service.deliver.places import KINDS, SECRETS, FolderPlace, Hl7Place, Place, StowPlace, WebhookPlace
-from service.domain.commitment import Proof
-from service.domain.urgency import Urgency
+from service.deliver.places import SECRETS
+from service.sections import (
+    Assemble,
+    Decode,
+    Deliver,
+    Infer,
+    Monitor,
+    Receive,
+    Report,
+    Section,
+    Store,
+    Triage,
+    Web,
+    Work,
+)
 
 PREFIX = "FIRSTLOOK_"
-_AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
 
 class InvalidSettings(ValueError):
     """Settings that cannot be used. The text names each field, the value found and what is accepted."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Peer(_Section):
-    """A DICOM sender that may call us."""
-
-    ae_title: str = Field(description="Calling AE title, 1 to 16 characters.", pattern=_AE_TITLE, max_length=16)
-    address: str = Field("", description="IP address or network (CIDR) it must call from; empty: any.")
-
-    @field_validator("address")
-    @classmethod
-    def _network(cls, value: str) -> str:
-        if value:
-            ipaddress.ip_network(value, strict=False)
-        return value
-
-
-class Receive(_Section):
-    """The DICOM listener."""
-
-    ae_title: str = Field("FIRSTLOOK", description="Our AE title; a caller must name it.", pattern=_AE_TITLE, max_length=16)
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
-    port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes a free one.")
-    any_calling_ae: bool = Field(False, description="Accept every calling AE title; false: only those under peers.")
-    peers: tuple[Peer, ...] = Field((), description="Senders that may call, each with ae_title and address.")
-    max_associations: int = Field(64, ge=1, le=1000, description="Associations open at the same time.")
-    max_pdu_bytes: int = Field(1_048_576, ge=4096, le=16_777_216, description="Largest PDU we accept, bytes.")
-    max_object_bytes: int = Field(2_147_483_648, ge=1_048_576, description="Largest object we accept, bytes.")
-    association_timeout_s: float = Field(5.0, gt=0, le=120, description="Time to finish negotiating, seconds.")
-    idle_timeout_s: float = Field(60.0, gt=0, le=3600, description="Time a peer may stay silent, seconds.")
-    min_free_bytes: int = Field(1_073_741_824, ge=0,
-                                description="Below this free space senders are rejected or get 0xA700, bytes.")
-    max_study_images: int = Field(10_000, ge=1, description="Most images of one study; further ones get 0xA700.")
-    max_study_bytes: int = Field(5_000_000_000, ge=1, description="Most bytes of one study; images beyond get 0xA700.")
-    notices: bool = Field(True, description="Take notices of completeness: Instance Availability Notification, MPPS.")
-    fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
-
-
-class Asked(_Section):
-    """A PACS that is asked how many images of a study it holds."""
-
-    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, for the trace.")
-    ae_title: str = Field(description="Its AE title.", pattern=_AE_TITLE, max_length=16)
-    host: str = Field(description="Its address.")
-    port: int = Field(ge=1, le=65535, description="Its port.")
-    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
-    timeout_s: float = Field(5.0, gt=0, le=60, description="Network time-out, seconds.")
-
-
-class Assemble(_Section):
-    """When a study is complete."""
-
-    quiet_cxr_s: float = Field(5.0, ge=0, le=3600, description="Radiographs: quiet time after release, seconds.")
-    quiet_ct_s: float = Field(60.0, ge=0, le=3600, description="CT: quiet time after release, seconds.")
-    learn_quiet: bool = Field(True, description="Learn the quiet time of each sender and modality from its studies.")
-    learn_from_studies: int = Field(20, ge=5, le=200, description="So many studies must be known before that.")
-    quiet_least_s: float = Field(2.0, ge=0, le=3600, description="Least quiet time that may be learned, seconds.")
-    quiet_most_s: float = Field(300.0, ge=0, le=86400, description="Longest quiet time that may be learned, seconds.")
-    start_early: bool = Field(True, description="Models look at radiographs and whole CT series before the end.")
-    early_cxr_s: float = Field(0.5, ge=0, le=3600, description="Radiographs: quiet before release, seconds; after it none.")
-    early_ct_s: float = Field(3.0, ge=0, le=3600, description="CT: quiet so long after release, or as learned, seconds.")
-    longest_wait_s: float = Field(900.0, gt=0, le=86400, description="Complete at the latest after this, seconds.")
-    ask: tuple[Asked, ...] = Field((), description="PACS that are asked how many images of a study they hold.")
-    ask_after_s: float = Field(2.0, ge=0, le=3600, description="They are asked when a study was quiet so long, seconds.")
-    ask_every_s: float = Field(5.0, ge=0.1, le=3600, description="And again after this, seconds.")
-    min_ct_slices: int = Field(10, ge=3, le=1000, description="Fewest slices of a CT volume.")
-    max_slice_gap_mm: float = Field(5.0, gt=0, le=10, description="Widest slice distance accepted, mm.")
-
-
-class Triage(_Section):
-    """Target turnaround of each urgency: received to result, seconds. The queue is ordered by received + target."""
-
-    stat_s: float = Field(120.0, gt=0, description="stat, seconds.")
-    urgent_s: float = Field(600.0, gt=0, description="urgent, seconds.")
-    routine_s: float = Field(3600.0, gt=0, description="routine, seconds.")
-    low_s: float = Field(14400.0, gt=0, description="low, seconds.")
-    emergency_ae_titles: tuple[str, ...] = Field((), description="Calling AE titles whose studies are urgent.")
-    longest_reading_wait_s: float = Field(0.0, ge=0, description="Reading list: a study unread for this long counts as "
-                                          "urgent, seconds; 0: never.")
-
-    def target_s(self, urgency: Urgency) -> float:
-        """Return the target turnaround of an urgency, seconds."""
-        return float(getattr(self, f"{urgency.value}_s"))
-
-
-class Infer(_Section):
-    """Models and the hardware that they run on."""
-
-    models_dir: Path = Field(Path(__file__).parent.parent / "models", description="Folder of the bundles.")
-    device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="auto: CUDA where it works, else CPU; cpu; cuda.")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads the models use; 0: all cores.")
-    precision: str = Field("auto", pattern="^(auto|fp32|int8|fp16)$",
-                           description="auto: the file a bundle names for the device; else this one where it has it.")
-    ct_bundles: tuple[str, ...] = Field(("ct-lung-infection",), description="Bundles for chest CT, the leading one first.")
-    cxr_bundles: tuple[str, ...] = Field(("cxr-pattern", "cxr-findings"),
-                                         description="Bundles for radiographs, the leading one first.")
-    cxr_gate: str = Field("cxr-quality", description="Bundle that judges each radiograph before these; empty: none.")
-    cxr_lungs: str = Field("cxr-lungs", description="Bundle that finds lung fields, to place findings; empty: none.")
-
-    @field_validator("ct_bundles", "cxr_bundles")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value) or "" in value:
-            raise ValueError("a bundle is named twice, or has no name")
-        return value
-
-    @property
-    def bundles(self) -> tuple[str, ...]:
-        """The names of all bundles in use."""
-        return (*self.ct_bundles, *self.cxr_bundles, *filter(None, (self.cxr_gate, self.cxr_lungs)))
-
-
-class Decode(_Section):
-    """Compressed pixels are decoded in processes apart, so that a damaged or hostile image cannot end the service."""
-
-    processes: int = Field(2, ge=1, le=64, description="Decoding processes, kept warm; about 40 MB each.")
-    timeout_s: float = Field(60.0, gt=0, le=600, description="Longest time one image may take, seconds.")
-    memory_bytes: int = Field(2_147_483_648, ge=134_217_728, description="Memory a process may take, bytes.")
-    frames_each: int = Field(2000, ge=1, description="Images after which a process is replaced by a new one.")
-    max_study_bytes: int = Field(4_294_967_296, ge=1_048_576,
-                                 description="Most memory for the decoded images of a study, bytes; more is refused.")
-
-
-class Work(_Section):
-    """Jobs: leases and tries."""
-
-    lease_s: float = Field(600.0, gt=0, description="A job not finished in this time may be taken again, seconds.")
-    tries: int = Field(5, ge=1, le=100, description="Tries before a job is parked.")
-    first_wait_s: float = Field(2.0, ge=0, description="Wait after the first failure, seconds.")
-    wait_factor: float = Field(3.0, ge=1, le=10, description="Each further wait is this many times longer.")
-    longest_wait_s: float = Field(600.0, gt=0, description="Longest wait between tries, seconds.")
-    deliver_for_h: float = Field(168.0, gt=0, le=8760, description="A PACS that is away is tried for this long, hours.")
-
-
-class Report(_Section):
-    """The objects that go back."""
-
-    @field_validator("institution_name", "series_description_prefix")
-    @classmethod
-    def _long_string(cls, value: str, about: ValidationInfo) -> str:
-        longest = 64 if about.field_name == "institution_name" else 24
-        if len(value) > longest or "\\" in value or not value.isprintable():
-            raise ValueError(f"accepted: at most {longest} characters, no backslash and no control character")
-        return value
-
-    institution_name: str = Field("", description="Institution Name of our objects; empty: left out.")
-    series_description_prefix: str = Field("AI", description="Begins the Series Description of our objects.")
-    series_number: int = Field(900, ge=1, le=2147483000, description="Series Number of the first of our series.")
-    secondary_capture: bool = Field(True, description="Also pictures (SC): saliency of radiographs, key slices of CT.")
-    presentation_state: bool = Field(False, description="Also outlines as presentation states (GSPS).")
-    key_objects: bool = Field(False, description="Also a selection of key images (KOS) when something was found.")
-    report_refusals: bool = Field(True, description="A study not assessed gets an SR that says so.")
-
-
-class Target(_Section):
-    """A DICOM peer that results go to."""
-
-    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, in metrics and the worklist.")
-    ae_title: str = Field(description="Its AE title.", pattern=_AE_TITLE, max_length=16)
-    host: str = Field(description="Its address.")
-    port: int = Field(ge=1, le=65535, description="Its port.")
-    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
-    timeout_s: float = Field(30.0, gt=0, le=600, description="Network time-out, seconds.")
-    objects: tuple[str, ...] = Field(KINDS, description=f"Kinds of objects it gets: {', '.join(KINDS)}.")
-    transfer_syntax: str = Field("auto", pattern="^(auto|explicit|implicit)$",
-                                 description="auto: as the objects are, else implicit VR; explicit or implicit: only that.")
-    proof: Proof = Field(Proof.NONE, description="Counts as delivered when: none (it answered Success), "
-                         "cfind (a query lists the object), commit (storage commitment).")
-    prove_within_s: float = Field(3600.0, gt=0, le=604800, description="Without proof until then it is asked by a query, "
-                                  "and what it does not list is sent again, seconds.")
-    report_wait_s: float = Field(2.0, ge=0, le=60, description="commit: the association stays open for a report, seconds.")
-
-    @field_validator("objects")
-    @classmethod
-    def _known_kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or set(value) - set(KINDS):
-            raise ValueError(f"accepted: one or more of {', '.join(KINDS)}")
-        return value
-
-
-class Deliver(_Section):
-    """Where results go."""
-
-    targets: tuple[Target, ...] = Field((), description="Peers that receive every result.")
-    stow: tuple[StowPlace, ...] = Field((), description="DICOMweb servers that receive every result (STOW-RS).")
-    folders: tuple[FolderPlace, ...] = Field((), description="Folders that every result is written to.")
-    hl7: tuple[Hl7Place, ...] = Field((), description="Receivers of HL7 v2 messages (ORU^R01 over MLLP).")
-    webhooks: tuple[WebhookPlace, ...] = Field((), description="Web addresses that are told of every result.")
-
-    @property
-    def all(self) -> tuple[Target | Place, ...]:
-        """Every place that results go to."""
-        return (*self.targets, *self.stow, *self.folders, *self.hl7, *self.webhooks)
-
-    @field_validator("targets", "stow", "folders", "hl7", "webhooks")
-    @classmethod
-    def _distinct(cls, value: tuple[Target | Place, ...], about: ValidationInfo) -> tuple[Target | Place, ...]:
-        others = [place.name for places in about.data.values() for place in places]
-        if len({*others, *(t.name for t in value)}) < len(others) + len(value):
-            raise ValueError("two targets have the same name; each needs its own")
-        return value
-
-
-class Web(_Section):
-    """The worklist page, the API, health and metrics."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8042, ge=0, le=65535, description="TCP port; 0 takes a free one.")
-    access_token: str = Field("", description="Password of the page and API (HTTP Basic, any user; or Bearer). "
-                              "Required when host is not loopback.")
-    patient_names: str = Field("full", pattern="^(full|initials|hidden)$", description="How names are shown.")
-    refresh_s: int = Field(5, ge=1, le=300, description="The page asks for news this often, seconds.")
-    window_h: float = Field(48.0, gt=0, le=8760, description="Studies without a new image for longer are left out, hours.")
-    max_rows: int = Field(300, ge=1, le=5000, description="Most studies on the page.")
-
-
-class Monitor(_Section):
-    """Health and metrics of a process that has no page: `firstlook listen` and `firstlook work`."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(0, ge=0, le=65535, description="TCP port, its own for each process of a machine; 0: none. "
-                      "Asks for web.access_token.")
-
-
-class Store(_Section):
-    """Where images, results and the database are kept."""
-
-    data_dir: Path = Field(Path("firstlook-data"), description="Folder of the spool and the results.")
-    keep_images_h: float = Field(168.0, ge=0, le=876_000, description="Images are deleted this long after their result was "
-                                 "delivered and proven, hours; results stay. 0: never.")
-    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir.")
-
-
-class Settings(_Section):
+class Settings(Section):
     """The whole tree; frozen. Sections are tables of the TOML file."""
 
     receive: Receive = Field(default_factory=Receive)

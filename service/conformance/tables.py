@@ -19,7 +19,8 @@ from service.errors import FirstlookError
 from service.receive.notified import notice_contexts
 from service.receive.policy import COMPRESSED, RESULT_CLASSES, UNCOMPRESSED, Refusal, contexts
 from service.report.document import SERIES
-from service.settings import Assemble, Receive, Settings, Target, Work
+from service.sections import Assemble, Receive, Target, Work
+from service.settings import Settings
 
 OF_KIND = {
     "seg": (study.SEGMENTATION_STORAGE, "PS3.3 A.51", "CT: lungs and findings, BINARY, on the grid of the source images"),

@@ -28,6 +28,7 @@ from service.store.tables import Job, Study
 from service.triage.rules import Facts, decide
 
 _log = logs.get("admit")
+_LINES = 20  # of the trace, at most, for what was set aside
 _PRIORITIES = ("STAT", "HIGH", "ROUTINE", "MEDIUM", "LOW")
 
 
@@ -222,5 +223,3 @@ def _explain(session: Session, study_id: int, now: float, chosen: _Chosen) -> No
     read_by = ", ".join(f"{m.name} {m.version}" for m in chosen.manifests)
     add_event(session, study_id, now, "models", "; ".join((f"to be read by {read_by}", *chosen.notes)))
 
-
-_LINES = 20
