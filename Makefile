@@ -28,7 +28,6 @@ check: $(VENV)/dev.done
 deploy-check: $(VENV)/deploy.done
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
-	$(BIN)/yamllint -s deploy
 	$(BIN)/python -m pytest -q tests/unit/test_deploy.py tests/unit/test_deploy_chart.py tests/unit/test_deploy_monitoring.py tests/unit/test_deploy_units.py
 
 # DCMTK, Orthanc, Chromium and Prometheus: real peers of the tests, installed where apt and root are there.
