@@ -10,6 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.web.who import let_in
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
                                "object-src 'none'",
@@ -49,6 +51,7 @@ class Guard:
 
         headers = Headers(scope=scope)
         refusal = None if scope["path"].startswith(_OPEN) else self._refusal(headers) or _foreign(scope["method"], headers)
+        let_in(scope, None)
         await (refusal or self._app)(scope, receive, send_secured)
 
     def _refusal(self, headers: Headers) -> Response | None:

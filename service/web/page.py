@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.web import words
+from service.web.who import csrf_token, current_user, may_administer
 
 RESEARCH_USE = "Research use only. Not for clinical diagnosis."
 STATIC = Path(__file__).parent / "static"
@@ -32,10 +33,15 @@ class Pages:
         self, request: Request, template: str, status: int = 200, headers: Mapping[str, str] | None = None,
         now: float = 0.0, **values: Any,
     ) -> HTMLResponse:
-        """Return a page. now: Unix time, seconds, shown as the time of the page."""
+        """Return a page. now: Unix time, seconds, shown as the time of the page.
+
+        Each template also gets who is logged in (user), whether they may change something (administers), and what every
+        form must send back (csrf).
+        """
         theme = request.query_params.get("theme", "")
         text = self._environment.get_template(template).render(
             self._given, base=request.scope.get("root_path", ""), theme=theme if theme in _THEMES else "",
-            at=words.clock_time(now, now), **values,
+            at=words.clock_time(now, now), user=current_user(request), administers=may_administer(request),
+            csrf=csrf_token(request), **values,
         )
         return HTMLResponse(text, status, headers=dict(headers or {}))
