@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics import MetricWrapperBase
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_READING_SECONDS = (60, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 _PROBABILITY = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _PREFIX = "firstlook"
@@ -111,6 +112,9 @@ class Metrics:
             "time_to_notification_seconds", "Last image received to result on the worklist, by urgency, kind and bundle "
             "(that which calls for the most urgent reading; without a flag the leading one).",
             ["urgency", "kind", "bundle"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.time_to_reading_seconds = Histogram(
+            "time_to_reading_seconds", "Last image received to marked as read by a person, by urgency when it was read "
+            "and kind.", ["urgency", "kind"], namespace=_PREFIX, registry=r, buckets=_READING_SECONDS)
         self.deliveries = Counter("deliveries", "Objects sent, by target and outcome (stored, failed, refused).",
                                   ["target", "outcome"], namespace=_PREFIX, registry=r)
         self.commitments = Counter(

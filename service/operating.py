@@ -41,11 +41,12 @@ def as_served(department: Department, settings: Settings, catalogue: Catalogue) 
     if not triage.longest_reading_wait_s and department.longest_wait_s:
         notes.append(f"the service's own list has no cap now: it is in \"our order, no cap\"; with "
                      f"triage.longest_reading_wait_s = {department.longest_wait_s:.0f} it is in \"our order\"")
+    chosen = triage.longest_reading_wait_s and "longest_reading_wait_s" in triage.model_fields_set
     quiet_s = {Kind.CXR.value: assemble.early_cxr_s if assemble.start_early else assemble.quiet_cxr_s,
                Kind.CT.value: assemble.early_ct_s if assemble.start_early else assemble.quiet_ct_s}
     served = replace(
         department.with_detectors(found),
-        longest_wait_s=triage.longest_reading_wait_s or department.longest_wait_s,
+        longest_wait_s=triage.longest_reading_wait_s if chosen else department.longest_wait_s,
         targets_s=(triage.stat_s, triage.urgent_s, triage.routine_s, triage.low_s))
     return replace(served, modalities=tuple(
         replace(m, quiet_s=quiet_s.get(m.name, m.quiet_s)) for m in served.modalities)), tuple(notes)

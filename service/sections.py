@@ -94,8 +94,8 @@ class Triage(Section):
     routine_s: float = Field(3600.0, gt=0, description="routine, seconds.")
     low_s: float = Field(14400.0, gt=0, description="low, seconds.")
     emergency_ae_titles: tuple[str, ...] = Field((), description="Calling AE titles whose studies are urgent.")
-    longest_reading_wait_s: float = Field(0.0, ge=0, description="Reading list: a study unread for this long counts as "
-                                          "urgent, seconds; 0: never.")
+    longest_reading_wait_s: float = Field(28800.0, ge=0, description="Reading list: unread for this long counts as urgent, "
+                                          "where readers mark what they have read, seconds; 0: never.")
 
     def target_s(self, urgency: Urgency) -> float:
         """Return the target turnaround of an urgency, seconds."""

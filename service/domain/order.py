@@ -16,6 +16,15 @@ def deadline_at(first_received_at: float, target_s: float) -> float:
     return first_received_at + target_s
 
 
+def marks_are_kept(read: int, old: int) -> bool:
+    """Tell whether marks of reading say what is read, so that a cap on the wait can go by them.
+
+    old: studies that are past the cap; read: those of them that are marked read. At least half must be: where readers do
+    not mark, or have only begun to, or are far behind, every old study would count as overdue and the order would be lost.
+    """
+    return read > 0 and 2 * read >= old
+
+
 @dataclass(frozen=True)
 class ReadingOrder:
     """The order of the reading list: by rank of urgency, within a rank by arrival, with a cap on the wait.

@@ -12,6 +12,7 @@ class Study(SQLModel, table=True):
     """One study: who, what, how urgent, how far, and what was found. The worklist is a query on this table.
 
     completed_at: when it was judged complete; None while more images may come, though a model may have looked already.
+    read_at, read_by, read_rank: a person marked it as read when its reading rank was this one. See `store.marks.is_read`.
     """
 
     id: int | None = Field(default=None, primary_key=True)
@@ -51,10 +52,14 @@ class Study(SQLModel, table=True):
     assessed_at: float | None = None
     delivered_at: float | None = None
     images_deleted_at: float | None = None
+    read_at: float | None = None
+    read_by: str | None = None
+    read_rank: int | None = None
     summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
     __table_args__ = (
         Index("ix_study_reading", "reading_rank", "first_received_at"),
+        Index("ix_study_seen", "last_received_at", "first_received_at", "state", "read_at", "read_rank", "reading_rank"),
         Index("ix_study_open", "first_received_at", sqlite_where=text("completed_at IS NULL"),
               postgresql_where=text("completed_at IS NULL")),
     )

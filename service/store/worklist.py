@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, and_, case, func
+from sqlalchemy import ColumnElement, Subquery, and_, case, func, not_
 from sqlmodel import Session, col, select
 
 from service.domain.job import JobKind, JobState, StudyState
-from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder
+from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder, marks_are_kept
 from service.store.arrivals import instances_held, notices_of
+from service.store.marks import is_read, reopened
 from service.store.tables import Delivery, Event, Instance, Job, Notice, ResultObject, Study
+
+
+class Shown(StrEnum):
+    """Which part of the studies a list holds."""
+
+    OPEN = "open"
+    READ = "read"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Census:
+    """How many studies there are. by_state: on the open list; read: marked; old: past the cap, old_read: of them marked."""
+
+    by_state: dict[StudyState, int]
+    read: int = 0
+    old: int = 0
+    old_read: int = 0
+
+    @property
+    def open(self) -> int:
+        """How many studies are on the open list."""
+        return sum(self.by_state.values())
+
+    def order(self, wanted: ReadingOrder) -> ReadingOrder:
+        """Return the order in force: that of the settings where marks of reading are kept, else without the cap."""
+        return wanted if marks_are_kept(self.old_read, self.old) else NO_CAP
 
 
 @dataclass(frozen=True)
@@ -46,26 +76,39 @@ class StudyPage:
 
 
 def reading_list(
-    session: Session, limit: int, now: float, window_s: float, order: ReadingOrder = NO_CAP,
+    session: Session, limit: int, now: float, window_s: float, order: ReadingOrder = NO_CAP, shown: Shown = Shown.OPEN,
 ) -> list[Entry]:
     """Return what to read next: by urgency, then by how long it has waited; one query.
 
     limit: most entries; now: Unix time, seconds; window_s: studies with no image since `now - window_s` are left out;
-    order: the cap on the wait.
+    order: the cap on the wait; shown: what is read comes last read first.
     """
     places = _places()
     query = (
         select(Study, places.c.place)
         .outerjoin(places, _waits(places))
-        .where(col(Study.last_received_at) >= now - window_s)
-        .order_by(_rank(order, now), col(Study.first_received_at), col(Study.id))
+        .where(col(Study.last_received_at) >= now - window_s, *_of(shown))
+        .order_by(*_sorted(shown, order, now))
         .limit(limit)
     )
-    return [_entry(study, place, max(0.0, now - study.first_received_at), order) for study, place in session.exec(query)]
+    return [entry_of(study, place, now, order) for study, place in session.exec(query)]
 
 
-def _entry(study: Study, place: int | None, waited_s: float, order: ReadingOrder) -> Entry:
-    return Entry(study, place, waited_s, order.rank(study.reading_rank, waited_s) < study.reading_rank)
+def entry_of(study: Study, place: int | None, now: float, order: ReadingOrder) -> Entry:
+    """Return one study as an entry of the list; one that is read waits no longer."""
+    read_at = study.read_at if study.read_at is not None and not reopened(study) else None
+    waited_s = max(0.0, (now if read_at is None else read_at) - study.first_received_at)
+    return Entry(study, place, waited_s, read_at is None and order.rank(study.reading_rank, waited_s) < study.reading_rank)
+
+
+def _of(shown: Shown) -> list[ColumnElement[bool]]:
+    return {Shown.OPEN: [not_(is_read())], Shown.READ: [is_read()], Shown.ALL: []}[shown]
+
+
+def _sorted(shown: Shown, order: ReadingOrder, now: float) -> list[Any]:
+    if shown is Shown.READ:
+        return [col(Study.read_at).desc(), col(Study.id).desc()]
+    return [_rank(order, now), col(Study.first_received_at), col(Study.id)]
 
 
 def _rank(order: ReadingOrder, now: float) -> ColumnElement[int]:
@@ -77,15 +120,23 @@ def _rank(order: ReadingOrder, now: float) -> ColumnElement[int]:
     return case((overdue, OVERDUE_AS.rank), else_=rank)
 
 
-def counts_by_state(session: Session, since: float) -> dict[StudyState, int]:
-    """Return how many studies are in each state, of those with an image since `since` (Unix time, seconds)."""
-    query = (
-        select(Study.state, func.count())
-        .where(col(Study.last_received_at) >= since)
-        .group_by(Study.state)
-    )
-    found = dict(session.exec(query).all())
-    return {state: found.get(state, 0) for state in StudyState}
+def census(session: Session, now: float, window_s: float, longest_wait_s: float = 0.0) -> Census:
+    """Count the studies with an image since `now - window_s` (Unix time, seconds); one query.
+
+    longest_wait_s: of the cap, seconds; 0: none, and no study is old.
+    """
+    old = col(Study.first_received_at) <= (now - longest_wait_s if longest_wait_s else -1.0)
+    parts = [col(Study.state), is_read(), old]
+    query = select(*parts, func.count()).where(col(Study.last_received_at) >= now - window_s).group_by(*parts)  # type: ignore[call-overload]
+    by_state, read, olds = dict.fromkeys(StudyState, 0), 0, {True: 0, False: 0}
+    for state, marked, past, count in session.exec(query).all():
+        if marked:
+            read += count
+        else:
+            by_state[StudyState(state)] += count
+        if past:
+            olds[bool(marked)] += count
+    return Census(by_state, read, olds[True] + olds[False], olds[True])
 
 
 def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:

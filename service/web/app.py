@@ -21,6 +21,7 @@ from service.metrics import Metrics
 from service.store import worklist
 from service.store.database import Database
 from service.store.tables import ResultObject
+from service.store.worklist import Shown
 from service.web import guard
 from service.web.actions import Resend, add_actions
 from service.web.detail import as_json, detail, page_as_json
@@ -28,7 +29,8 @@ from service.web.effect import add_effect
 from service.web.health import Check, add_health
 from service.web.page import RESEARCH_USE, STATIC, Pages
 from service.web.pictures import NoPicture, capture_png
-from service.web.rows import row, tally
+from service.web.reading import add_reading
+from service.web.rows import cap_words, row, tally
 
 _log = logs.get("web")
 _T = TypeVar("_T")
@@ -81,6 +83,7 @@ def create_app(
     _add_objects(app, reader, results_dir, picture)
     if resend is not None:
         add_actions(app, resend)
+    add_reading(app, database, clock, metrics)
     add_effect(app, database, clock, pages, style.expectation)
     _add_errors(app, pages)
     return app
@@ -94,20 +97,26 @@ class _Reader:
     clock: Callable[[], float]
     style: WebStyle
 
-    def reading_list(self) -> dict[str, Any]:
+    def reading_list(self, shown: Shown) -> dict[str, Any]:
         """Return rows, entries and the figures above them."""
-        now = self.clock()
+        now, style = self.clock(), self.style
         with self.database.reading() as session:
-            entries = worklist.reading_list(session, self.style.limit, now, self.style.window_s, self.style.order)
-            counts = worklist.counts_by_state(session, now - self.style.window_s)
-        rows = [row(entry, now, self.style.patient_names) for entry in entries]
-        return {"now": now, "entries": entries, "rows": rows, "counts": counts, "tally": tally(counts, rows),
-                "hidden": sum(counts.values()) - len(rows), "window_h": round(self.style.window_s / 3600)}
+            census = worklist.census(session, now, style.window_s, style.order.longest_wait_s)
+            order = census.order(style.order)
+            entries = worklist.reading_list(session, style.limit, now, style.window_s, order, shown)
+        rows = [row(entry, now, style.patient_names) for entry in entries]
+        there = {Shown.OPEN: census.open, Shown.READ: census.read, Shown.ALL: census.open + census.read}[shown]
+        return {"now": now, "entries": entries, "rows": rows, "counts": census.by_state, "tally": tally(census, rows),
+                "hidden": there - len(rows), "window_h": round(style.window_s / 3600), "shown": shown,
+                "cap": cap_words(style.order, order)}
 
-    def study(self, study_instance_uid: str) -> worklist.StudyPage:
-        """Return one study; 404 when there is none."""
+    def study(self, study_instance_uid: str) -> tuple[worklist.StudyPage, ReadingOrder]:
+        """Return one study and the order in force; 404 when there is none."""
+        style = self.style
         with self.database.reading() as session:
-            return self._found(worklist.study_page(session, study_instance_uid), "study")
+            census = worklist.census(session, self.clock(), style.window_s, style.order.longest_wait_s)
+            found = self._found(worklist.study_page(session, study_instance_uid), "study")
+        return found, census.order(style.order)
 
     def result(self, uid: str, sop: str) -> tuple[ResultObject, dict[str, str]]:
         """Return one result object and the paths of the study's images; 404 when there is none."""
@@ -127,17 +136,17 @@ class _Reader:
 
 def _add_worklist(app: FastAPI, reader: _Reader, pages: Pages) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def worklist_page(request: Request) -> HTMLResponse:
-        return pages.answer(request, "worklist.html", **reader.reading_list())
+    def worklist_page(request: Request, shown: Shown = Shown.OPEN) -> HTMLResponse:
+        return pages.answer(request, "worklist.html", **reader.reading_list(shown))
 
     @app.get("/rows", response_class=HTMLResponse, include_in_schema=False)
-    def worklist_rows(request: Request) -> HTMLResponse:
-        return pages.answer(request, "rows.html", **reader.reading_list())
+    def worklist_rows(request: Request, shown: Shown = Shown.OPEN) -> HTMLResponse:
+        return pages.answer(request, "rows.html", **reader.reading_list(shown))
 
     @app.get("/api/worklist")
-    def worklist_json() -> dict[str, Any]:
-        """Return the reading list: what to read next first."""
-        read = reader.reading_list()
+    def worklist_json(shown: Shown = Shown.OPEN) -> dict[str, Any]:
+        """Return the reading list: what to read next first; what is read (shown=read) last read first."""
+        read = reader.reading_list(shown)
         studies = [as_json(entry, reader.style.patient_names) for entry in read["entries"]]
         return {"notice": RESEARCH_USE, "at": read["now"], "counts": read["counts"], "studies": studies}
 
@@ -146,14 +155,15 @@ def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[
     @app.get("/studies/{uid}", response_class=HTMLResponse, include_in_schema=False)
     def study_page(request: Request, uid: str) -> HTMLResponse:
         now = reader.clock()
-        shown = detail(reader.study(uid), now, reader.style.patient_names, pictures)
+        page, order = reader.study(uid)
+        shown = detail(page, now, reader.style.patient_names, pictures, order)
         return pages.answer(request, "study.html", now=now, study=shown, can_resend=can_resend)
 
     @app.get("/api/studies/{uid}")
     def study_json(uid: str) -> dict[str, Any]:
         """Return one study with its findings, objects, jobs and trace."""
-        page = page_as_json(reader.study(uid), reader.clock(), reader.style.patient_names)
-        return {"notice": RESEARCH_USE, **page}
+        page, order = reader.study(uid)
+        return {"notice": RESEARCH_USE, **page_as_json(page, reader.clock(), reader.style.patient_names, order)}
 
 
 def _add_objects(app: FastAPI, reader: _Reader, results_dir: Path, picture: Montage | None) -> None:

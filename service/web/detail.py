@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.job import JobKind, JobState
+from service.domain.order import NO_CAP, ReadingOrder
 from service.errors import Reason
 from service.pipeline.announcements import announcement
+from service.store.marks import reopened
 from service.store.tables import Delivery, Job, ResultObject, Study
-from service.store.worklist import Entry, StudyPage
+from service.store.worklist import Entry, StudyPage, entry_of
 from service.web import words
 from service.web.rows import Mark, Row, marks, row
 
@@ -19,10 +21,10 @@ _KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Pi
 _UNITS = {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}
 _IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _TIMES = ("first_received_at", "last_received_at", "completed_at", "deadline_at", "started_at", "assessed_at",
-          "delivered_at", "images_deleted_at")
+          "delivered_at", "images_deleted_at", "read_at")
 _SHOWN = ("study_instance_uid", "accession_number", "study_date", "study_time", "study_description", "modality",
           "calling_aet", "kind", "revision", "state", "state_reason", "state_detail", "delivery", "delivery_detail",
-          "ordered_priority", "urgency", "urgency_reason", "reading_urgency", "flag")
+          "ordered_priority", "urgency", "urgency_reason", "reading_urgency", "flag", "read_by")
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,13 @@ class Detail:
     trace: tuple[Step, ...]
 
 
-def detail(page: StudyPage, now: float, patient_names: str, pictures: frozenset[str]) -> Detail:
-    """Say one study in words. pictures: kinds of objects of which a PNG can be made."""
+def detail(
+    page: StudyPage, now: float, patient_names: str, pictures: frozenset[str], order: ReadingOrder = NO_CAP,
+) -> Detail:
+    """Say one study in words. pictures: kinds of objects of which a PNG can be made; order: the one in force."""
     study, summary = page.study, page.study.summary
     return Detail(
-        row=row(Entry(study, page.place, max(0.0, now - study.first_received_at)), now, patient_names),
+        row=row(entry_of(study, page.place, now, order), now, patient_names),
         ended=words.ended(study),
         facts=_facts(page, now),
         models=tuple((f"{b['name']} {b['version']}", str(b["digest"])) for b in summary.get("bundles", ())),
@@ -112,9 +116,9 @@ def as_json(entry: Entry, patient_names: str) -> dict[str, Any]:
                    "order_reason": words.why_here(study, entry.overdue), "result": study.summary or None}
 
 
-def page_as_json(page: StudyPage, now: float, patient_names: str) -> dict[str, Any]:
+def page_as_json(page: StudyPage, now: float, patient_names: str, order: ReadingOrder = NO_CAP) -> dict[str, Any]:
     """Return the study page for the API."""
-    study = as_json(Entry(page.study, page.place, max(0.0, now - page.study.first_received_at)), patient_names)
+    study = as_json(entry_of(page.study, page.place, now, order), patient_names)
     stored: dict[int | None, dict[str, float]] = {result.id: {} for result in page.results}
     for sent in page.deliveries:
         stored[sent.result_object_id][sent.target] = sent.stored_at
@@ -152,6 +156,7 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Image quality", study.summary.get("quality", "")),
         ("Assessed", _moment(study.assessed_at, now)),
         ("Stored in the PACS", _moment(study.delivered_at, now)),
+        ("Read", _read(study, now)),
         ("Revision", str(study.revision) if study.revision else ""),
     )
     return tuple((name, value) for name, value in facts if value)
@@ -180,6 +185,12 @@ def _pixels(study: Study, now: float) -> str:
     if study.images_deleted_at is None:
         return ""
     return f"Deleted at {_moment(study.images_deleted_at, now)}. {Reason.IMAGES_DELETED.sentence}"
+
+
+def _read(study: Study, now: float) -> str:
+    if study.read_at is None:
+        return ""
+    return f"{_moment(study.read_at, now)} by {study.read_by}" + (f"; {again}" if (again := reopened(study)) else "")
 
 
 def _arrival(study: Study) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 from service.domain.codes import NO_FINDING
 from service.domain.job import StudyState
+from service.domain.order import ReadingOrder
 from service.domain.urgency import Urgency
 from service.store.tables import Study
-from service.store.worklist import Entry
+from service.store.worklist import Census, Entry
 from service.web import words
 from service.web.words import Said
 
@@ -36,7 +37,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Row:
-    """One study of the worklist. marks: the findings over their threshold, each name once, most probable first."""
+    """One study of the worklist. marks: the findings over their threshold, each name once, most probable first.
+
+    read: when and by whom it was marked as read, "" where it is on the open list.
+    """
 
     uid: str
     urgency: str
@@ -55,6 +59,7 @@ class Row:
     received: str
     state: Said
     delivery: Said
+    read: str
 
 
 def row(entry: Entry, now: float, patient_names: str) -> Row:
@@ -66,7 +71,7 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
     return Row(
         uid=study.study_instance_uid,
         urgency=study.reading_urgency,
-        why=words.why_here(study, entry.overdue),
+        why=words.why_here(study, entry.overdue, entry.waited_s),
         raised=study.reading_rank < study.urgency_rank,
         marks=foremost(marks(study.summary)),
         ai=ai_words(study),
@@ -81,6 +86,7 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
         received=words.clock_time(study.first_received_at, now),
         state=words.state(study, entry.place, now),
         delivery=words.delivery(study, now),
+        read=words.read(study, now),
     )
 
 
@@ -137,8 +143,19 @@ def extent(summary: dict[str, Any]) -> str:
     return ""
 
 
-def tally(counts: dict[StudyState, int], rows: list[Row]) -> list[Said]:
+def cap_words(wanted: ReadingOrder, order: ReadingOrder) -> str:
+    """Say whether a long wait puts a study first. wanted: as set; order: the one in force."""
+    if not wanted.longest_wait_s:
+        return ""
+    after = words.duration(wanted.longest_wait_s)
+    if order.longest_wait_s:
+        return f"A study unread for {after} counts as urgent."
+    return f"No wait puts a study first: fewer than half of those received more than {after} ago are marked as read."
+
+
+def tally(census: Census, rows: list[Row]) -> list[Said]:
     """Return the figures at the head of the worklist; the studies that need a person are always named."""
+    counts = census.by_state
     refused, failed = counts[StudyState.NOT_ASSESSED], counts[StudyState.FAILED]
     flagged = sum(1 for one in rows if one.urgency in (Urgency.STAT, Urgency.URGENT))
     queued = counts[StudyState.QUEUED] + counts[StudyState.INFERRING]
@@ -149,4 +166,5 @@ def tally(counts: dict[StudyState, int], rows: list[Row]) -> list[Said]:
         Said(str(counts[StudyState.ASSESSED]), "assessed"),
         Said(str(refused), "not assessed", "warn" if refused else "plain"),
         Said(str(failed), "failed", "bad" if failed else "plain"),
+        Said(str(census.read), "read"),
     ]

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 
 from service.domain.job import DeliveryState, StudyState
 from service.errors import Reason
+from service.store.marks import reopened
 from service.store.tables import Study
 
 _ACRONYMS = {"covid": "COVID", "covid19": "COVID-19", "ct": "CT", "ggo": "GGO", "hu": "HU", "ai": "AI", "sars": "SARS"}
@@ -108,13 +109,21 @@ def about_patient(study: Study, how: str) -> str:
     return " · ".join(fact for fact in facts if fact)
 
 
-def why_here(study: Study, overdue: bool = False) -> str:
+def why_here(study: Study, overdue: bool = False, waited_s: float = 0.0) -> str:
     """Say why a study has its place in the reading list; overdue: it has passed others because it waited too long."""
-    if overdue:
-        return f"waits too long; {why_here(study)}"
+    said = study.urgency_reason or "as ordered"
     if study.reading_rank < study.urgency_rank:
-        return f"raised by AI: {spelled(study.flag) or 'a finding'}"
-    return study.urgency_reason or "as ordered"
+        said = f"raised by AI: {spelled(study.flag) or 'a finding'}"
+    if overdue:
+        said = f"unread for {duration(waited_s)}, so it counts as urgent; {said}"
+    return "; ".join(filter(None, (reopened(study), said)))
+
+
+def read(study: Study, now: float) -> str:
+    """Say when and by whom a study was marked as read; "" where it is on the open list."""
+    if study.read_at is None or reopened(study):
+        return ""
+    return f"Read {clock_time(study.read_at, now)} by {study.read_by}"
 
 
 def state(study: Study, place: int | None, now: float) -> Said:

@@ -119,7 +119,8 @@ def test_the_bundles_in_use_bring_their_measured_figures_and_the_settings_their_
     assert {d.bundle for d in cxr.detectors} == set(settings.infer.cxr_bundles)
     assert [(d.bundle, d.finding, d.basis) for d in ct.detectors] == [("ct-lung-infection", "infection", ASSUMED)]
     assert (department.longest_wait_s, department.targets_s[0], ct.quiet_s, notes) == (1234.0, 77.0, 33.0, ())
-    early, (note,) = as_served(example_department(), Settings(), Catalogue.load(settings.infer.models_dir))
+    uncapped = Settings.model_validate({"triage": {"longest_reading_wait_s": 0}})
+    early, (note,) = as_served(example_department(), uncapped, Catalogue.load(settings.infer.models_dir))
     assert early.modalities[1].quiet_s == settings.assemble.early_ct_s
     assert early.longest_wait_s == 8 * 3600 and "the service's own list has no cap now" in note
 

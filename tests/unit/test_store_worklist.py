@@ -95,8 +95,8 @@ def test_every_state_is_counted_also_with_none(database: Database) -> None:
         for number, state in enumerate(("queued", "queued", "failed"), 1):
             session.add(seed.study(number, NOW, 60, state))
     with database.reading() as session:
-        counts = worklist.counts_by_state(session, NOW - DAY_S)
-    assert counts == dict.fromkeys(StudyState, 0) | {StudyState.QUEUED: 2, StudyState.FAILED: 1}
+        counts = worklist.census(session, NOW, DAY_S)
+    assert counts.by_state == dict.fromkeys(StudyState, 0) | {StudyState.QUEUED: 2, StudyState.FAILED: 1}
 
 
 def test_a_study_page_holds_only_what_is_of_this_study(database: Database, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// Worklist: fetch the rows again and again, without moving what the reader is pointing at; keys j, k, Enter, r.
+// Worklist: fetch the rows again and again, without moving what the reader is pointing at; keys j, k, Enter, m, r.
 "use strict";
 (() => {
   const script = document.currentScript;
@@ -79,6 +79,29 @@
     }
   }
 
+  // Mark a study as read, or take the mark back; its row stays until the list is drawn anew, so that it can be undone.
+  async function mark(button) {
+    const form = button.form;
+    const row = button.closest("tr");
+    button.disabled = true;
+    try {
+      const answer = await fetch(button.formAction, {
+        method: "POST", body: new URLSearchParams(new FormData(form)), redirect: "manual",
+      });
+      if (!answer.ok && answer.type !== "opaqueredirect") throw new Error(String(answer.status));
+      const read = row.classList.toggle("done");
+      const there = read ? "unread" : "read";
+      button.setAttribute("formaction", button.getAttribute("formaction").replace(/(un)?read$/, there));
+      button.textContent = read ? "Undo" : "Mark read";
+      row.querySelector("td:last-child small")?.remove();
+    } catch {
+      status.textContent = "Not marked: no answer";
+      status.classList.add("lost");
+    } finally {
+      button.disabled = false;
+    }
+  }
+
   function step(by) {
     const list = rows();
     if (!list.length) return;
@@ -93,12 +116,19 @@
     touchedAt = Date.now();
     if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
+    else if (event.key === "m" && focusedUid()) mark(find(focusedUid()).querySelector(".mark-read"));
     else if (event.key === "r" && held) replace(held);
     else if (event.key === "Escape") document.activeElement?.blur?.();
   });
   document.addEventListener("pointermove", () => { touchedAt = Date.now(); });
   document.addEventListener("wheel", () => { touchedAt = Date.now(); }, { passive: true });
   document.addEventListener("click", (event) => {
+    const button = event.target.closest(".mark-read");
+    if (button) {
+      event.preventDefault();
+      mark(button);
+      return;
+    }
     const row = event.target.closest("tr[data-uid]");
     if (row && !event.target.closest("a") && !String(getSelection())) row.querySelector("a").click();
   });
