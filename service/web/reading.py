@@ -14,9 +14,7 @@ from service.metrics import Metrics
 from service.store.database import Database
 from service.store.marks import mark_read, mark_unread
 from service.store.tables import Study
-
-UNKNOWN = "unknown"
-"""The reader where nobody signs in."""
+from service.web.who import reader_name
 
 
 def add_reading(app: FastAPI, database: Database, clock: Callable[[], float], metrics: Metrics) -> None:
@@ -49,20 +47,20 @@ def add_reading(app: FastAPI, database: Database, clock: Callable[[], float], me
         return await _back(request, uid, take_back)
 
     @app.post("/api/studies/{uid}/read")
-    def read_from_program(uid: str) -> dict[str, Any]:
+    def read_from_program(request: Request, uid: str) -> dict[str, Any]:
         """Mark a study as read; it leaves the open list until images come or a model raises it."""
-        return _said(mark(uid, UNKNOWN))
+        return _said(mark(uid, reader_name(request)))
 
     @app.post("/api/studies/{uid}/unread")
-    def unread_from_program(uid: str) -> dict[str, Any]:
+    def unread_from_program(request: Request, uid: str) -> dict[str, Any]:
         """Take the mark of reading back."""
-        return _said(take_back(uid, UNKNOWN))
+        return _said(take_back(uid, reader_name(request)))
 
 
 async def _back(request: Request, uid: str, do: Callable[[str, str], Study]) -> RedirectResponse:
     """Do it, and show the page again that the button is on: the list, or the study."""
     given = parse_qs((await request.body()).decode("utf-8", "replace"))
-    await run_in_threadpool(do, uid, UNKNOWN)
+    await run_in_threadpool(do, uid, reader_name(request))
     there = f"/studies/{uid}" if given.get("from") == ["study"] else "/"
     return RedirectResponse(f"{request.scope.get('root_path', '')}{there}", 303)
 

@@ -21,7 +21,8 @@ _NOT_YET = (StudyState.RECEIVING, StudyState.QUEUED, StudyState.INFERRING)
 class Mark:
     """One finding of the AI: probability and threshold (0..1) as written, "0.87"; share, limit: in per cent.
 
-    place: side and zone in words; model: name and version of the bundle that said it.
+    band: the probability in a word (`words.band`); place: side and zone in words; model: name and version of the bundle
+    that said it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Mark:
     model: str
     probability: str
     threshold: str
+    band: str
     share: int
     limit: int
     present: bool
@@ -104,6 +106,7 @@ def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
             name=words.humanised(found["name"]), place=found.get("place", ""),
             model=" ".join(filter(None, (found.get("bundle"), found.get("version")))),
             probability=f"{probability:.2f}", threshold=f"{threshold:.2f}",
+            band=words.band(probability),
             share=round(100 * probability), limit=round(100 * threshold),
             present=found["presence"] == "present", urgency=found.get("urgency", ""),
         ))

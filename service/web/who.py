@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -33,3 +34,14 @@ def csrf_token(request: Request) -> str:
     """Return what a form must send as the field `csrf`, or a script as the header X-CSRF-Token; "" without a session."""
     token: str = request.scope.get(_CSRF, "")
     return token
+
+
+def reader_name(request: Request) -> str:
+    """Return the login name that a mark or a verdict is kept under; "unknown" where nobody logs in.
+
+    Raises: HTTPException 403 for a program: it may only read.
+    """
+    user = current_user(request)
+    if user is not None and user.role is Role.SERVICE:
+        raise HTTPException(403, "Only a person can say this: a service token may only read.")
+    return user.name if user else "unknown"

@@ -44,6 +44,11 @@ def sentence(text: str) -> str:
     return f"{Reason(code).sentence} {detail}".rstrip()
 
 
+def band(probability: float) -> str:
+    """Say a probability (0..1) in one word: "high" from 0.8, "medium" from 0.5, else "low"."""
+    return "high" if probability >= 0.8 else "medium" if probability >= 0.5 else "low"
+
+
 def duration(seconds: float) -> str:
     """Say a time span with two units at most: "40 s", "12 min", "3 h 05 min", "2 d 4 h"."""
     whole = max(0, math.floor(seconds))

@@ -181,3 +181,30 @@ def test_the_theme_is_dark_until_the_reader_chooses_and_then_kept(desk: Desk) ->
     assert light != dark
     desk.tab.open(f"{desk.address}/studies/{desk.uids[0]}")
     assert desk.tab.ask(ground) == light
+
+
+def test_a_row_marked_read_stays_where_it_is_until_the_reader_agrees_and_can_be_undone(desk: Desk) -> None:
+    desk.tab.open(f"{desk.address}/")
+    row = f"document.querySelector(\"tr[data-uid='{desk.uids[0]}']\")"
+    desk.tab.press("j")
+    desk.tab.press("m")
+    desk.tab.wait(f"{row}.classList.contains('done')")
+    assert desk.tab.ask(ORDER) == desk.uids
+    desk.tab.press("m")
+    desk.tab.wait(f"!{row}.classList.contains('done')")
+    desk.tab.press("m")
+    desk.tab.wait("document.getElementById('waiting').checkVisibility()")
+    desk.tab.press("r")
+    desk.tab.wait(f"{ORDER}.length == {len(desk.uids) - 1}")
+    desk.tab.open(f"{desk.address}/?shown=read")
+    assert desk.tab.ask(ORDER) == [desk.uids[0]]
+    desk.tab.ask("document.querySelector('.mark-read').click()")
+    desk.tab.wait(f"{ORDER}.length == 0")
+
+
+def test_a_study_is_marked_read_on_its_page(desk: Desk) -> None:
+    desk.tab.open(f"{desk.address}/studies/{desk.uids[0]}")
+    desk.tab.ask("document.getElementById('mark-read').click()")
+    desk.tab.wait("document.readyState == 'complete' && document.getElementById('mark-read')?.innerText == 'Undo'")
+    desk.tab.ask("document.getElementById('mark-read').click()")
+    desk.tab.wait("document.readyState == 'complete' && document.getElementById('mark-read')?.innerText == 'Mark read'")

@@ -176,7 +176,7 @@ def test_studies_beyond_the_limit_are_counted_not_forgotten(house: House) -> Non
 
 def test_the_study_page_tells_findings_measurements_limits_objects_and_trace(house: House) -> None:
     text = " ".join(re.sub(r"<[^>]*>", " ", house.client().get(f"/studies/{house.uid(3)}").text).split())
-    for part in ("COVID pneumonia, bilateral ▲ over the threshold 0.93 0.50 urgent",
+    for part in ("COVID pneumonia, bilateral ▲ over the threshold 0.93 high 0.50 urgent",
                  "Lung involved 24.3 %", "Right lung volume 2310.4 ml",
                  "Infection mean attenuation -412.7 HU", "Severity score 11",
                  "Not tested on children.", "Segmentation (SEG)", "Structured report (SR)", "pacs at", "+0:47 Queued"):
@@ -280,7 +280,7 @@ def test_many_scores_under_their_threshold_are_folded_and_a_name_stands_once_in_
         session.get_one(Study, house.studies[0].id).summary = seed.summary(*said)
     client, uid = house.client(), house.studies[0].study_instance_uid
     row = _rows(client.get("/").text)[uid]
-    assert "Pneumonia 0.91 Effusion 0.71" in row and row.count("Pneumonia") == 1 and "Mass" not in row
+    assert "Pneumonia 0.91 high Effusion 0.71 medium" in row and row.count("Pneumonia") == 1 and "Mass" not in row
     page = client.get(f"/studies/{uid}").text
     open_part, folded = page.split("<details>")[0], page.split("<details>")[1].split("</details>")[0]
     assert "4 scores under their threshold, the highest: Mass 0.10" in folded
