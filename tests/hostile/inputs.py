@@ -52,7 +52,7 @@ INPUTS: dict[int, Input] = {
         P + "a_frame_without_an_offset_table_is_read", P + "a_study_that_is_too_large_when_decoded_is_refused_before")),
     19: Input("Rows, bits and high bit that contradict", "not assessed: invalid_pixel_description", (
         S + "images_that_describe_themselves_wrongly_are_not_assessed_and_say_why",)),
-    20: Input("a million frames", "not assessed: invalid_pixel_description", (
+    20: Input("a million frames", "not assessed: multiframe", (
         S + "images_that_describe_themselves_wrongly_are_not_assessed_and_say_why",)),
     21: Input("impossible spacing or orientation", "not assessed: invalid_geometry", (
         S + "images_that_describe_themselves_wrongly_are_not_assessed_and_say_why",)),

@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Callable[[int], list[FileDataset]], Reason]] = {
     "19 rows of another representation": (long_rows, PIXELS),
     "19 more bits stored than allocated": (cxr(BitsStored=17, HighBit=16), PIXELS),
     "19 high bit elsewhere": (cxr(HighBit=3), PIXELS),
-    "20 a million frames": (cxr(NumberOfFrames="1000000"), PIXELS),
+    "20 a million frames": (cxr(NumberOfFrames="1000000"), Reason.MULTIFRAME),
     "21 no spacing": (ct(PixelSpacing=[0, 0]), GEOMETRY),
     "21 negative spacing": (ct(PixelSpacing=[-1, 1]), GEOMETRY),
     "21 spacing that is no number": (ct(PixelSpacing=["NaN", "NaN"]), GEOMETRY),
