@@ -13,8 +13,8 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset, FileDataset
 
 from tests.builders import ct_series, radiograph, uid, write
-from tests.flow.test_crash import running, settings_file, try_to_send
 from tests.peers import HOST, Raw, ScriptedPacs, free_port, store, wait_until
+from tests.served import running, settings_file, try_to_send
 
 MARK = "ZZSECRET"
 PATIENT = {
@@ -79,7 +79,7 @@ def test_no_trace_of_a_patient_outside_images_results_and_database(tmp_path: Pat
         ct_series(patient=1, slices=12, **PATIENT), [radiograph(patient=2, **PATIENT)],
         [radiograph(patient=3, **PATIENT, **ODD)], [radiograph(patient=4, ViewPosition="LL", **PATIENT)],
         [radiograph(patient=5, PixelData=b"\0" * 10, **PATIENT)], [radiograph(patient=6, Modality=MARK, **PATIENT)],
-        [marked(radiograph(patient=6, **PATIENT))], [marked(ds) for ds in ct_series(patient=7, slices=4, **PATIENT)],
+        [marked(radiograph(patient=12, **PATIENT))], [marked(ds) for ds in ct_series(patient=7, slices=4, **PATIENT)],
         [marked(radiograph(patient=8, SpecificCharacterSet=["ISO 2022 IR 6", "ISO 2022 IR 87"], **PATIENT))],
     ]
     two = [radiograph(patient=10, **PATIENT), radiograph(patient=10, instance=2, **PATIENT | {"PatientID": f"{MARK}-2"})]

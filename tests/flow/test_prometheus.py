@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from tests.builders import ct_series, radiograph, uid, write
-from tests.flow.test_crash import settings_file, try_to_send
 from tests.hospital import TINY, Hospital, hospital, tiny_models
 from tests.peers import HOST, ScriptedPacs, free_port, missing, wait_until
+from tests.served import settings_file, try_to_send
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"

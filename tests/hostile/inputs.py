@@ -71,8 +71,8 @@ INPUTS: dict[int, Input] = {
     29: Input("abort in the middle of an object", "no file stays", (F + "an_object_that_breaks_off_leaves_nothing",)),
     30: Input("study of too many images or bytes", "0xA700; not assessed: study_too_large", (
         D + "a_study_that_is_too_large_is_refused_from_there_on_and_said_to_be",)),
-    31: Input("report of an unknown commitment, huge list", "success; ignored", (
-        S + "31_reports_of_unknown_transactions_even_huge_ones_are_answered_and_ignored",)),
+    31: Input("report of an unknown commitment, huge list", "success, ignored; 0x0115 past 10,000", (
+        S + "31_reports_of_unknown_transactions_are_ignored_and_huge_ones_refused",)),
     32: Input("own SR and picture sent back", "success; ignored", (
         S + "32_own_results_that_come_back_and_36_captures_are_no_input",)),
     33: Input("HTTP: gzip bomb, huge length, traversal, foreign origin and host", "4xx", (

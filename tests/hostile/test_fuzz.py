@@ -18,7 +18,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, JPEGLSLossless
@@ -33,7 +33,7 @@ from tests.builders import as_bytes, ct_series, radiograph
 from tests.hostile.test_receive import associate_request, store_request
 from tests.peers import HOST, Raw, Station, listening, store, wait_until
 
-BUDGET_S = float(os.environ.get("FIRSTLOOK_FUZZ_S", "4"))
+BUDGET_S = float(os.environ.get("FIRSTLOOK_FUZZ_S", "2"))
 CORPUS = Path(__file__).parent / "corpus"
 ROUND = 100
 NUMBERS = (0, 1, 2, 4, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFE, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
@@ -50,6 +50,7 @@ COMPRESSED.PixelData = encapsulate(
     [bytes(imagecodecs.jpegls_encode(np.frombuffer(COMPRESSED.PixelData, "<u2").reshape(16, 16)))])
 COMPRESSED.file_meta.TransferSyntaxUID = JPEGLSLossless
 COMMAND = store_request(CT, b"1.2.3\0", b"")[12:]
+pytestmark = pytest.mark.filterwarnings("ignore:::pydicom")  # as service.logs does: pydicom tells of each odd value
 
 
 # ---------------------------------------------------------------- the readers: seeds, and what may come of a damaged one
@@ -159,7 +160,8 @@ def _changed(seed: bytes, other: bytes, changes: list[tuple[str, float, float, i
 
 def fuzz(name: str, read: Callable[[bytes], None]) -> None:
     """Try damaged seeds for the budget, round by round; a failure is made small by hypothesis."""
-    @settings(max_examples=ROUND, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=ROUND, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+              phases=(Phase.generate, Phase.shrink))
     @given(damaged(SEEDS[name]))
     def once(data: bytes) -> None:
         try:
@@ -200,8 +202,10 @@ def over_the_wire(station: Station, data: bytes) -> None:
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):
                 pass
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        except TimeoutError:
+            raise
+        except OSError:
+            return  # it was faster to close than we to send
 
 
 @pytest.mark.timeout(BUDGET_S * 4 + 180)
