@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 import uvicorn
@@ -36,6 +37,7 @@ from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
 from service.receive.policy import Peer, Policy
+from service.receive.server import Tls
 from service.receive.spool import Spool
 from service.report.build import Style
 from service.settings import Settings
@@ -43,6 +45,8 @@ from service.store.commitments import record_answer
 from service.store.database import Database
 from service.store.intake import Intake
 from service.store.notices import Notices
+from service.tls.contexts import server_context
+from service.tls.renewal import Renewed
 from service.triage.queue import Queue, this_owner
 from service.web.app import WebStyle, create_app
 from service.web.health import Check, create_monitor
@@ -139,15 +143,36 @@ class App:
     def _listener(self) -> Listener:
         receive = self.settings.receive
         policy = Policy(
-            ae_title=receive.ae_title, host=receive.host, port=receive.port, any_calling_ae=receive.any_calling_ae,
-            peers=tuple(Peer(p.ae_title, p.address) for p in receive.peers), max_associations=receive.max_associations,
+            ae_title=receive.ae_title, host=receive.host, port=receive.port, plain=receive.plain,
+            any_calling_ae=receive.any_calling_ae, peers=tuple(
+                Peer(p.ae_title, p.address, p.certificate_fingerprint, p.certificate_name.lower()) for p in receive.peers),
+            close_unlisted_addresses=receive.close_unlisted_addresses, max_associations=receive.max_associations,
+            max_associations_per_ae=receive.max_associations_per_ae,
+            max_associations_per_address=receive.max_associations_per_address, max_waiting=receive.max_waiting,
+            max_waiting_per_address=receive.max_waiting_per_address,
             max_pdu_bytes=receive.max_pdu_bytes, max_object_bytes=receive.max_object_bytes,
             association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
             min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path,
             max_study_images=receive.max_study_images, max_study_bytes=receive.max_study_bytes)
         intake = Intake(self.database, self.clock)
         return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record,
-                        Notices(self.database, self.clock) if receive.notices else None)
+                        Notices(self.database, self.clock) if receive.notices else None, self._tls())
+
+    def _tls(self) -> Tls | None:
+        """Return the listener's port with TLS, if there is one.  Raises: UnusableCertificate."""
+        wanted = self.settings.receive.tls
+        if not wanted.enabled:
+            return None
+        renewed = Renewed(wanted.files, partial(server_context, demand=wanted.client_certificate))
+        self._watch(renewed)
+        return Tls(renewed, wanted.port, wanted.handshake_timeout_s)
+
+    def _watch(self, renewed: Renewed) -> None:
+        """Show how long certificates hold in the metrics, and say now what is wrong with them."""
+        renewed.warn(datetime.fromtimestamp(self.clock(), UTC))
+        for kind in {v.kind for v in renewed.validities()}:
+            gauge = self.metrics.certificate_days_left.labels(renewed.files.place, kind)
+            gauge.set_function(partial(renewed.days_left, kind, self.clock))
 
     def _record(self, answer: Answer) -> bool:
         """Write down a report of storage commitment; False when nobody waits for it."""

@@ -40,13 +40,32 @@ def example() -> str:
         tables = []
         for name, field in model.model_fields.items():
             inner = _LISTS.get((section, name))
-            if inner is None:
-                lines += _field(name, field)
-            else:
+            if inner is not None:
                 tables += ["", f"# {field.description} One table each:", f"#[[{section}.{name}]]"]
-                tables += [line for n, f in inner.model_fields.items() for line in _field(n, f, inner)]
+                tables += _fields(inner, f"{section}.{name}", commented=True)
+            elif _is_section(field):
+                tables = [*_table(f"{section}.{name}", field, commented=False), *tables]
+            else:
+                lines += _field(name, field)
         lines += tables
     return "\n".join(lines) + "\n"
+
+
+def _fields(model: type[BaseModel], path: str, commented: bool) -> list[str]:
+    """Return the lines of a table's fields, then those of the tables in it."""
+    plain = [line for n, f in model.model_fields.items() if not _is_section(f) for line in _field(n, f, model)]
+    inner = [line for n, f in model.model_fields.items() if _is_section(f) for line in _table(f"{path}.{n}", f, commented)]
+    return plain + inner
+
+
+def _table(path: str, field: FieldInfo, commented: bool) -> list[str]:
+    model = field.annotation
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    return ["", f"{'#' if commented else ''}[{path}]", f"# {_first_line(model)}", *_fields(model, path, commented)]
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _field(name: str, field: FieldInfo, model: type[BaseModel] | None = None) -> list[str]:

@@ -15,6 +15,7 @@ _PREFIX = "firstlook"
 
 LABELS = {
     "bundle": "installed bundles, by name", "cause": "crashed, timeout, recycled",
+    "file": "certificate, authorities, revocation_list",
     "finding": "findings that the bundles name",
     "gpu": "GPUs of the machine, by number",
     "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages; "
@@ -22,8 +23,10 @@ LABELS = {
     "loop": "watch, assemble, ask, infer, retain, deliver-<target>, prove-<target>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
+    "place": "receive.tls, deliver.targets.<target>.tls",
     "provider": "execution providers of ONNX Runtime",
-    "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions",
+    "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions; for callers those of "
+              "policy.Refusal, door.Shut and handshake.Trouble",
     "stage": "decode, infer, report, deliver", "state": "receiving, queued, inferring",
     "target": "places under deliver, by name", "urgency": "stat, urgent, routine, low", "version": "versions installed",
 }
@@ -59,6 +62,10 @@ class Metrics:
         self.instances = Counter("instances_received", "Instances by modality and outcome (stored, duplicate, "
                                  "quarantined, own_result, foreign_result, refused).",
                                  ["modality", "outcome"], namespace=_PREFIX, registry=r)
+        self.turned_away = Counter("callers_turned_away", "Connections closed and associations rejected, by reason.",
+                                   ["reason"], namespace=_PREFIX, registry=r)
+        self.instances_refused = Counter("instances_refused", "Instances refused, by reason code.", ["reason"],
+                                         namespace=_PREFIX, registry=r)
         self.received_bytes = Counter("received_bytes", "Bytes of data sets stored.", namespace=_PREFIX, registry=r)
         self.store_seconds = Histogram("store_duration_seconds", "C-STORE request to response.",
                                        namespace=_PREFIX, registry=r, buckets=_SECONDS)
@@ -146,6 +153,9 @@ class Metrics:
                                            registry=r)
         self.gpu_busy_ratio = Gauge("gpu_busy_ratio", "Part of the last moment in which the GPU was computing, 0 to 1.",
                                     ["gpu"], namespace=_PREFIX, registry=r)
+        self.certificate_days_left = Gauge(
+            "certificate_days_left", "Days until a certificate, an authority's or a revocation list ends, by the section of "
+            "the settings that names the file and by its field there.", ["place", "file"], namespace=_PREFIX, registry=r)
         self.build_info = Gauge("build_info", "1, with the version.", ["version"], namespace=_PREFIX, registry=r)
 
     def families(self) -> list[Family]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from service.deliver.places import FolderPlace, Hl7Place, Objects, Place, StowPlace, WebhookPlace
 from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
+from service.tls.contexts import Demand
+from service.tls.sections import Fingerprint, ReceiveTls
 
 AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
@@ -25,6 +27,9 @@ class Peer(Section):
 
     ae_title: str = Field(description="Calling AE title, 1 to 16 characters.", pattern=AE_TITLE, max_length=16)
     address: str = Field("", description="IP address or network (CIDR) it must call from; empty: any.")
+    certificate_fingerprint: Fingerprint = Field("", description="TLS: SHA-256 of the certificate it must show; empty: any.")
+    certificate_name: str = Field("", description="TLS: a subject alternative name (DNS, IP, URI) of the certificate it "
+                                  "must show; empty: any.")
 
     @field_validator("address")
     @classmethod
@@ -40,9 +45,16 @@ class Receive(Section):
     ae_title: str = Field("FIRSTLOOK", description="Our AE title; a caller must name it.", pattern=AE_TITLE, max_length=16)
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    plain: bool = Field(True, description="Listen on that port, without TLS; false: only with TLS (receive.tls).")
     any_calling_ae: bool = Field(False, description="Accept every calling AE title; false: only those under peers.")
     peers: tuple[Peer, ...] = Field((), description="Senders that may call, each with ae_title and address.")
+    close_unlisted_addresses: bool = Field(True, description="Where every peer has an address: close connections from "
+                                           "others before a byte is read; false: reject them by name.")
     max_associations: int = Field(64, ge=1, le=1000, description="Associations open at the same time.")
+    max_associations_per_ae: int = Field(0, ge=0, le=1000, description="The same, of one calling AE title; 0: no own limit.")
+    max_associations_per_address: int = Field(0, ge=0, le=1000, description="The same, of one address; 0: no own limit.")
+    max_waiting: int = Field(128, ge=1, le=1000, description="Connections that have not asked for an association yet.")
+    max_waiting_per_address: int = Field(32, ge=1, le=1000, description="The same, of one address.")
     max_pdu_bytes: int = Field(1_048_576, ge=4096, le=16_777_216, description="Largest PDU we accept, bytes.")
     max_object_bytes: int = Field(2_147_483_648, ge=1_048_576, description="Largest object we accept, bytes.")
     association_timeout_s: float = Field(5.0, gt=0, le=120, description="Time to finish negotiating, seconds.")
@@ -53,6 +65,20 @@ class Receive(Section):
     max_study_bytes: int = Field(5_000_000_000, ge=1, description="Most bytes of one study; images beyond get 0xA700.")
     notices: bool = Field(True, description="Take notices of completeness: Instance Availability Notification, MPPS.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
+    tls: ReceiveTls = Field(default_factory=ReceiveTls)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Receive:
+        if not self.plain and not self.tls.enabled:
+            raise ValueError("plain is false and tls.enabled is false: nobody could call")
+        if self.plain and self.tls.enabled and self.port == self.tls.port != 0:
+            raise ValueError(f"port and tls.port are both {self.port}; each needs its own")
+        if not self.tls.enabled or self.tls.client_certificate is Demand.NONE:
+            for peer in self.peers:
+                if peer.certificate_fingerprint or peer.certificate_name:
+                    raise ValueError(f"the peer {peer.ae_title!r} must show a certificate, but none is asked for; accepted: "
+                                     "tls.enabled = true with tls.client_certificate \"required\" or \"optional\"")
+        return self
 
 
 class Asked(Section):

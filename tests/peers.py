@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,7 @@ from service.demo.pacs import DemoPacs
 from service.metrics import Metrics
 from service.receive.listener import Listener
 from service.receive.policy import Policy
+from service.receive.server import Tls
 from service.receive.spool import Spool
 from service.store.database import Database
 from service.store.intake import Intake
@@ -84,23 +86,30 @@ class Station:
         """The port to send to."""
         return self.listener.port
 
+    @property
+    def tls_port(self) -> int:
+        """The port to send to with TLS."""
+        return self.listener.tls_port
+
     def counted(self, name: str, **labels: str) -> float:
         """Return the value of a metric, 0 when it was never touched."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @contextmanager
-def listening(folder: Path, is_own: Callable[[str], bool] = lambda uid: False, **policy: Any) -> Iterator[Station]:
+def listening(folder: Path, is_own: Callable[[str], bool] = lambda uid: False, tls: Tls | None = None,
+              **policy: Any) -> Iterator[Station]:
     """Run a listener on a free port that takes any caller, unless `policy` says otherwise; the rows go to SQLite.
 
     The variable that switches the service's fast path off does so here, too.
     """
     fast_path = os.environ.get(FAST_PATH, "true") != "false"
     settings = Policy(**({"ae_title": CALLED, "any_calling_ae": True, "fast_path": fast_path} | policy))
+    folder.mkdir(parents=True, exist_ok=True)
     database = Database(f"sqlite:///{folder / 'firstlook.db'}")
     database.migrate()
     spool, metrics = Spool(folder / "spool", settings.min_free_bytes), Metrics()
-    listener = Listener(settings, spool, Intake(database, time.time), metrics, is_own)
+    listener = Listener(settings, spool, Intake(database, time.time), metrics, is_own, tls=tls)
     listener.start()
     try:
         yield Station(listener, database, spool, metrics)
@@ -188,17 +197,44 @@ class Raw:
         return cls(**(made | changes))
 
 
+class Checkpoint(threading.Event):
+    """Where pynetdicom's thread of an association waits in each round; `held` tells that it does and cannot go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self.held = False
+        self.set()
+
+    def clear(self) -> None:
+        """Hold the thread from its next round on; one that was let go but has not run yet is not held."""
+        with self._lock:
+            super().clear()
+            self.held = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._lock:
+            self.held = not self.is_set()
+        passed = super().wait(timeout)
+        self.held = False
+        return passed
+
+
 class Link:
     """An open association to a listener, on which objects are sent exactly as given."""
 
-    def __init__(self, port: int, contexts: Sequence[tuple[str, str]], called: str = CALLED,
-                 calling: str = CALLING) -> None:
+    def __init__(self, port: int, contexts: Sequence[tuple[str, str]], called: str = CALLED, calling: str = CALLING,
+                 tls: SSLContext | None = None, source: str = HOST) -> None:
         entity = AE(calling)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = DEADLINE_S
         for sop_class_uid, transfer_syntax_uid in dict.fromkeys(contexts):
             entity.add_requested_context(sop_class_uid, transfer_syntax_uid)
-        self.association: Association = entity.associate(HOST, port, ae_title=called)
+        self.association: Association = entity.associate(
+            HOST, port, ae_title=called, tls_args=(tls, "localhost") if tls else None, bind_address=(source, 0))
         self._connection: socket.socket | None = self.association.dul.socket.socket
+        self._checkpoint, passed = Checkpoint(), self.association._reactor_checkpoint
+        self.association._reactor_checkpoint = self._checkpoint
+        passed.set()
 
     def __enter__(self) -> Link:
         return self
@@ -234,17 +270,18 @@ class Link:
         request.AffectedSOPClassUID = UID(raw.sop_class_uid)
         request.AffectedSOPInstanceUID = UID(raw.sop_instance_uid)
         request.DataSet = None if raw.data is None else BytesIO(raw.data)
-        self.association._reactor_checkpoint.clear()
-        wait_until(lambda: self.association._is_paused or not self.association.is_alive())
+        self._checkpoint.clear()
+        wait_until(lambda: self._checkpoint.held or not self.association.is_alive())
         self.association.dimse.send_msg(request, context.context_id)
         _, answer = self.association.dimse.get_msg(block=True)
-        self.association._reactor_checkpoint.set()
+        self._checkpoint.set()
         return None if answer is None else int(answer.Status)
 
 
-def store(port: int, *raws: Raw, called: str = CALLED, calling: str = CALLING) -> list[int | None]:
-    """Send objects on one association and return their statuses."""
-    with Link(port, [(r.sop_class_uid, r.transfer_syntax_uid) for r in raws], called, calling) as link:
+def store(port: int, *raws: Raw, called: str = CALLED, calling: str = CALLING, tls: SSLContext | None = None,
+          source: str = HOST) -> list[int | None]:
+    """Send objects on one association and return their statuses. source: the address to call from."""
+    with Link(port, [(r.sop_class_uid, r.transfer_syntax_uid) for r in raws], called, calling, tls, source) as link:
         return [link.store(raw) for raw in raws]
 
 

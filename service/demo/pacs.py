@@ -29,7 +29,8 @@ from service.domain.study import Header
 from service.errors import BadInstance
 from service.receive.header import read_encoded_header, read_file_header
 from service.receive.policy import COMPRESSED, IMAGE_CLASSES, RESULT_CLASSES, UNCOMPRESSED, Policy
-from service.receive.transport import Handlers, Server
+from service.receive.server import Server
+from service.receive.transport import Handlers
 
 SUCCESS, PENDING, CANCELLED = 0x0000, 0xFF00, 0xFE00
 IDENTIFIER_MISMATCH = 0xA900

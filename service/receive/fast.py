@@ -26,15 +26,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.presentation import PresentationContext
 
 from service import logs
+from service.receive.door import Door
 from service.receive.incoming import Incoming
-from service.receive.inflow import Inflow
+from service.receive.inflow import Inflow, decrypted
 from service.receive.machine import CONNECTION_CLOSED, INVALID_PDU
 from service.receive.pdata import (
     MAX_COMMAND_BYTES,
@@ -49,8 +50,9 @@ from service.receive.pdata import (
     write_store_response,
 )
 from service.receive.policy import IMAGE_CLASSES, Policy
+from service.receive.server import Connection, Server, Tls, Watch
 from service.receive.storing import Announced, Kept
-from service.receive.transport import BoundedSocket, Connection, Handlers, Server
+from service.receive.transport import BoundedSocket, Handlers
 from service.receive.waiting import RingingQueue, WakefulAssociation, WakefulProvider
 
 _PLAIN_CONTEXT = 0x00
@@ -236,10 +238,10 @@ class FastSocket(BoundedSocket):
         """Whether there is something to read, or the peer has closed."""
         if self.socket is None or not self._is_connected:
             return False
-        if self.inflow.held_bytes:
-            return True
         poller = select.poll()
         try:
+            if self.inflow.held_bytes or decrypted(self.socket):
+                return True
             poller.register(self.socket, select.POLLIN)
         except (OSError, ValueError):
             self.event_queue.put(CONNECTION_CLOSED)
@@ -280,13 +282,11 @@ class _FastConnection(Connection):
         association.name = f"AcceptorThread@{self.client_address[0]}:{self.client_address[1]}"
         own = association.acceptor
         own.maximum_length, own.ae_title, own.address_info = server.ae.maximum_pdu_size, server.ae_title, self.local
-        own.supported_contexts = server.contexts
-        association.requestor.address_info = self.remote
+        own.supported_contexts, association.requestor.address_info = server.contexts, self.remote
         for event, bound in server._handlers.items():
             for handler, arguments in [bound] if event.is_intervention else bound:
                 association.bind(event, handler, arguments)
-        connection = cast(socket.socket, self.request)
-        self._secure(association, FastSocket(association, connection, server.policy))
+        self._secure(association, FastSocket(association, self.request, server.policy))
         association.dimse.msg_queue = RingingQueue(association.told)
         return association
 
@@ -295,6 +295,6 @@ class FastServer(Server):
     """A server whose associations have the fast path; else as Server."""
 
     def __init__(self, policy: Policy, contexts: list[PresentationContext], handlers: Handlers, taker: Taker,
-                 ended: Callable[[Association], None]) -> None:
+                 watch: Watch, door: Door, tls: Tls | None = None) -> None:
         self.taker = taker
-        super().__init__(policy, contexts, handlers, ended, taker.answered, _FastConnection)
+        super().__init__(policy, contexts, handlers, watch, _FastConnection, door, tls)

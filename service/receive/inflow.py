@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import time
 
 CAPACITY_BYTES = 262_144
@@ -14,11 +15,12 @@ _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 class Inflow:
     """A reading end. Bytes are looked at with `peek`, taken with `take` or `piece`; one thread only.
 
-    The connection must be non-blocking below (a Python time-out set makes it so).
+    The connection must be non-blocking below (a Python time-out set makes it so). It may be one with TLS.
     """
 
     def __init__(self, connection: socket.socket, capacity_bytes: int = CAPACITY_BYTES) -> None:
         self._connection = connection
+        self._receive = self._decrypt if isinstance(connection, ssl.SSLSocket) else self._read
         self._buffer = bytearray(capacity_bytes)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -39,16 +41,31 @@ class Inflow:
             self._view[:self.held_bytes] = bytes(self._view[self._start:self._end])
             self._start, self._end = 0, self.held_bytes
         while self.held_bytes < wanted_bytes:
-            try:
-                got = os.readv(self._connection.fileno(), [self._view[self._end:]])
-            except BlockingIOError:
-                if not wait_readable(self._connection, deadline - time.monotonic()):
-                    return False
-                continue
+            got = self._receive(deadline)
             if not got:
                 return False
             self._end += got
         return True
+
+    def _read(self, deadline: float) -> int:
+        """Receive what is there; 0: closed by the peer, or late."""
+        while True:
+            try:
+                return os.readv(self._connection.fileno(), [self._view[self._end:]])
+            except BlockingIOError:
+                if not wait_readable(self._connection, deadline - time.monotonic()):
+                    return 0
+
+    def _decrypt(self, deadline: float) -> int:
+        """Receive what is there of one TLS record, or the rest of it; 0: closed by the peer or by us, or late."""
+        left_s = deadline - time.monotonic()
+        if not wait_readable(self._connection, left_s):
+            return 0
+        self._connection.settimeout(left_s)
+        try:
+            return self._connection.recv_into(self._view[self._end:])
+        except (TimeoutError, ValueError):
+            return 0
 
     def peek(self, size_bytes: int, offset: int = 0) -> memoryview:
         """Return bytes that are held, without taking them; valid until the next `fill`."""
@@ -70,6 +87,11 @@ class Inflow:
         return self._view[self._start - size:self._start]
 
 
+def decrypted(connection: socket.socket) -> bool:
+    """Tell whether bytes of a TLS record were decrypted and not yet read: no poll knows of them."""
+    return isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
+
+
 def wait_readable(connection: socket.socket, timeout_s: float, bell: socket.socket | None = None) -> bool:
     """Wait until there is something to read on the connection, or on the bell; False when the time is up.
 
@@ -78,6 +100,8 @@ def wait_readable(connection: socket.socket, timeout_s: float, bell: socket.sock
     """
     if timeout_s <= 0 or connection.fileno() < 0:
         return False
+    if decrypted(connection):
+        return True
     if _QUICK_ACK is not None:
         connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
     poller = select.poll()

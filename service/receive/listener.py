@@ -14,6 +14,7 @@ from pynetdicom.association import Association
 from service import logs
 from service.errors import FirstlookError, OutOfSpace, Reason
 from service.metrics import Metrics
+from service.receive.door import Door, Seldom, Shut
 from service.receive.fast import FastServer, Taker, Touch
 from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
@@ -22,11 +23,13 @@ from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, contexts
 from service.receive.quota import Quota
 from service.receive.recovery import recover
 from service.receive.reports import Record, report_handler
+from service.receive.server import Server, Tls, Watch, end
 from service.receive.spool import Spool
 from service.receive.storing import Announced, Kept, Storing
-from service.receive.transport import BoundedBuffer, Handlers, Server, end
+from service.receive.transport import BoundedBuffer, Handlers
 from service.store.intake import Intake
 from service.store.notices import Notices
+from service.tls.handshake import Trouble, shown
 
 SUCCESS = 0x0000
 _IMAGES = frozenset(("stored", "duplicate", "quarantined"))
@@ -38,26 +41,36 @@ class Listener:
 
     spool: where images are kept; it takes `policy.min_free_bytes` from its own setting. intake: the rows.
     is_own: tells from a SOP Instance UID whether this service made the object. record: writes down the reports of storage
-    commitment; None: they are refused. notices: writes down what others announce; None: it is refused.
+    commitment; None: they are refused. notices: writes down what others announce; None: it is refused. tls: listen with
+    TLS too, or only so where the policy is not `plain`.
     """
 
-    def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics,
-                 is_own: Callable[[str], bool], record: Record | None = None,
-                 notices: Notices | None = None) -> None:
+    def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics, is_own: Callable[[str], bool],
+                 record: Record | None = None, notices: Notices | None = None, tls: Tls | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
+        self._seldom = Seldom()
         self._ledger = Ledger()
         quota = Quota(policy.max_study_images, policy.max_study_bytes, intake.sizes_of, intake.study_too_large)
         self._storing = Storing(policy.max_object_bytes, spool, intake, is_own, quota)
         self._stopping = threading.Event()
-        self._server: Server | None = None
-        self._record, self._notices = record, notices
+        self._servers: list[Server] = []
+        self._record, self._notices, self._tls = record, notices, tls
 
     @property
     def port(self) -> int:
-        """The TCP port listened on; with `policy.port` 0, the one the system chose."""
-        if self._server is None:
-            raise RuntimeError("the listener is not started")
-        return self._server.port
+        """The TCP port listened on without TLS; with `policy.port` 0, the one the system chose."""
+        return self._port(with_tls=False)
+
+    @property
+    def tls_port(self) -> int:
+        """The TCP port listened on with TLS."""
+        return self._port(with_tls=True)
+
+    def _port(self, with_tls: bool) -> int:
+        for server in self._servers:
+            if (server.tls is not None) is with_tls:
+                return server.port
+        raise RuntimeError(f"the listener does not listen {'with' if with_tls else 'without'} TLS")
 
     def start(self) -> None:
         """Bring spool and rows together, then listen.
@@ -65,67 +78,91 @@ class Listener:
         Raises: OSError when the port is taken or the spool unreadable; Unavailable when the database is away.
         """
         recover(self._spool, self._intake)
+        door = Door(self._policy)
+        try:
+            for tls in [*([None] if self._policy.plain else []), *([self._tls] if self._tls else [])]:
+                self._servers.append(self._server(door, tls))
+        except OSError:
+            for server in self._servers:
+                server.server_close()
+            self._servers = []
+            raise
+        for server in self._servers:
+            server.start()
+
+    def _server(self, door: Door, tls: Tls | None) -> Server:
         handlers: Handlers = [
-            (evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted),
-            (evt.EVT_REJECTED, self._on_limit), (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
+            (evt.EVT_ACCEPTED, self._on_accepted), (evt.EVT_REJECTED, self._on_rejected),
+            (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
         if self._record is not None:
             handlers.append((evt.EVT_N_EVENT_REPORT, report_handler(self._record)))
         offered = contexts()
         if self._notices is not None:
             handlers += notice_handlers(self._notices, self._metrics)
             offered += notice_contexts()
-        if self._policy.fast_path:
-            taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store)
-            self._server = FastServer(self._policy, offered, handlers, taker, self._on_ended)
-        else:
-            self._server = Server(self._policy, offered, handlers, self._on_ended, self._ledger.end_store)
-        self._server.start()
+        watch = Watch(self._judge, self._rejected, self._closed, self._on_ended, self._ledger.end_store)
+        if not self._policy.fast_path:
+            return Server(self._policy, offered, handlers, watch, door=door, tls=tls)
+        taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store)
+        return FastServer(self._policy, offered, handlers, taker, watch, door, tls)
 
     def stop(self, timeout_s: float = 10.0) -> bool:
-        """Close the port and end every association, none in the middle of a store; False when time ran out first."""
-        if self._server is None:
-            return True
+        """Close the ports and end every association, none in the middle of a store; False when time ran out first."""
         self._stopping.set()
-        server, self._server = self._server, None
-        server.stop_accepting()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.stop_accepting()
         deadline = time.monotonic() + timeout_s
-        for association in server.active_associations:
+        for association in [a for server in servers for a in server.active_associations]:
             self._ledger.wait_until_idle(association, max(0.0, deadline - time.monotonic()))
             end(association)
         ended = self._ledger.wait_until_empty(max(0.0, deadline - time.monotonic()))
-        _log.info("stopped listening", extra={"every_association_ended": ended})
+        if servers:
+            _log.info("stopped listening", extra={"every_association_ended": ended})
         return ended
 
     def open_studies(self) -> frozenset[str]:
         """Return the Study Instance UIDs of which an association that is still open has brought images."""
         return self._ledger.open_studies()
 
-    def _on_requested(self, event: Any) -> None:
-        """Reject an association that the policy does not admit, before anything is negotiated."""
-        asked, address = event.assoc.requestor.primitive, event.assoc.requestor.address
-        refusal = self._policy.refusal(asked.called_ae_title, asked.calling_ae_title, address)
+    def _judge(self, association: Association) -> Refusal | None:
+        """Tell why the policy does not admit an association; asked before anything is negotiated."""
         if self._stopping.is_set():
-            refusal = Refusal.STOPPING
+            return Refusal.STOPPING
+        asked, upper = association.requestor.primitive, association.dul.socket
+        certificate = shown(upper.socket if upper is not None else None)
+        refusal = self._policy.refusal(
+            asked.called_ae_title, asked.calling_ae_title, association.requestor.address, certificate)
         if refusal is None and self._is_full() and _asks_to_store(asked):
-            refusal = Refusal.OUT_OF_SPACE
-        if refusal is None:
-            return
-        event.assoc.acse.send_reject(*refusal.answer)
-        self._rejected(refusal.value, address, called=asked.called_ae_title, calling=asked.calling_ae_title)
-        event.assoc.kill()
+            return Refusal.OUT_OF_SPACE
+        return refusal
 
     def _is_full(self) -> bool:
         return self._spool.free_bytes() < self._spool.min_free_bytes
 
-    def _on_limit(self, event: Any) -> None:
-        """Count an association that pynetdicom has rejected because too many are open."""
-        self._rejected("too_many_associations", event.assoc.requestor.address)
-
-    def _rejected(self, because: str, address: str, **titles: str) -> None:
-        """Log and count a rejection; the AE titles offered are what an administrator has to compare."""
-        offered = {name: ascii(title.strip()[:16]) for name, title in titles.items()}
-        _log.warning("association rejected", extra={"because": because, "address": address, **offered})
+    def _rejected(self, association: Association, refusal: Refusal) -> None:
+        """Count and log a rejection; the AE titles offered are what an administrator has to compare."""
+        asked = association.requestor.primitive
         self._metrics.associations.labels("rejected").inc()
+        self._turned_away("association rejected", refusal, association.requestor.address,
+                          called=ascii(asked.called_ae_title.strip()[:16]),
+                          calling=ascii(asked.calling_ae_title.strip()[:16]))
+
+    def _closed(self, because: Shut | Trouble, address: str) -> None:
+        """Count and log a connection that did not come as far as an association."""
+        self._turned_away("connection closed", because, address)
+
+    def _on_rejected(self, event: Any) -> None:
+        """Count an association that pynetdicom has rejected for a reason of its own."""
+        self._metrics.associations.labels("rejected").inc()
+        self._turned_away("association rejected", "negotiation", event.assoc.requestor.address)
+
+    def _turned_away(self, what: str, because: str, address: str, **titles: str) -> None:
+        self._metrics.turned_away.labels(because).inc()
+        unsaid = self._seldom.due(because)
+        if unsaid is not None:
+            _log.warning(what, extra={
+                "because": str(because), "address": address, "not_logged_since": unsaid, **titles})
 
     def _on_accepted(self, event: Any) -> None:
         self._ledger.open(event.assoc, event.assoc.requestor.ae_title)
@@ -174,6 +211,7 @@ class Listener:
 
     def _refused(self, error: FirstlookError, announced: Announced) -> None:
         self._metrics.instances.labels("unknown", "refused").inc()
+        self._metrics.instances_refused.labels(error.reason).inc()
         _log.warning("object refused", extra={
             "reason": error.reason, "detail": error.detail, "status": f"{error.dimse_status:04X}",
             "sop_class_uid": announced.abstract_syntax})

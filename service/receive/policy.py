@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from pydicom.uid import (
     JPEG2000,
@@ -33,6 +34,8 @@ from pydicom.uid import (
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
+from service.tls.handshake import Shown
+
 UNCOMPRESSED: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 COMPRESSED: tuple[str, ...] = (
     JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000,
@@ -53,8 +56,12 @@ class Refusal(StrEnum):
     CALLED_AE_TITLE = "called_ae_title"
     CALLING_AE_TITLE = "calling_ae_title"
     ADDRESS = "address"
+    CERTIFICATE = "certificate"
     STOPPING = "stopping"
     OUT_OF_SPACE = "out_of_space"
+    TOO_MANY = "too_many_associations"
+    TOO_MANY_OF_AE = "too_many_associations_of_ae"
+    TOO_MANY_OF_ADDRESS = "too_many_associations_of_address"
 
     @property
     def answer(self) -> tuple[int, int, int]:
@@ -66,38 +73,60 @@ _ANSWERS = {
     Refusal.CALLED_AE_TITLE: (1, 1, 7),
     Refusal.CALLING_AE_TITLE: (1, 1, 3),
     Refusal.ADDRESS: (1, 1, 3),
+    Refusal.CERTIFICATE: (1, 1, 3),
     Refusal.STOPPING: (2, 3, 1),
     Refusal.OUT_OF_SPACE: (2, 3, 2),  # transient, local limit exceeded: the sender is to try again later
+    Refusal.TOO_MANY: (2, 3, 2),
+    Refusal.TOO_MANY_OF_AE: (2, 3, 2),
+    Refusal.TOO_MANY_OF_ADDRESS: (2, 3, 2),
 }
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A sender that may call: its AE title, and the network it must call from ("" any; an address or CIDR)."""
+    """A sender that may call: its AE title, and what it must come with.
+
+    network: it must call from ("" any; an address or CIDR). fingerprint, name: of the certificate that it must show
+    (SHA-256 in lower-case hexadecimal digits; a subject alternative name in lower case), "" any or none.
+    """
 
     ae_title: str
     network: str = ""
+    fingerprint: str = ""
+    name: str = ""
 
     def admits(self, address: str) -> bool:
         """Tell whether an IP address lies in the network."""
-        if not self.network:
-            return True
-        caller = ipaddress.ip_address(address)
-        if isinstance(caller, ipaddress.IPv6Address) and caller.ipv4_mapped is not None:
-            caller = caller.ipv4_mapped
-        return caller in ipaddress.ip_network(self.network, strict=False)
+        return not self.network or ipaddress.ip_address(plain_address(address)) in _network(self.network)
+
+    def knows(self, certificate: Shown | None) -> bool:
+        """Tell whether this is the certificate that the peer is bound to, if it is bound to one."""
+        if certificate is None:
+            return not self.fingerprint and not self.name
+        return self.fingerprint in ("", certificate.fingerprint) and (not self.name or self.name in certificate.names)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the listener needs to know; sizes in bytes, times in seconds."""
+    """What the listener needs to know; sizes in bytes, times in seconds.
+
+    max_waiting: connections that have not asked for an association yet, in all and of one address; a limit for each AE
+    title or address of 0 is none. close_unlisted_addresses: no byte is read from where no peer may call from. plain: there
+    is a port without TLS.
+    """
 
     ae_title: str = "FIRSTLOOK"
     host: str = "127.0.0.1"
     port: int = 0
+    plain: bool = True
     any_calling_ae: bool = False
     peers: tuple[Peer, ...] = ()
     max_associations: int = 64
+    max_associations_per_ae: int = 0
+    max_associations_per_address: int = 0
+    max_waiting: int = 128
+    max_waiting_per_address: int = 32
+    close_unlisted_addresses: bool = True
     max_pdu_bytes: int = 1_048_576
     max_object_bytes: int = 2_147_483_648
     association_timeout_s: float = 5.0
@@ -107,10 +136,10 @@ class Policy:
     max_study_bytes: int = 5_000_000_000
     fast_path: bool = True
 
-    def refusal(self, called: str, calling: str, address: str) -> Refusal | None:
+    def refusal(self, called: str, calling: str, address: str, certificate: Shown | None = None) -> Refusal | None:
         """Return why an association is rejected, or None: it is welcome. AE titles compare without outer spaces.
 
-        A peer listed more than once may call from any of its networks.
+        A peer listed more than once may call from any of its networks, with the certificate that goes with it.
         """
         if called.strip() != self.ae_title.strip():
             return Refusal.CALLED_AE_TITLE
@@ -119,7 +148,27 @@ class Policy:
         known = [peer for peer in self.peers if peer.ae_title.strip() == calling.strip()]
         if not known:
             return Refusal.CALLING_AE_TITLE
-        return None if any(peer.admits(address) for peer in known) else Refusal.ADDRESS
+        here = [peer for peer in known if peer.admits(address)]
+        if not here:
+            return Refusal.ADDRESS
+        return None if any(peer.knows(certificate) for peer in here) else Refusal.CERTIFICATE
+
+    def lists(self, address: str) -> bool:
+        """Tell whether some peer may call from an IP address; a policy that lists no peer closes no address."""
+        return self.any_calling_ae or not self.peers or any(peer.admits(address) for peer in self.peers)
+
+
+def plain_address(address: str) -> str:
+    """Return an IP address as it is written in IPv4, if it is one that only passes through an IPv6 socket."""
+    if ":" not in address:
+        return address
+    found = ipaddress.IPv6Address(address.partition("%")[0])
+    return str(found.ipv4_mapped or found)
+
+
+@cache
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
 
 
 def contexts() -> list[PresentationContext]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from service import logs
 from service.tls.files import CertificateFiles, UnusableCertificate, Validity, judge, validities
@@ -40,6 +41,11 @@ class Renewed:
         with self._lock:
             self._look()
             return list(self._validities)
+
+    def days_left(self, kind: str, clock: Callable[[], float]) -> float:
+        """Return the days that the file of a kind still holds; not a number when there is none any more."""
+        now = datetime.fromtimestamp(clock(), UTC)
+        return next((v.days_left(now) for v in self.validities() if v.kind == kind), math.nan)
 
     def warn(self, now: datetime) -> None:
         """Log what is wrong with the files now, if anything."""

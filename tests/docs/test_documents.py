@@ -66,7 +66,7 @@ def test_metrics_keep_to_the_conventions_of_prometheus() -> None:
 
 
 def test_example_settings_load_when_every_line_is_switched_on() -> None:
-    on = re.sub(r"^#(?=[a-z_]+ = |\[\[)", "", example(), flags=re.M).replace('name = ""', 'name = "pacs"')
+    on = re.sub(r"^#(?=[a-z_]+ = |\[)", "", example(), flags=re.M).replace('\nname = ""', '\nname = "pacs"')
     tree = tomllib.loads(on)
     settings = Settings.model_validate(tree)
     assert settings.receive.peers[0].ae_title == "PACS" and settings.deliver.targets[0].port == 4242

@@ -217,7 +217,8 @@ def test_echo_is_answered(tmp_path: Path):
 @pytest.mark.parametrize(("called", "calling", "policy", "reason"), [
     ("OTHER", "CT1", {}, 7),
     ("FIRSTLOOK", "CT2", {"any_calling_ae": False, "peers": (Peer("CT1"),)}, 3),
-    ("FIRSTLOOK", "CT1", {"any_calling_ae": False, "peers": (Peer("CT1", "192.0.2.0/24"),)}, 3),
+    ("FIRSTLOOK", "CT1", {"any_calling_ae": False, "close_unlisted_addresses": False,
+                          "peers": (Peer("CT1", "192.0.2.0/24"),)}, 3),
 ])
 def test_who_is_not_admitted_is_rejected_with_the_reason(tmp_path: Path, called, calling, policy, reason: int, caplog):
     with listening(tmp_path, **policy) as station:
@@ -231,6 +232,16 @@ def test_who_is_not_admitted_is_rejected_with_the_reason(tmp_path: Path, called,
         assert station.counted("firstlook_associations_total", outcome="accepted") == 0
     (told,) = [r for r in caplog.records if r.getMessage() == "association rejected"]
     assert (vars(told)["called"], vars(told)["calling"]) == (repr(called), repr(calling))
+
+
+def test_where_every_peer_has_an_address_no_byte_is_read_from_others(tmp_path: Path, caplog):
+    with listening(tmp_path, any_calling_ae=False, peers=(Peer("CT1", "192.0.2.0/24"),)) as station:
+        with socket.create_connection((HOST, station.port), timeout=20) as connection:
+            assert connection.recv(1) == b""
+        wait_until(lambda: station.counted("firstlook_callers_turned_away_total", reason="unlisted_address") == 1)
+        assert station.counted("firstlook_associations_total", outcome="rejected") == 0
+    (told,) = [vars(r) for r in caplog.records if r.getMessage() == "connection closed"]
+    assert (told["because"], told["address"]) == ("unlisted_address", HOST)
 
 
 def test_a_listed_peer_of_its_network_is_admitted(tmp_path: Path):

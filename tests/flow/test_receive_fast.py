@@ -94,7 +94,7 @@ def test_the_setting_decides_the_path(tmp_path: Path, fast_path: bool):
     app.start()
     try:
         assert app.listener is not None
-        assert isinstance(app.listener._server, FastServer) is fast_path
+        assert isinstance(app.listener._servers[0], FastServer) is fast_path
     finally:
         app.stop()
 

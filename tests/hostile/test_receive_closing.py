@@ -57,8 +57,7 @@ def when_closing(station: Station, act: Act) -> None:
         if event.next_state == "Sta13" != event.current_state:
             act(event.assoc)
 
-    server = station.listener._server
-    assert server is not None
+    [server] = station.listener._servers
     server.bind(evt.EVT_FSM_TRANSITION, entered)
 
 
