@@ -12,6 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import __version__, logs
+from service.access.door import Door
+from service.access.passwords import Passwords
+from service.access.sessions import Sessions
+from service.access.throttle import Throttle
 from service.assemble.early import EarlyStart
 from service.assemble.geometry import GeometryRules
 from service.assemble.quiet import QuietTimes
@@ -260,15 +264,25 @@ class App:
                          expectation=expectation_file(self.settings))
         picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture,
-                         self._resend)
+                         self._resend, self._door())
         self._serve(app, "web", web.host, web.port)
+
+    def _door(self) -> Door:
+        web = self.settings.web
+        door = Door(self.database, self.clock, web.login, web.access_token,
+                    Sessions(self.database, self.clock, web.session_idle_h * 3600, web.session_longest_h * 3600),
+                    Passwords(), Throttle(self.database, self.clock))
+        if door.asks() and not door.has_people():
+            _log.warning("nobody can log in yet: firstlook users add NAME --role administrator")
+        return door
 
     def _resend(self, study_instance_uid: str) -> list[str]:
         return send_once_more(self.database, self.clock(), study_instance_uid, kinds_by_target(self.settings))
 
     def _serve(self, app: FastAPI, section: str, host: str, port: int) -> None:
         """Serve pages in a thread. section: of the settings. Raises: OSError when the port is taken."""
-        config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
+                                forwarded_allow_ips=list(self.settings.web.proxies))
         self._web = uvicorn.Server(config)
         self._web_thread = threading.Thread(target=self._web.run, name=section, daemon=True)
         self._web_thread.start()

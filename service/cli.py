@@ -1,4 +1,4 @@
-"""The command line: firstlook serve | listen | work | web | demo | send | check | certs | models | simulate | settings."""
+"""The command line: firstlook serve | listen | work | web | demo | send | check | users | models | simulate ..."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
 from service.simulate_cli import add_simulate
 from service.store.database import Database
+from service.users_cli import add_users
 from service.web.health import Check
 
 _EPILOG = f"""
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     resent.add_argument("--target", default="", metavar="NAME", help="only to this target; else to all")
     resent.set_defaults(run=_resend)
     add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
+    add_users(commands.add_parser("users", help="the accounts of the pages: add, list, disable, password, token"))
     add_care(commands, _run_checks)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from service.access.door import Login
 from service.deliver.places import FolderPlace, Hl7Place, Objects, Place, StowPlace, WebhookPlace
 from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
@@ -243,11 +244,24 @@ class Web(Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8042, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     access_token: str = Field("", description="Password of the page and API (HTTP Basic, any user; or Bearer). "
-                              "Required when host is not loopback.")
+                              "Where people log in, a token for programs that read.")
+    login: Login = Field(Login.AUTO, description="People log in: auto (once there is an account), required, off. Beyond "
+                         "loopback required, or else access_token.")
+    session_idle_h: float = Field(4.0, gt=0, le=24, description="A login ends after so long without any action, hours.")
+    session_longest_h: float = Field(12.0, gt=0, le=168, description="A login ends after this in any case, hours.")
+    proxies: tuple[str, ...] = Field(("127.0.0.1",), description="Proxies (addresses, networks) whose X-Forwarded-For and "
+                                     "-Proto are believed.")
     patient_names: str = Field("full", pattern="^(full|initials|hidden)$", description="How names are shown.")
     refresh_s: int = Field(5, ge=1, le=300, description="The page asks for news this often, seconds.")
     window_h: float = Field(48.0, gt=0, le=8760, description="Studies without a new image for longer are left out, hours.")
     max_rows: int = Field(300, ge=1, le=5000, description="Most studies on the page.")
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            ipaddress.ip_network(one, strict=False)
+        return value
 
 
 class Monitor(Section):

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from service.access.door import Login
 from service.deliver.places import SECRETS
 from service.sections import (
     Assemble,
@@ -56,10 +57,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
-        if not _is_loopback(self.web.host) and not self.web.access_token:
+        if not _is_loopback(self.web.host) and not self.web.access_token and self.web.login is not Login.REQUIRED:
             raise ValueError(
-                f"web.host is {self.web.host!r}, which is not loopback, and web.access_token is empty: patient data "
-                "would be open to the network; set web.access_token, or web.host to 127.0.0.1")
+                f"web.host is {self.web.host!r}, which is not loopback, and web.access_token is empty: patient data would "
+                'be open to the network; set web.login to "required", or web.access_token, or web.host to 127.0.0.1')
         if self.monitor.port and not _is_loopback(self.monitor.host) and not self.web.access_token:
             raise ValueError(
                 f"monitor.host is {self.monitor.host!r}, which is not loopback, and web.access_token is empty; set "

@@ -214,3 +214,50 @@ class Rhythm(SQLModel, table=True):
         UniqueConstraint("study_id", "calling_aet", "modality"),
         Index("ix_rhythm_sender", "calling_aet", "modality", "at"),
     )
+
+
+class Account(SQLModel, table=True):
+    """Somebody who may use the pages, or a program that may read them.
+
+    role: of `domain.person`; password_hash: Argon2id, "" where no password is taken. A name is kept in small letters.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, max_length=64)
+    role: str
+    password_hash: str = ""
+    created_at: float
+    password_set_at: float | None = None
+    disabled_at: float | None = None
+
+
+class LoginSession(SQLModel, table=True):
+    """One login. digest: SHA-256 of the cookie's token; seen_at: the last thing its person did; ends_at: at the latest."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True, max_length=64)
+    account_id: int = Field(foreign_key="account.id", index=True)
+    started_at: float
+    seen_at: float
+    ends_at: float = Field(index=True)
+
+
+class AccessToken(SQLModel, table=True):
+    """A token by which a program reads. digest: SHA-256 of it; ends_at: None, it holds until it is revoked."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True, max_length=64)
+    account_id: int = Field(foreign_key="account.id", index=True)
+    created_at: float
+    ends_at: float | None = None
+    revoked_at: float | None = None
+
+
+class LoginTry(SQLModel, table=True):
+    """A login that failed, or is being judged. about: the address, or SHA-256 of the name (people type passwords there)."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    about: str = Field(max_length=80)
+    at: float
+
+    __table_args__ = (Index("ix_logintry_about", "about", "at"),)

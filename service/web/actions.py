@@ -9,6 +9,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse
 
 from service.pipeline.again import NothingToSend
+from service.web.who import may_administer
 
 Resend = Callable[[str], Sequence[str]]
 """Queues the result of a study (Study Instance UID) for sending once more and returns the names of the targets.
@@ -21,13 +22,21 @@ def add_actions(app: FastAPI, resend: Resend) -> None:
 
     @app.post("/studies/{uid}/resend", include_in_schema=False)
     def resend_from_page(request: Request, uid: str) -> RedirectResponse:
+        only_administrators(request)
         _send(resend, uid)
         return RedirectResponse(f"{request.scope.get('root_path', '')}/studies/{uid}", 303)
 
     @app.post("/api/studies/{uid}/resend")
-    def resend_from_program(uid: str) -> dict[str, Any]:
+    def resend_from_program(request: Request, uid: str) -> dict[str, Any]:
         """Send the result of a study once more, to every target."""
+        only_administrators(request)
         return {"study_instance_uid": uid, "targets": list(_send(resend, uid))}
+
+
+def only_administrators(request: Request) -> None:
+    """Refuse (403) who may only read."""
+    if not may_administer(request):
+        raise HTTPException(403, "Only an administrator may do this.")
 
 
 def _send(resend: Resend, uid: str) -> Sequence[str]:

@@ -15,6 +15,7 @@ from sqlmodel import Session
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from service import logs
+from service.access.door import Door
 from service.domain.order import NO_CAP, ReadingOrder
 from service.errors import Reason
 from service.metrics import Metrics
@@ -27,6 +28,7 @@ from service.web.actions import Resend, add_actions
 from service.web.detail import as_json, detail, page_as_json
 from service.web.effect import add_effect
 from service.web.health import Check, add_health
+from service.web.login import add_login
 from service.web.page import RESEARCH_USE, STATIC, Pages
 from service.web.pictures import NoPicture, capture_png
 from service.web.reading import add_reading
@@ -63,17 +65,17 @@ Montage = Callable[[Path, Mapping[str, str]], bytes]
 def create_app(
     database: Database, metrics: Metrics, clock: Callable[[], float], style: WebStyle,
     ready: Callable[[], Sequence[Check]], results_dir: Path, picture: Montage | None = None,
-    resend: Resend | None = None,
+    resend: Resend | None = None, door: Door | None = None,
 ) -> FastAPI:
     """Return the web application.
 
     clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
     picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown;
-    resend: sends a result once more; None: no page offers it.
+    resend: sends a result once more; None: no page offers it; door: who may log in; None: nobody is asked to.
     """
     app = FastAPI(title=style.title, version=style.version or "0", docs_url=None, redoc_url=None,
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
-    app.add_middleware(guard.Guard, access_token=style.access_token)
+    app.add_middleware(guard.Guard, access_token=style.access_token, door=door)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_health(app, metrics, ready)
     reader = _Reader(database, clock, style)
@@ -84,6 +86,8 @@ def create_app(
     if resend is not None:
         add_actions(app, resend)
     add_reading(app, database, clock, metrics)
+    if door is not None:
+        add_login(app, door, pages)
     add_effect(app, database, clock, pages, style.expectation)
     _add_errors(app, pages)
     return app

@@ -34,14 +34,23 @@ def test_arrays_can_come_from_the_environment() -> None:
     ({"FIRSTLOOK_REPORT__INSTITUTION_NAME": "H" * 65}, ["report.institution_name", "at most 64"]),
     ({"FIRSTLOOK_DELIVER__TARGETS": '[{name = "a"}]'}, ["deliver.targets.0.host", "required"]),
     ({"FIRSTLOOK_DELIVER__TARGETS": "[oops"}, ["FIRSTLOOK_DELIVER__TARGETS", "not a TOML array"]),
-    ({"FIRSTLOOK_WEB__HOST": "0.0.0.0"}, ["web.host", "web.access_token", "patient data"]),
+    ({"FIRSTLOOK_WEB__HOST": "0.0.0.0"}, ["web.host", "web.login", "web.access_token", "patient data"]),
     ({"FIRSTLOOK_RECEIVE__PEERS": '[{ae_title = "A", address = "300.1.1.1"}]'}, ["receive.peers.0.address", "300.1.1.1"]),
+    ({"FIRSTLOOK_WEB__PROXIES": '["10.0.0.300"]'}, ["web.proxies", "10.0.0.300"]),
+    ({"FIRSTLOOK_WEB__LOGIN": "maybe"}, ["web.login", "'required'", "'maybe'"]),
 ])
 def test_a_mistake_stops_with_the_field_the_value_and_what_is_accepted(environ: dict[str, str], words: list[str]) -> None:
     with pytest.raises(InvalidSettings) as caught:
         load(None, environ)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_beyond_this_machine_a_login_is_as_good_as_a_token() -> None:
+    assert load(None, {"FIRSTLOOK_WEB__HOST": "0.0.0.0", "FIRSTLOOK_WEB__LOGIN": "required"}).web.host == "0.0.0.0"
+    for login in ("auto", "off"):
+        with pytest.raises(InvalidSettings, match="patient data"):
+            load(None, {"FIRSTLOOK_WEB__HOST": "0.0.0.0", "FIRSTLOOK_WEB__LOGIN": login})
 
 
 def test_two_targets_of_one_name_are_refused() -> None:
