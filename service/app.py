@@ -52,10 +52,11 @@ from service.store.notices import Notices
 from service.tls.contexts import server_context
 from service.tls.renewal import Renewed
 from service.triage.queue import Queue, this_owner
+from service.triage.turns import Turns
 from service.web.app import WebStyle, create_app
 from service.web.health import Check, create_monitor
 from service.web.pictures import montage
-from service.worker import Loop, assemble_step, every, work_step
+from service.worker import Loop, assemble_step, every, passing_step, work_step
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
@@ -185,8 +186,9 @@ class App:
     def _line(self) -> Line:
         settings = self.settings
         catalogue = Catalogue.load(settings.infer.models_dir)
+        turns = Turns(settings.work.longest_hold_s)
         engine = Engine(catalogue, settings.infer.device, settings.infer.threads, self.metrics,
-                        settings.infer.precision)
+                        settings.infer.precision, turns.give_way)
         require_tasks(settings, catalogue)
         for name in settings.infer.bundles:
             engine.warm(name)
@@ -197,7 +199,7 @@ class App:
             cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
             comparison=Comparison(self.data_dir / "spool", self.decoders), decoder=self.decoders,
             most_decoded_bytes=settings.decode.max_study_bytes,
-            queue=queue_of(settings, self.database, self.clock),
+            queue=queue_of(settings, self.database, self.clock), turns=turns,
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
             longest_wait_s=settings.assemble.longest_wait_s,
             emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,
@@ -222,6 +224,7 @@ class App:
             self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
             *([self._loop("ask", inquirer.step)] if assemble.ask else []),
             self._loop("infer", work_step(line, JobKind.INFER)),
+            *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]

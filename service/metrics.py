@@ -98,6 +98,9 @@ class Metrics:
         self.overtakes = Counter("overtakes", "Less urgent jobs that waited longer and were passed when a job was claimed, "
                                  "by the urgency of the one that passed.", ["urgency"], namespace=_PREFIX, registry=r)
 
+        self.held_seconds = Counter("look_held_seconds", "Time that looks under way stood still for more urgent ones, by "
+                                    "the urgency of what stood.", ["urgency"], namespace=_PREFIX, registry=r)
+
     def _of_models(self, r: CollectorRegistry) -> None:
         self.stage_seconds = Histogram("stage_duration_seconds", "Time in each stage (decode, infer, report, deliver).",
                                        ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)

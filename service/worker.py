@@ -85,6 +85,25 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
     return step
 
 
+def passing_step(line: Line) -> Callable[[], bool]:
+    """Return a step that looks at a study only when it is more urgent than all looks that are under way: it passes them.
+
+    With nothing under way the loop that takes everything is free, and this one rests.
+    """
+
+    def step() -> bool:
+        under_way = line.turns.most_urgent
+        if under_way is None or under_way.rank == 0:
+            return False
+        job = line.queue.claim(JobKind.INFER, above=under_way)
+        if job is None:
+            return False
+        attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)
+        return True
+
+    return step
+
+
 def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
     """Return a step that judges every open study."""
     forgotten_at = 0.0

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -48,13 +49,15 @@ class Engine:
 
     device: "auto" (CUDA where a session really gets it, else CPU), "cpu" or "cuda"; threads: CPU threads in all, 0 for
     all cores; precision: which of a bundle's ONNX files is used, "auto" for the one that its manifest names for the
-    device; model.onnx where there is no such file.
+    device; model.onnx where there is no such file. give_way: called before each chunk of work, in the caller's context;
+    it returns when nothing more urgent is under way.
     Raises: EngineUnavailable for "cuda" when this ONNX Runtime was built without CUDA.
     """
 
     def __init__(self, catalogue: Catalogue, device: str = "auto", threads: int = 0,
-                 metrics: Metrics | None = None, precision: str = "auto") -> None:
-        self._catalogue, self._device, self._metrics = catalogue, device, metrics
+                 metrics: Metrics | None = None, precision: str = "auto",
+                 give_way: Callable[[], None] = lambda: None) -> None:
+        self._catalogue, self._device, self._metrics, self._give_way = catalogue, device, metrics, give_way
         self._precision = None if precision == "auto" else Precision(precision)
         self._threads = threads or os.cpu_count() or 1
         self._loaded: dict[tuple[str, int], _Loaded] = {}
@@ -87,6 +90,7 @@ class Engine:
 
         Raises: UnusableStudy(NO_MODEL); EngineUnavailable when it cannot be loaded or run.
         """
+        self._give_way()
         return self._run(self._load(bundle_name, self._threads), feed)
 
     def _run(self, loaded: _Loaded, feed: Feed) -> dict[str, NDArray[Any]]:
@@ -106,8 +110,13 @@ class Engine:
         Raises: what `run` and `work` raise; the items that were not begun are left.
         """
         loaded = self._load(bundle_name, 1)
+
+        def chunk(item: Item) -> Result:
+            self._give_way()
+            return work(partial(self._run, loaded), item)
+
         with ThreadPoolExecutor(max(self._threads, 2 if loaded.provider == CUDA else 1), "infer") as pool:
-            waiting = [pool.submit(work, partial(self._run, loaded), item) for item in items]
+            waiting = [pool.submit(copy_context().run, chunk, item) for item in items]
             try:
                 return [done.result() for done in waiting]
             finally:

@@ -20,6 +20,7 @@ from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
 from service.store.database import Database
 from service.triage.queue import Queue
+from service.triage.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Line:
     bundles: the active bundles of each kind, the leading one first; cxr_gate, cxr_lungs: those that judge radiographs and
     find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
     most_decoded_bytes: of all images of a study, as float32; longest_wait_s: after which a study is complete in any case;
-    target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
+    turns: of the looks under way; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
     """
 
     database: Database
     queue: Queue
+    turns: Turns
     metrics: Metrics
     clock: Callable[[], float]
     spool_dir: Path

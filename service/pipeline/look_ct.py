@@ -37,7 +37,8 @@ def look_at_ct(line: Line, selection: Selection, paths: Sequence[Path], manifest
     if selection.geometry is None:
         raise ValueError("a CT selection has a geometry")
     with timed(line.metrics, "decode", "ct"):
-        volume = load_volume(paths, selection.headers, selection.geometry, line.decoder, line.most_decoded_bytes)
+        volume = load_volume(paths, selection.headers, selection.geometry, line.decoder, line.most_decoded_bytes,
+                             line.turns.give_way)
     said: dict[str, Assessment] = {}
     refused: dict[str, UnusableStudy] = {}
     lung: NDArray[np.int64] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from service import logs
 from service.assemble.choose import choose
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.completion import chosen_digest
 from service.pipeline.line import Line
@@ -17,21 +18,24 @@ from service.report.build import build
 from service.store.arrivals import locked
 from service.store.studies import add_event, images_of
 from service.store.tables import Job, Study
+from service.triage.turns import Turn
 
 _log = logs.get("run")
+_WORTH_SAYING_S = 0.05
 
 
 def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
     if job.kind == JobKind.INFER.value:
-        _infer(line, job)
+        with line.turns.taken(Urgency(job.urgency)) as turn:
+            _infer(line, job, turn)
     elif job.kind == JobKind.PROVE.value:
         prove(line, job)
     else:
         send(line, job)
 
 
-def _infer(line: Line, job: Job) -> None:
+def _infer(line: Line, job: Job, turn: Turn) -> None:
     with line.database.reading() as session:
         study = session.get_one(Study, job.study_id)
         images = images_of(session, job.study_id)
@@ -49,6 +53,8 @@ def _infer(line: Line, job: Job) -> None:
     _begin(line, job)
     try:
         looked = look(line, selection, images)
+        line.turns.give_way()
+        _say_held(line, job, turn)
         with timed(line.metrics, "report", selection.kind.value):
             made = build(
                 selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
@@ -59,6 +65,15 @@ def _infer(line: Line, job: Job) -> None:
         return
     if record(line, job, study, looked.assessment, made):
         line.metrics.jobs.labels(job.kind, "done").inc()
+
+
+def _say_held(line: Line, job: Job, turn: Turn) -> None:
+    """Write down how long a look stood still for more urgent ones, where it did."""
+    if turn.held_s < _WORTH_SAYING_S:
+        return
+    line.metrics.held_seconds.labels(job.urgency).inc(turn.held_s)
+    with line.database.transaction() as session:
+        add_event(session, job.study_id, line.clock(), "held", f"stood still {turn.held_s:.1f} s for more urgent studies")
 
 
 def _refuse(line: Line, study: Study, job: Job, error: UnusableStudy) -> None:

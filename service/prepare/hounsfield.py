@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,13 @@ def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None) ->
 
 
 def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: VolumeGeometry,
-                decoder: FrameDecoder = decode_frame, most_bytes: int = MOST_VOLUME_BYTES) -> CtVolume:
+                decoder: FrameDecoder = decode_frame, most_bytes: int = MOST_VOLUME_BYTES,
+                give_way: Callable[[], None] = lambda: None) -> CtVolume:
     """Read and decode the slices of a series into one volume in HU; two threads decode.
 
     paths, headers: one for each slice, in the order of `geometry`. Slope and intercept are those of each slice; padding
-    becomes air. decoder: of compressed slices; most_bytes: the largest volume that is made.
+    becomes air. decoder: of compressed slices; most_bytes: the largest volume that is made; give_way: called before
+    each slice, in the caller's context.
     Raises: UnusableStudy with INVALID_RESCALE (also when the values cannot be HU), VARIABLE_GEOMETRY (a slice of
     another size), INVALID_PIXEL_DESCRIPTION (also of too many voxels), UNREADABLE_PIXELS or DECODER_FAILED; OSError when
     a file cannot be opened.
@@ -58,10 +61,11 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
     hu = np.empty((len(headers), geometry.rows, geometry.columns), np.float32)
 
     def load(index: int) -> None:
+        give_way()
         hu[index] = _slice_hu(paths[index], headers[index], geometry, decoder)
 
     with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
-        work = [pool.submit(load, index) for index in range(len(headers))]
+        work = [pool.submit(copy_context().run, load, index) for index in range(len(headers))]
         try:
             for done in work:
                 done.result()

@@ -53,16 +53,18 @@ class Queue:
         session.flush()
         return True
 
-    def claim(self, kind: JobKind, target: str = "") -> Job | None:
+    def claim(self, kind: JobKind, target: str = "", above: Urgency | None = None) -> Job | None:
         """Lease the job with the earliest deadline and return it, or None when none is due.
 
-        A leased job whose lease has ended counts as due: its worker died. Two workers never get the same job.
+        above: only what is more urgent than this. A leased job whose lease has ended counts as due: its worker died. Two workers never get the same job.
         """
         now = self._clock()
         due = or_(
             and_(col(Job.state) == JobState.WAITING.value, col(Job.not_before_at) <= now),
             and_(col(Job.state) == JobState.LEASED.value, col(Job.lease_until_at) <= now),
         )
+        if above is not None:
+            due = and_(col(Job.urgency).in_([u.value for u in Urgency if u.rank < above.rank]), due)
         oldest = (
             select(Job).where(Job.kind == kind.value, Job.target == target, due, col(Job.state).in_(OPEN))
             .order_by(col(Job.deadline_at), col(Job.id)).limit(1).with_for_update(skip_locked=True)

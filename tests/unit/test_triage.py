@@ -82,6 +82,19 @@ def test_earliest_deadline_is_claimed_first_whatever_came_first(database: Databa
     assert [j.key if j else None for j in claimed] == ["old low", "stat", "routine", None]
 
 
+def test_what_passes_a_look_under_way_is_more_urgent_than_it(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    with database.transaction() as session:
+        for deadline_at, urgency in enumerate(("low", "routine", "urgent", "stat")):
+            queue.insert(session, Job(key=urgency, kind=JobKind.INFER.value, study_id=1, revision=1, urgency=urgency,
+                                      queued_at=0, deadline_at=deadline_at))
+    claimed = [queue.claim(JobKind.INFER, above=above) for above in (Urgency.STAT, Urgency.ROUTINE, Urgency.ROUTINE,
+                                                                     Urgency.ROUTINE, Urgency.LOW)]
+    assert [j.key if j else None for j in claimed] == [None, "urgent", "stat", None, "routine"]
+    last = queue.claim(JobKind.INFER)
+    assert last is not None and last.key == "low"
+
+
 def test_a_key_is_queued_once(database: Database) -> None:
     queue = queue_of(database, Clock())
     put(database, queue, "same", 1)

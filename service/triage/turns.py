@@ -1,0 +1,94 @@
+"""Whose turn it is among the looks under way in this process: a more urgent one passes between two chunks of work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from service.domain.urgency import Urgency
+
+
+@dataclass(eq=False)
+class Turn:
+    """A look under way. held_s: how long it has stood still for more urgent ones, seconds; standing: threads that do now."""
+
+    urgency: Urgency
+    held_s: float = 0.0
+    standing: int = 0
+    since: float = 0.0
+
+
+class Turns:
+    """The looks under way. Work is cut in chunks, and before each a look gives way to the more urgent ones.
+
+    longest_hold_s: a look stands still no longer than this in all, however much comes that is more urgent; 0: it never
+    does. clock: monotonic, seconds. Safe to call from several threads; threads that work for a look run in its context
+    (`contextvars.copy_context`).
+    """
+
+    def __init__(self, longest_hold_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._longest_hold_s, self._clock = longest_hold_s, clock
+        self._under_way: set[Turn] = set()
+        self._changed = threading.Condition()
+        self._mine: ContextVar[Turn | None] = ContextVar("turn", default=None)
+
+    @property
+    def under_way(self) -> frozenset[Turn]:
+        """The looks under way."""
+        with self._changed:
+            return frozenset(self._under_way)
+
+    @property
+    def most_urgent(self) -> Urgency | None:
+        """The urgency of the most urgent look under way; None when there is none."""
+        return min((turn.urgency for turn in self.under_way), key=lambda u: u.rank, default=None)
+
+    @contextmanager
+    def taken(self, urgency: Urgency) -> Iterator[Turn]:
+        """Count what is done within as a look of this urgency."""
+        turn = Turn(urgency)
+        with self._changed:
+            self._under_way.add(turn)
+        token = self._mine.set(turn)
+        try:
+            yield turn
+        finally:
+            self._mine.reset(token)
+            with self._changed:
+                self._under_way.discard(turn)
+                self._changed.notify_all()
+
+    def give_way(self) -> None:
+        """Wait while a more urgent look is under way; outside of a look, return at once. Called between chunks of work."""
+        turn = self._mine.get()
+        if turn is None:
+            return
+        with self._changed:
+            if not self._outranked(turn):
+                return
+            self._stand(turn)
+            try:
+                while self._outranked(turn) and (left_s := self._longest_hold_s - self._held_s(turn)) > 0:
+                    self._changed.wait(left_s)
+            finally:
+                self._go_on(turn)
+
+    def _outranked(self, turn: Turn) -> bool:
+        return any(other.urgency.rank < turn.urgency.rank for other in self._under_way)
+
+    def _stand(self, turn: Turn) -> None:
+        if not turn.standing:
+            turn.since = self._clock()
+        turn.standing += 1
+
+    def _go_on(self, turn: Turn) -> None:
+        if turn.standing == 1:
+            turn.held_s = self._held_s(turn)
+        turn.standing -= 1
+
+    def _held_s(self, turn: Turn) -> float:
+        return turn.held_s + (self._clock() - turn.since if turn.standing else 0.0)

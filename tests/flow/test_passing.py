@@ -1,0 +1,51 @@
+"""A look under way stands still while a more urgent study passes it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from service.domain.job import StudyState
+from service.domain.urgency import Urgency
+from tests.builders import ct_series, radiograph, uid
+from tests.hospital import TINY, hospital, tiny_models
+from tests.peers import wait_until
+
+CT_STUDY, CXR_STUDY = uid(1, 1), uid(2, 1)
+QUICK = {"quiet_cxr_s": 0.2, "quiet_ct_s": 0.3, "early_cxr_s": 0.1, "early_ct_s": 0.2}
+
+
+def test_urgent_radiograph_passes_a_ct_in_progress_which_then_goes_on(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK) as house:
+        assert house.app.line is not None
+        turns, end = house.app.line.turns, threading.Event()
+
+        def hold() -> None:
+            with turns.taken(Urgency.URGENT):
+                assert end.wait(60)
+
+        more_urgent = threading.Thread(target=hold)
+        more_urgent.start()
+        try:
+            house.send(*ct_series())
+            wait_until(lambda: any(turn.standing for turn in turns.under_way), 60)
+            house.send(radiograph(StudyDescription="TRAUMA"))
+            assert house.delivered(CXR_STUDY).state == StudyState.ASSESSED
+            assert house.study(CT_STUDY).state == StudyState.INFERRING
+        finally:
+            end.set()
+            more_urgent.join(60)
+        assert house.delivered(CT_STUDY).state == StudyState.ASSESSED
+        assert any(line.startswith("held: stood still ") for line in house.trace(CT_STUDY))
+        counted = house.app.metrics.registry.get_sample_value
+        assert (counted("firstlook_look_held_seconds_total", {"urgency": "routine"}) or 0) > 0
+
+
+def test_with_no_loop_for_it_a_look_is_never_passed(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK, work={"passing": 0}) as house:
+        house.send(*ct_series())
+        house.send(radiograph(StudyDescription="TRAUMA"))
+        assert house.delivered(CXR_STUDY).urgency == Urgency.STAT and house.delivered(CT_STUDY).urgency == Urgency.ROUTINE
+        assert not any(line.startswith("held") for study in (CXR_STUDY, CT_STUDY) for line in house.trace(study))

@@ -1,0 +1,82 @@
+"""Looks under way give way to the more urgent ones, between chunks of work and not for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+
+import pytest
+
+from service.domain.urgency import Urgency
+from service.triage.turns import Turns
+
+LONG_S = 30.0
+
+
+@contextmanager
+def look_elsewhere(turns: Turns, urgency: Urgency) -> Iterator[threading.Event]:
+    """Have a look under way in another loop until the event is set, or this context ends."""
+    begun, end = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with turns.taken(urgency):
+            begun.set()
+            assert end.wait(LONG_S)
+
+    other = threading.Thread(target=look)
+    other.start()
+    try:
+        assert begun.wait(LONG_S)
+        yield end
+    finally:
+        end.set()
+        other.join(LONG_S)
+
+
+def test_outside_of_a_look_and_for_the_most_urgent_there_is_no_waiting() -> None:
+    turns = Turns(LONG_S)
+    with look_elsewhere(turns, Urgency.ROUTINE), look_elsewhere(turns, Urgency.LOW):
+        turns.give_way()
+        with turns.taken(Urgency.ROUTINE) as turn:
+            turns.give_way()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(copy_context().run, turns.give_way).result(LONG_S)
+        assert turn.held_s == 0 and turns.most_urgent is Urgency.ROUTINE
+    assert turns.most_urgent is None
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_thread_of_a_look_stands_still_until_the_more_urgent_one_has_ended(threads: int) -> None:
+    turns = Turns(LONG_S)
+    with turns.taken(Urgency.ROUTINE) as turn, ThreadPoolExecutor(threads) as pool:
+        with look_elsewhere(turns, Urgency.URGENT) as end:
+            chunks = [pool.submit(copy_context().run, turns.give_way) for _ in range(threads)]
+            while turn.standing < threads:
+                assert not any(chunk.done() for chunk in chunks)
+            assert turns.most_urgent is Urgency.URGENT
+            end.set()
+            for chunk in chunks:
+                chunk.result(LONG_S)
+    assert turn.held_s > 0 and turn.standing == 0
+
+
+def test_a_look_stands_still_no_longer_than_allowed_in_all() -> None:
+    turns = Turns(0.02)
+    with turns.taken(Urgency.LOW) as turn, look_elsewhere(turns, Urgency.STAT):
+        turns.give_way()
+        stood = turn.held_s
+        assert stood >= 0.02
+        turns.give_way()
+        assert turn.held_s - stood < stood, "what was used up is not given again"
+
+
+def test_a_look_that_fails_holds_nobody_up() -> None:
+    turns = Turns(LONG_S)
+    with pytest.raises(ValueError, match="broken"), turns.taken(Urgency.STAT):
+        raise ValueError("broken")
+    with turns.taken(Urgency.LOW) as turn:
+        turns.give_way()
+    assert turn.held_s == 0
