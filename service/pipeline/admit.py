@@ -45,7 +45,7 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
     """Judge a complete study: choose its images, decide its urgency, and queue it; or refuse it with a reason.
 
     A result of these very images that is there already, or under way, stands. One transaction writes all of it: killed
-    before, the study is judged again. Returns False when more images came meanwhile.
+    before, the study is judged again. Returns False when more images came, or the models refused these, meanwhile.
     """
     study, images, look = _read(line, study_id)
     facts, arrivals = _facts(study, images), [_arrival(i) for i in images]
@@ -156,11 +156,13 @@ def _facts(study: Study, images: list[StoredImage]) -> Facts:
 
 
 def _enqueue(line: Line, study_id: int, chosen: _Chosen, completion: Completion) -> bool:
-    """Queue a look at the chosen images, unless one at these very images stands. False: more images came meanwhile."""
+    """Queue a look at the chosen images, unless one at these very images stands. False: judge it again."""
     now, decision = line.clock(), completion.decision
     with line.database.transaction() as session:
         study = locked(session, study_id)
         if not completion.still_holds(session, study):
+            return False
+        if completion.complete is not None and _refused_meanwhile(session, study, completion):
             return False
         if _stands(line, session, study, completion, now):
             return True
@@ -184,6 +186,11 @@ def _enqueue(line: Line, study_id: int, chosen: _Chosen, completion: Completion)
                                "place": place.position, "kind": chosen.selection.kind.value,
                                "early": completion.complete is None})
     return True
+
+
+def _refused_meanwhile(session: Session, study: Study, completion: Completion) -> bool:
+    """Tell whether the models refused these very images after the study was read: then it is judged again."""
+    return study.input_digest == completion.input_digest and _was_refused(look_at(session, study.id or 0, study.revision))
 
 
 def _stands(line: Line, session: Session, study: Study, completion: Completion, now: float) -> bool:
