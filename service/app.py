@@ -52,6 +52,8 @@ from service.store.notices import Notices
 from service.tls.contexts import server_context
 from service.tls.renewal import Renewed
 from service.triage.queue import Queue, this_owner
+from service.triage.rules import RULES, Rule, table_of
+from service.triage.rules_file import load_rules
 from service.triage.turns import Turns
 from service.web.app import WebStyle, create_app
 from service.web.health import Check, create_monitor
@@ -202,7 +204,7 @@ class App:
             queue=queue_of(settings, self.database, self.clock), turns=turns,
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
             longest_wait_s=settings.assemble.longest_wait_s,
-            emergency_ae_titles=settings.triage.emergency_ae_titles, target_s=settings.triage.target_s,
+            rules=rules_of(settings), target_s=settings.triage.target_s,
             style=Style(
                 institution_name=settings.report.institution_name, series_number=settings.report.series_number,
                 series_description_prefix=settings.report.series_description_prefix,
@@ -302,3 +304,9 @@ def queue_of(settings: Settings, database: Database, clock: Callable[[], float])
     retry = RetryPolicy(
         work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s, work.deliver_for_h * 3600)
     return Queue(database, clock, retry, work.lease_s, this_owner())
+
+
+def rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """Return the rules of urgency that these settings want.  Raises: InvalidRules."""
+    triage = settings.triage
+    return table_of(triage.emergency_ae_titles, load_rules(triage.rules) if triage.rules else RULES)

@@ -1,4 +1,4 @@
-"""The command line: firstlook serve | listen | work | web | demo | send | check | users | models | simulate ..."""
+"""The command line: firstlook serve, listen, work, web, demo, send, check, triage, models, simulate, settings and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import DISCLAIMER, __version__, logs
-from service.app import ROLES, App, queue_of
+from service.app import ROLES, App, queue_of, rules_of
 from service.care_cli import add_care
 from service.certs_cli import add_certs
 from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_reports, check_target, trouble
@@ -36,6 +36,8 @@ from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
 from service.simulate_cli import add_simulate
 from service.store.database import Database
+from service.triage.rules_file import InvalidRules
+from service.triage_cli import add_triage
 from service.users_cli import add_users
 from service.web.health import Check
 
@@ -46,6 +48,7 @@ examples:
   firstlook check --settings firstlook.toml        is everything in place?
   firstlook serve --settings firstlook.toml        listen, look, report, show
   firstlook explain STUDY_INSTANCE_UID             what happened to a study, and why
+  firstlook triage explain FOLDER                  how urgent would these be, and by which rule?
   firstlook simulate                               who waits how long, under which order of the list
   firstlook send FOLDER --to FIRSTLOOK@127.0.0.1:11112 --from CT1
 
@@ -60,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = asked.run
     try:
         return run(asked)
-    except (InvalidSettings, InvalidManifest, InvalidDepartment) as error:
+    except (InvalidSettings, InvalidManifest, InvalidDepartment, InvalidRules) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     add_models(commands.add_parser("models", help="the model bundles: list, verify, evaluate, compare, import, train"))
     add_simulate(commands.add_parser("simulate", help="what the order changes: waiting times in a department, simulated"))
+    add_triage(commands.add_parser("triage", help="the rules of urgency: print them, try them on images"))
     explained = _with_settings(commands.add_parser("explain", help="what happened to a study, and why"))
     explained.add_argument("study", metavar="STUDY_INSTANCE_UID")
     explained.set_defaults(run=_explain)
@@ -169,6 +173,10 @@ def _run_checks(settings: Settings) -> list[Check]:
     folder.mkdir(parents=True, exist_ok=True)
     checks = [check_migrated(settings.database_url), *check_ports(settings)]
     checks.append(check_disk(folder, settings.receive.min_free_bytes))
+    try:
+        checks.append(Check("rules", True, f"{len(rules_of(settings))} rules of urgency"))
+    except InvalidRules as error:
+        checks.append(Check("rules", False, str(error)))
     try:
         checks.append(check_bundles(settings, _warm_engine(settings)))
     except (InvalidManifest, FirstlookError) as error:

@@ -120,6 +120,8 @@ class Triage(Section):
     urgent_s: float = Field(600.0, gt=0, description="urgent, seconds.")
     routine_s: float = Field(3600.0, gt=0, description="routine, seconds.")
     low_s: float = Field(14400.0, gt=0, description="low, seconds.")
+    rules: Path | None = Field(None, description="TOML file of rules of urgency instead of the built-in ones, which "
+                               "`firstlook triage rules` prints.")
     emergency_ae_titles: tuple[str, ...] = Field((), description="Calling AE titles whose studies are urgent.")
     longest_reading_wait_s: float = Field(28800.0, ge=0, description="Reading list: unread for this long counts as urgent, "
                                           "where readers mark what they have read, seconds; 0: never.")

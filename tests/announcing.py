@@ -11,6 +11,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import InstanceAvailabilityNotification, ModalityPerformedProcedureStep
 
+from service.deliver.steady import steady
 from tests.peers import CALLED, DEADLINE_S, HOST
 
 
@@ -60,7 +61,7 @@ def announcing(port: int, calling: str = "RIS", implicit: bool = False) -> Itera
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = DEADLINE_S
     for sop_class in (InstanceAvailabilityNotification, ModalityPerformedProcedureStep):
         entity.add_requested_context(sop_class, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
-    association = entity.associate(HOST, port, ae_title=CALLED)
+    association = steady(entity.associate(HOST, port, ae_title=CALLED))
     connection = association.dul.socket.socket if association.dul.socket else None
     try:
         assert association.is_established and len(association.accepted_contexts) == 2

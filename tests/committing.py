@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from service.deliver.steady import steady
 from tests.peers import DEADLINE_S, HOST
 
 NO_SUCH_OBJECT = 0x0112
@@ -112,8 +113,8 @@ class CommittingPacs:
         assert self.back is not None
         entity = AE(self.ae_title)
         entity.add_requested_context(StorageCommitmentPushModel)
-        association = entity.associate(*self.back, ae_title="FIRSTLOOK",
-                                       ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)])
+        association = steady(entity.associate(*self.back, ae_title="FIRSTLOOK",
+                                              ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)]))
         assert association.is_established
         try:
             answer, _ = association.send_n_event_report(*arguments)

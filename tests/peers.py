@@ -28,6 +28,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
+from service.deliver.steady import steady
 from service.demo.pacs import DemoPacs
 from service.metrics import Metrics
 from service.receive.listener import Listener
@@ -197,29 +198,6 @@ class Raw:
         return cls(**(made | changes))
 
 
-class Checkpoint(threading.Event):
-    """Where pynetdicom's thread of an association waits in each round; `held` tells that it does and cannot go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-        self.held = False
-        self.set()
-
-    def clear(self) -> None:
-        """Hold the thread from its next round on; one that was let go but has not run yet is not held."""
-        with self._lock:
-            super().clear()
-            self.held = False
-
-    def wait(self, timeout: float | None = None) -> bool:
-        with self._lock:
-            self.held = not self.is_set()
-        passed = super().wait(timeout)
-        self.held = False
-        return passed
-
-
 class Link:
     """An open association to a listener, on which objects are sent exactly as given."""
 
@@ -229,12 +207,9 @@ class Link:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = DEADLINE_S
         for sop_class_uid, transfer_syntax_uid in dict.fromkeys(contexts):
             entity.add_requested_context(sop_class_uid, transfer_syntax_uid)
-        self.association: Association = entity.associate(
-            HOST, port, ae_title=called, tls_args=(tls, "localhost") if tls else None, bind_address=(source, 0))
+        self.association: Association = steady(entity.associate(
+            HOST, port, ae_title=called, tls_args=(tls, "localhost") if tls else None, bind_address=(source, 0)))
         self._connection: socket.socket | None = self.association.dul.socket.socket
-        self._checkpoint, passed = Checkpoint(), self.association._reactor_checkpoint
-        self.association._reactor_checkpoint = self._checkpoint
-        passed.set()
 
     def __enter__(self) -> Link:
         return self
@@ -270,11 +245,10 @@ class Link:
         request.AffectedSOPClassUID = UID(raw.sop_class_uid)
         request.AffectedSOPInstanceUID = UID(raw.sop_instance_uid)
         request.DataSet = None if raw.data is None else BytesIO(raw.data)
-        self._checkpoint.clear()
-        wait_until(lambda: self._checkpoint.held or not self.association.is_alive())
+        self.association._reactor_checkpoint.clear()
         self.association.dimse.send_msg(request, context.context_id)
         _, answer = self.association.dimse.get_msg(block=True)
-        self._checkpoint.set()
+        self.association._reactor_checkpoint.set()
         return None if answer is None else int(answer.Status)
 
 

@@ -17,6 +17,7 @@ from pynetdicom.transport import AssociationSocket
 
 from service import logs
 from service.deliver.objects import Object, read_object
+from service.deliver.steady import steady
 from service.deliver.target import Parcel
 from service.errors import Defect, FirstlookError, PeerUnavailable, Reason, RefusedByPeer
 
@@ -152,7 +153,7 @@ class CStoreTarget:
             raise self.unavailable("its address could not be found") from error
         if not association.is_established:
             raise self._why_not(association, contexts)
-        return association
+        return steady(association)
 
     def _why_not(self, association: Association, contexts: list[PresentationContext]) -> FirstlookError:
         if association.is_rejected:

@@ -53,6 +53,10 @@ class Header:
     study_description: str = ""
     series_description: str = ""
     protocol_name: str = ""
+    requested_procedure_description: str = ""
+    current_patient_location: str = ""
+    institutional_department_name: str = ""
+    requesting_service: str = ""
     series_number: int | None = None
     instance_number: int | None = None
     acquisition_number: int | None = None

@@ -15,21 +15,21 @@ from service.assemble.quiet import Arrival, in_words, pauses
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.manifest import Manifest
 from service.domain.order import deadline_at
-from service.domain.study import Header, Kind, Selection
+from service.domain.study import Kind, Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Reason, Unavailable, UnusableStudy
 from service.pipeline.accept import accepting
 from service.pipeline.completion import Completion, chosen_digest, revised, standing
+from service.pipeline.facts import facts_here
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
 from service.store.arrivals import locked, look_at
 from service.store.studies import StoredImage, add_event, images_of, input_digest, too_large
 from service.store.tables import Job, Study
-from service.triage.rules import Facts, decide
+from service.triage.rules import decide
 
 _log = logs.get("admit")
 _LINES = 20  # of the trace, at most, for what was set aside
-_PRIORITIES = ("STAT", "HIGH", "ROUTINE", "MEDIUM", "LOW")
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
     before, the study is judged again. Returns False when more images came, or the models refused these, meanwhile.
     """
     study, images, look = _read(line, study_id)
-    facts, arrivals = _facts(study, images), [_arrival(i) for i in images]
+    facts, arrivals = facts_here(line, study, images), [_arrival(i) for i in images]
     completion = Completion(
         input_digest(images), len(images), study.revision, facts.ordered_priority,
-        decide(facts, line.emergency_ae_titles), complete, pauses=pauses(arrivals, line.longest_wait_s),
+        decide(facts, line.rules), complete, pauses=pauses(arrivals, line.longest_wait_s),
         arrived=in_words(arrivals))
     kind, outcome = _kind_label(study.modality), "not_assessed"
     try:
@@ -86,10 +86,10 @@ def start_early(line: Line, study_id: int) -> bool:
     why = why_early(chosen.selection)
     if why is None:
         return False
-    facts = _facts(study, images)
+    facts = facts_here(line, study, images)
     completion = Completion(
         chosen_digest(chosen.selection, images), len(images), study.revision, facts.ordered_priority,
-        decide(facts, line.emergency_ae_titles), None, early=why)
+        decide(facts, line.rules), None, early=why)
     return _enqueue(line, study_id, chosen, completion)
 
 
@@ -145,14 +145,6 @@ def _kind_label(modalities: str) -> str:
     """Return ct, cxr or other: what a sender wrote must not become a label."""
     known = {"CT": Kind.CT.value, "CR": Kind.CXR.value, "DX": Kind.CXR.value}
     return next((known[one] for one in modalities.split("/") if one in known), "other")
-
-
-def _facts(study: Study, images: list[StoredImage]) -> Facts:
-    headers: list[Header] = [i.header for i in images]
-    ordered = {h.requested_procedure_priority.upper() for h in headers}
-    priority = next((p for p in _PRIORITIES if p in ordered), "")
-    texts = {t for h in headers for t in (h.study_description, h.series_description, h.protocol_name) if t}
-    return Facts(priority, study.modality, " ".join(sorted(texts)), study.calling_aet)
 
 
 def _enqueue(line: Line, study_id: int, chosen: _Chosen, completion: Completion) -> bool:

@@ -20,6 +20,7 @@ from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
 from service.store.database import Database
 from service.triage.queue import Queue
+from service.triage.rules import Rule
 from service.triage.turns import Turns
 
 
@@ -30,7 +31,8 @@ class Line:
     bundles: the active bundles of each kind, the leading one first; cxr_gate, cxr_lungs: those that judge radiographs and
     find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
     most_decoded_bytes: of all images of a study, as float32; longest_wait_s: after which a study is complete in any case;
-    turns: of the looks under way; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
+    turns: of the looks under way; rules: of urgency on arrival;
+    target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
     """
 
     database: Database
@@ -50,7 +52,7 @@ class Line:
     most_decoded_bytes: int
     geometry: GeometryRules
     longest_wait_s: float
-    emergency_ae_titles: tuple[str, ...]
+    rules: tuple[Rule, ...]
     target_s: Callable[[Urgency], float]
     style: Style
     report_refusals: bool

@@ -60,6 +60,7 @@ class Study(SQLModel, table=True):
     __table_args__ = (
         Index("ix_study_reading", "reading_rank", "first_received_at"),
         Index("ix_study_seen", "last_received_at", "first_received_at", "state", "read_at", "read_rank", "reading_rank"),
+        Index("ix_study_patient", "patient_id", "first_received_at"),
         Index("ix_study_open", "first_received_at", sqlite_where=text("completed_at IS NULL"),
               postgresql_where=text("completed_at IS NULL")),
     )

@@ -56,7 +56,8 @@ class Queue:
     def claim(self, kind: JobKind, target: str = "", above: Urgency | None = None) -> Job | None:
         """Lease the job with the earliest deadline and return it, or None when none is due.
 
-        above: only what is more urgent than this. A leased job whose lease has ended counts as due: its worker died. Two workers never get the same job.
+        above: only what is more urgent than this. A leased job whose lease has ended counts as due: its worker died. Two
+        workers never get the same job.
         """
         now = self._clock()
         due = or_(

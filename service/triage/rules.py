@@ -3,66 +3,90 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from service.domain.urgency import Urgency
+
+TEXTS = ("ordered_priority", "modality", "text", "calling_aet", "location", "prior")
+"""The facts that a rule looks at with a pattern."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules may look at; `text` is Study and Series Description and Protocol Name together."""
+    """What the rules may look at.
+
+    text: Study and Series Description, Protocol Name and Requested Procedure Description together; location: Current
+    Patient Location, Institutional Department Name and Requesting Service together; hour: of the arrival, local time,
+    0..23, None where nobody asks; prior: the finding for which an earlier study of this patient was flagged, "" for none.
+    """
 
     ordered_priority: str = ""
     modality: str = ""
     text: str = ""
     calling_aet: str = ""
+    location: str = ""
+    hour: int | None = None
+    prior: str = ""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One row: when the attribute matches the pattern (whole words, any case), the study has this urgency.
+    """One row: where every pattern is found in its fact (any case), within the hours, the study has this urgency.
 
-    fires and rests: an example that the rule must match and one that it must not; the test runs both.
+    patterns: regular expressions by the name of a fact (`TEXTS`); hours: from and to, local time, [18, 7) runs through the
+    night; None: at any time. fires and rests: examples that the rule must match and must not.
     """
 
     name: str
-    attribute: str
-    pattern: str
     urgency: Urgency
-    fires: Facts
-    rests: Facts
+    patterns: Mapping[str, str]
+    hours: tuple[int, int] | None = None
+    fires: tuple[Facts, ...] = ()
+    rests: tuple[Facts, ...] = ()
 
     def matches(self, facts: Facts) -> bool:
         """Tell whether this rule applies."""
-        return re.search(self.pattern, getattr(facts, self.attribute), re.I) is not None
+        return self._now(facts.hour) and all(
+            re.search(pattern, getattr(facts, name), re.I) is not None for name, pattern in self.patterns.items())
+
+    def _now(self, hour: int | None) -> bool:
+        if self.hours is None:
+            return True
+        first, end = self.hours
+        return hour is not None and (hour - first) % 24 < ((end - first) % 24 or 24)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The urgency of a study and why, in words."""
+    """The urgency of a study and why, in words. matched: every rule that applied, in the order of the table."""
 
     urgency: Urgency
     reason: str
+    matched: tuple[Rule, ...] = field(default=(), compare=False)
+
+
+def _rule(name: str, attribute: str, pattern: str, urgency: Urgency, fires: str, rests: str) -> Rule:
+    return Rule(name, urgency, {attribute: pattern}, None, (Facts(**{attribute: fires}),), (Facts(**{attribute: rests}),))
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("ordered STAT", "ordered_priority", r"^STAT$", Urgency.STAT,
-         Facts(ordered_priority="STAT"), Facts(ordered_priority="HIGH")),
-    Rule("ordered HIGH", "ordered_priority", r"^(HIGH|URGENT)$", Urgency.URGENT,
-         Facts(ordered_priority="HIGH"), Facts(ordered_priority="MEDIUM")),
-    Rule("ordered LOW", "ordered_priority", r"^LOW$", Urgency.LOW,
-         Facts(ordered_priority="LOW"), Facts(ordered_priority="ROUTINE")),
-    Rule("description says resuscitation or trauma", "text", r"\b(resus\w*|trauma|polytrauma|code stroke)\b", Urgency.STAT,
-         Facts(text="CT Chest TRAUMA"), Facts(text="CT chest follow-up")),
-    Rule("description says emergency or intensive care", "text",
-         r"\b(stat|emergency|urgent|acute|ICU|ITU|A&E)\b", Urgency.URGENT,
-         Facts(text="Chest AP portable ICU"), Facts(text="Chest PA outpatient")),
-    Rule("description names a severe infection", "text", r"\b(sepsis|covid(-?19)?|pneumonia|ARDS)\b", Urgency.URGENT,
-         Facts(text="CT chest, COVID-19 suspected"), Facts(text="CT chest, nodule follow-up")),
-    Rule("description says screening or follow-up", "text", r"\b(screening|follow[- ]?up|pre-?employment)\b", Urgency.LOW,
-         Facts(text="Lung screening low dose"), Facts(text="CT chest")),
+    _rule("ordered STAT", "ordered_priority", r"^STAT$", Urgency.STAT, "STAT", "HIGH"),
+    _rule("ordered HIGH", "ordered_priority", r"^(HIGH|URGENT)$", Urgency.URGENT, "HIGH", "MEDIUM"),
+    _rule("ordered LOW", "ordered_priority", r"^LOW$", Urgency.LOW, "LOW", "ROUTINE"),
+    _rule("description says resuscitation or trauma", "text", r"\b(resus\w*|trauma|polytrauma|code stroke)\b", Urgency.STAT,
+          "CT Chest TRAUMA", "CT chest follow-up"),
+    _rule("description says emergency or intensive care", "text",
+          r"\b(stat|emergency|urgent|acute|ICU|ITU|A&E)\b", Urgency.URGENT, "Chest AP portable ICU", "Chest PA outpatient"),
+    _rule("description names a severe infection", "text", r"\b(sepsis|covid(-?19)?|pneumonia|ARDS)\b", Urgency.URGENT,
+          "CT chest, COVID-19 suspected", "CT chest, nodule follow-up"),
+    _rule("patient is in emergency or intensive care", "location",
+          r"\b(emergency|casualty|ICU|ITU|A&E|intensive care|resus\w*)\b", Urgency.URGENT,
+          "Medical ICU 3", "Ward 4 West"),
+    _rule("description says screening or follow-up", "text", r"\b(screening|follow[- ]?up|pre-?employment)\b", Urgency.LOW,
+          "Lung screening low dose", "CT chest"),
 )
+"""The table where the site has none of its own."""
 
 
 def emergency_sender(ae_titles: Sequence[str]) -> Rule | None:
@@ -70,24 +94,30 @@ def emergency_sender(ae_titles: Sequence[str]) -> Rule | None:
     if not ae_titles:
         return None
     pattern = "^(" + "|".join(re.escape(t.strip()) for t in ae_titles) + ")$"
-    return Rule("sent by an emergency device", "calling_aet", pattern, Urgency.URGENT,
-                Facts(calling_aet=ae_titles[0]), Facts(calling_aet="SOMEWHERE_ELSE"))
+    return _rule("sent by an emergency device", "calling_aet", pattern, Urgency.URGENT, ae_titles[0], "SOMEWHERE_ELSE")
 
 
-def decide(facts: Facts, emergency_ae_titles: Sequence[str] = ()) -> Decision:
+def table_of(ae_titles: Sequence[str], rules: Sequence[Rule] = RULES) -> tuple[Rule, ...]:
+    """Return the whole table: the rules, and the one for emergency senders where there are any."""
+    sender = emergency_sender(ae_titles)
+    return (*rules, *((sender,) if sender else ()))
+
+
+def decide(facts: Facts, rules: Sequence[Rule] = RULES) -> Decision:
     """Decide the urgency of a study on arrival.
 
-    The most urgent matching rule wins. An ordered priority is never lowered: "LOW" rules on the description count only
-    when nothing was ordered.
+    The most urgent matching rule wins, of equal ones the first. An ordered priority is never lowered: where ROUTINE or
+    MEDIUM was ordered, only rules that raise it count.
     """
-    extra = emergency_sender(emergency_ae_titles)
-    matching = [r for r in (*RULES, *((extra,) if extra else ())) if r.matches(facts)]
-    if facts.ordered_priority.upper() in ("ROUTINE", "MEDIUM"):
-        ordered = f"ordered {facts.ordered_priority.upper()}"
-        matching = [r for r in matching if r.urgency.rank < Urgency.ROUTINE.rank]
-        if not matching:
-            return Decision(Urgency.ROUTINE, ordered)
-    if not matching:
-        return Decision(Urgency.ROUTINE, "no priority stated")
-    best = min(matching, key=lambda r: r.urgency.rank)
-    return Decision(best.urgency, best.name)
+    matched = tuple(rule for rule in rules if rule.matches(facts))
+    ordered = facts.ordered_priority.upper()
+    floor = Decision(Urgency.ROUTINE, "no priority stated", matched)
+    if ordered in ("ROUTINE", "MEDIUM"):
+        floor = Decision(Urgency.ROUTINE, f"ordered {ordered}", matched)
+        counting = [rule for rule in matched if rule.urgency.rank < Urgency.ROUTINE.rank]
+    else:
+        counting = list(matched)
+    if not counting:
+        return floor
+    best = min(counting, key=lambda rule: rule.urgency.rank)
+    return Decision(best.urgency, best.name, matched)

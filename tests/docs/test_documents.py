@@ -34,7 +34,7 @@ def reasons_table() -> str:
 
 
 def urgency_table() -> str:
-    rows = [f"| {r.name} | `{r.attribute}` | {r.urgency.value} |" for r in RULES]
+    rows = [f"| {r.name} | {', '.join(f'`{name}`' for name in r.patterns)} | {r.urgency.value} |" for r in RULES]
     return "\n".join(["| rule | looks at | urgency |", "|---|---|---|", *rows])
 
 

@@ -66,7 +66,7 @@ def test_orthanc_sends_a_real_ct_and_gets_back_objects_without_fault(tmp_path: P
             app.stop()
         made = {}
         for instance in pacs.get("/instances?expand="):
-            kind = {SEG: "seg", SR: "sr"}.get(pacs.get(f"/instances/{instance['ID']}/tags?simplify")["SOPClassUID"])
+            kind = {SEG: "seg", SR: "sr", SC: "sc"}.get(pacs.get(f"/instances/{instance['ID']}/tags?simplify")["SOPClassUID"])
             if kind:
                 made[kind] = tmp_path / f"{kind}.dcm"
                 made[kind].write_bytes(pacs.raw(f"/instances/{instance['ID']}/file"))

@@ -116,7 +116,7 @@ def test_names_of_the_graph_are_rewritten_where_the_recipe_asks_for_it(tmp_path:
     ('task = "cxr-classification"', 'task = "mri"', "'mri' is unknown; accepted: ct-segmentation"),
     ('version = "0.2.0"', "", "lacks version"),
     ('limitations = ["for tests only"]', "", "limitations missing"),
-    ('"resize"', '"shrink"', "'shrink'; accepted: trim, resize"),
+    ('"resize"', '"shrink"', "'shrink'; accepted: trim, reduce, resize, stretch"),
     ('task = "cxr-classification"', 'task = "ct-segmentation"', "needs the array 'hu'"),
     ("index = 2", "index = 3", "not numbered"),
     ("margin_fraction = 0.0", "", "margin_fraction must be a number"),

@@ -51,15 +51,15 @@ def test_outside_of_a_look_and_for_the_most_urgent_there_is_no_waiting() -> None
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_thread_of_a_look_stands_still_until_the_more_urgent_one_has_ended(threads: int) -> None:
     turns = Turns(LONG_S)
-    with turns.taken(Urgency.ROUTINE) as turn, ThreadPoolExecutor(threads) as pool:
-        with look_elsewhere(turns, Urgency.URGENT) as end:
-            chunks = [pool.submit(copy_context().run, turns.give_way) for _ in range(threads)]
-            while turn.standing < threads:
-                assert not any(chunk.done() for chunk in chunks)
-            assert turns.most_urgent is Urgency.URGENT
-            end.set()
-            for chunk in chunks:
-                chunk.result(LONG_S)
+    with (turns.taken(Urgency.ROUTINE) as turn, ThreadPoolExecutor(threads) as pool,
+          look_elsewhere(turns, Urgency.URGENT) as end):
+        chunks = [pool.submit(copy_context().run, turns.give_way) for _ in range(threads)]
+        while turn.standing < threads:
+            assert not any(chunk.done() for chunk in chunks)
+        assert turns.most_urgent is Urgency.URGENT
+        end.set()
+        for chunk in chunks:
+            chunk.result(LONG_S)
     assert turn.held_s > 0 and turn.standing == 0
 
 
