@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from service.domain.urgency import Urgency
 
@@ -67,7 +68,12 @@ class Decision:
 
 
 def _rule(name: str, attribute: str, pattern: str, urgency: Urgency, fires: str, rests: str) -> Rule:
-    return Rule(name, urgency, {attribute: pattern}, None, (Facts(**{attribute: fires}),), (Facts(**{attribute: rests}),))
+    return Rule(name, urgency, {attribute: pattern}, None, (_only(attribute, fires),), (_only(attribute, rests),))
+
+
+def _only(attribute: str, value: str) -> Facts:
+    given: dict[str, Any] = {attribute: value}
+    return Facts(**given)
 
 
 RULES: tuple[Rule, ...] = (
