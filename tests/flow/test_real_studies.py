@@ -66,7 +66,8 @@ def test_orthanc_sends_a_real_ct_and_gets_back_objects_without_fault(tmp_path: P
             app.stop()
         made = {}
         for instance in pacs.get("/instances?expand="):
-            kind = {SEG: "seg", SR: "sr", SC: "sc"}.get(pacs.get(f"/instances/{instance['ID']}/tags?simplify")["SOPClassUID"])
+            sop_class = pacs.get(f"/instances/{instance['ID']}/tags?simplify")["SOPClassUID"]
+            kind = {SEG: "seg", SR: "sr", SC: "sc"}.get(sop_class)
             if kind:
                 made[kind] = tmp_path / f"{kind}.dcm"
                 made[kind].write_bytes(pacs.raw(f"/instances/{instance['ID']}/file"))

@@ -50,8 +50,9 @@ def test_check_has_a_line_for_each_part_and_fails_when_the_pacs_is_away(
         file = settings_file(tmp_path, pacs.port, models)
         assert cli.main(["check", "--settings", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["settings", "database", "receive", "web", "disk", "rules", "bundles", "target"]
-    assert all(line.startswith("ok") for line in lines) and "tiny-ct on CPU" in lines[5]
+    assert [line.split()[1] for line in lines] == [
+        "settings", "database", "receive", "web", "disk", "rules", "bundles", "target"]
+    assert all(line.startswith("ok") for line in lines) and "tiny-ct on CPU" in lines[6]
     assert cli.main(["check", "--settings", str(file)]) == 1
     assert "FAIL  target pacs" in capsys.readouterr().out
 
