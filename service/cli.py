@@ -25,6 +25,7 @@ from service.domain.manifest import InvalidManifest
 from service.errors import FirstlookError
 from service.example import example
 from service.explain import explain
+from service.feedback_cli import add_feedback
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.metrics import Metrics
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     resent.add_argument("study", metavar="STUDY_INSTANCE_UID")
     resent.add_argument("--target", default="", metavar="NAME", help="only to this target; else to all")
     resent.set_defaults(run=_resend)
+    add_feedback(commands)
     add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
     add_users(commands.add_parser("users", help="the accounts of the pages: add, list, disable, password, token"))
     add_care(commands, _run_checks)

@@ -28,7 +28,8 @@ LABELS = {
     "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions; for callers those of "
               "policy.Refusal, door.Shut and handshake.Trouble",
     "stage": "decode, infer, report, deliver", "state": "receiving, queued, inferring",
-    "target": "places under deliver, by name", "urgency": "stat, urgent, routine, low", "version": "versions installed",
+    "target": "places under deliver, by name", "urgency": "stat, urgent, routine, low", "verdict": "agree, disagree",
+    "version": "versions installed",
 }
 """Each label and what bounds it."""
 
@@ -125,6 +126,8 @@ class Metrics:
         self.time_to_reading_seconds = Histogram(
             "time_to_reading_seconds", "Last image received to marked as read by a person, by urgency when it was read "
             "and kind.", ["urgency", "kind"], namespace=_PREFIX, registry=r, buckets=_READING_SECONDS)
+        self.verdicts = Counter("verdicts", "Verdicts of readers on findings, by bundle and finding.",
+                                ["bundle", "finding", "verdict"], namespace=_PREFIX, registry=r)
         self.deliveries = Counter("deliveries", "Objects sent, by target and outcome (stored, failed, refused).",
                                   ["target", "outcome"], namespace=_PREFIX, registry=r)
         self.commitments = Counter(

@@ -199,6 +199,33 @@ class Notice(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("kind", "uid", "study_instance_uid"),)
 
 
+class Opinion(SQLModel, table=True):
+    """What one reader says of one finding: agree or disagree, why, and what the model had said. See `store.verdicts`.
+
+    note: free text of a person; it never leaves the study page. sender, scanner: for figures by site and device.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    reader: str
+    revision: int
+    bundle: str
+    version: str = ""
+    digest: str = ""
+    finding: str
+    presence: str
+    probability: float
+    threshold: float
+    verdict: str
+    why: str = ""
+    note: str = ""
+    at: float = Field(index=True)
+    sender: str = ""
+    scanner: str = ""
+
+    __table_args__ = (UniqueConstraint("study_id", "bundle", "finding", "reader"),)
+
+
 class Rhythm(SQLModel, table=True):
     """How one sender sent one modality of one study: its longest pauses, seconds. Quiet times are learned from these."""
 

@@ -13,7 +13,8 @@ from service.domain.job import JobKind, JobState, StudyState
 from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder, marks_are_kept
 from service.store.arrivals import instances_held, notices_of
 from service.store.marks import is_read, reopened
-from service.store.tables import Delivery, Event, Instance, Job, Notice, ResultObject, Study
+from service.store.tables import Delivery, Event, Instance, Job, Notice, Opinion, ResultObject, Study
+from service.store.verdicts import verdicts_of
 
 
 class Shown(StrEnum):
@@ -61,7 +62,7 @@ class StudyPage:
     """One study and all that happened to it: events and jobs in order of time, results newest first.
 
     images: how many are kept, by Series Instance UID; notices: what others announced of it, oldest first; announced: those
-    SOP Instance UIDs that they list and that are here.
+    SOP Instance UIDs that they list and that are here; opinions: what readers said of the findings.
     """
 
     study: Study
@@ -73,6 +74,7 @@ class StudyPage:
     images: dict[str, int]
     notices: tuple[Notice, ...] = ()
     announced: frozenset[str] = frozenset()
+    opinions: tuple[Opinion, ...] = ()
 
 
 def reading_list(
@@ -166,6 +168,7 @@ def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
         images=dict(session.exec(images.group_by(Instance.series_instance_uid)).all()),
         notices=tuple(notices),
         announced=frozenset(instances_held(session, {uid for n in notices for uid in n.listed})),
+        opinions=tuple(verdicts_of(session, study.id or 0)),
     )
 
 

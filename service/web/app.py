@@ -17,16 +17,19 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from service import logs
 from service.access.door import Door
 from service.domain.order import NO_CAP, ReadingOrder
+from service.domain.verdict import Why
 from service.errors import Reason
 from service.metrics import Metrics
 from service.store import worklist
 from service.store.database import Database
 from service.store.tables import ResultObject
+from service.store.verdicts import MOST_NOTE
 from service.store.worklist import Shown
 from service.web import guard
 from service.web.actions import Resend, add_actions
 from service.web.detail import as_json, detail, page_as_json
 from service.web.effect import add_effect
+from service.web.feedback import add_feedback
 from service.web.health import Check, add_health
 from service.web.login import add_login
 from service.web.page import RESEARCH_USE, STATIC, Pages
@@ -86,6 +89,7 @@ def create_app(
     if resend is not None:
         add_actions(app, resend)
     add_reading(app, database, clock, metrics)
+    add_feedback(app, database, clock, pages, metrics)
     if door is not None:
         add_login(app, door, pages)
     add_effect(app, database, clock, pages, style.expectation)
@@ -161,7 +165,8 @@ def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[
         now = reader.clock()
         page, order = reader.study(uid)
         shown = detail(page, now, reader.style.patient_names, pictures, order)
-        return pages.answer(request, "study.html", now=now, study=shown, can_resend=can_resend)
+        return pages.answer(request, "study.html", now=now, study=shown, can_resend=can_resend,
+                            whys=[why for why in Why if why], most_note=MOST_NOTE)
 
     @app.get("/api/studies/{uid}")
     def study_json(uid: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from service.store.marks import reopened
 from service.store.tables import Delivery, Job, ResultObject, Study
 from service.store.worklist import Entry, StudyPage, entry_of
 from service.web import words
+from service.web.opinions import opinions
 from service.web.rows import Mark, Row, marks, row
 
 _NAMED = 10  # missing images named
@@ -66,7 +67,8 @@ class Measured:
 class Detail:
     """Everything the study page shows; `row` is the study's line of the worklist.
 
-    models: name with version, and digest, of each bundle that had a part in the result.
+    models: name with version, and digest, of each bundle that had a part in the result; opinions: what readers said, by
+    bundle and finding.
     """
 
     row: Row
@@ -74,6 +76,7 @@ class Detail:
     facts: tuple[tuple[str, str], ...]
     models: tuple[tuple[str, str], ...]
     findings: tuple[Mark, ...]
+    opinions: dict[tuple[str, str], list[str]]
     measurements: tuple[Measured, ...]
     limitations: tuple[str, ...]
     objects: tuple[Object, ...]
@@ -92,6 +95,7 @@ def detail(
         facts=_facts(page, now),
         models=tuple((f"{b['name']} {b['version']}", str(b["digest"])) for b in summary.get("bundles", ())),
         findings=marks(summary),
+        opinions=opinions(page.opinions, now),
         measurements=tuple(
             Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))
             for m in summary.get("measurements", ())),
@@ -124,6 +128,9 @@ def page_as_json(page: StudyPage, now: float, patient_names: str, order: Reading
         stored[sent.result_object_id][sent.target] = sent.stored_at
     return study | {
         "images": page.images,
+        "verdicts": [
+            {"bundle": o.bundle, "finding": o.finding, "verdict": o.verdict, "why": o.why, "reader": o.reader, "at": o.at}
+            for o in page.opinions],
         "objects": [
             {"kind": r.kind, "sop_class_uid": r.sop_class_uid, "sop_instance_uid": r.sop_instance_uid,
              "revision": r.revision, "summary": r.summary, "created_at": r.created_at, "stored_at": stored[r.id]}

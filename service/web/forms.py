@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
 MOST_BYTES = 65_536
@@ -51,3 +53,11 @@ def fields(content_type: str, body: bytes) -> dict[str, str]:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"))
     except (UnicodeDecodeError, ValueError):
         return {}
+
+
+async def fields_of(request: Request) -> dict[str, str]:
+    """Return the fields of the form that a request carries. Raises: HTTPException 413 when it is too large."""
+    try:
+        return fields(request.headers.get("content-type", ""), await read_body(request.receive))
+    except TooLarge as error:
+        raise HTTPException(413, f"Not accepted: {error}.") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse
@@ -14,6 +13,7 @@ from service.metrics import Metrics
 from service.store.database import Database
 from service.store.marks import mark_read, mark_unread
 from service.store.tables import Study
+from service.web.forms import fields_of
 from service.web.who import reader_name
 
 
@@ -59,9 +59,9 @@ def add_reading(app: FastAPI, database: Database, clock: Callable[[], float], me
 
 async def _back(request: Request, uid: str, do: Callable[[str, str], Study]) -> RedirectResponse:
     """Do it, and show the page again that the button is on: the list, or the study."""
-    given = parse_qs((await request.body()).decode("utf-8", "replace"))
+    given = await fields_of(request)
     await run_in_threadpool(do, uid, reader_name(request))
-    there = f"/studies/{uid}" if given.get("from") == ["study"] else "/"
+    there = f"/studies/{uid}" if given.get("from") == "study" else "/"
     return RedirectResponse(f"{request.scope.get('root_path', '')}{there}", 303)
 
 

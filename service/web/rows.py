@@ -22,7 +22,7 @@ class Mark:
     """One finding of the AI: probability and threshold (0..1) as written, "0.87"; share, limit: in per cent.
 
     band: the probability in a word (`words.band`); place: side and zone in words; model: name and version of the bundle
-    that said it.
+    that said it; said_by, called: bundle and finding as the result names them.
     """
 
     name: str
@@ -35,6 +35,8 @@ class Mark:
     limit: int
     present: bool
     urgency: str
+    said_by: str
+    called: str
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
             band=words.band(probability),
             share=round(100 * probability), limit=round(100 * threshold),
             present=found["presence"] == "present", urgency=found.get("urgency", ""),
+            said_by=found.get("bundle") or summary.get("bundle", ""), called=found["name"],
         ))
     return tuple(sorted(made, key=lambda mark: (not mark.present, -float(mark.probability))))
 

@@ -208,3 +208,24 @@ def test_a_study_is_marked_read_on_its_page(desk: Desk) -> None:
     desk.tab.wait("document.readyState == 'complete' && document.getElementById('mark-read')?.innerText == 'Undo'")
     desk.tab.ask("document.getElementById('mark-read').click()")
     desk.tab.wait("document.readyState == 'complete' && document.getElementById('mark-read')?.innerText == 'Mark read'")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_reader_disagrees_with_a_finding_and_the_page_of_feedback_counts_it(desk: Desk, theme: str) -> None:
+    study = f"{desk.address}/studies/{desk.uids[0]}?theme={theme}"
+    desk.tab.open(study)
+    desk.tab.ask("document.querySelector('.verdict summary').click()")
+    assert desk.tab.ask(CONTRAST) == []
+    desk.tab.photograph(desk.pictures / f"verdict-{theme}-1280.png")
+    desk.tab.ask("document.querySelector('.verdict select').value = 'artefact'")
+    desk.tab.ask("document.querySelector('.verdict button[value=disagree]').click()")
+    desk.tab.wait("document.readyState == 'complete' && document.querySelector('.opinion')?.innerText.includes('artefact')")
+    desk.tab.open(f"{desk.address}/studies/{desk.uids[2]}")
+    desk.tab.ask("document.querySelector('.verdict button[value=agree]').click()")
+    desk.tab.wait("document.readyState == 'complete' && document.querySelector('.opinion')?.innerText.includes('Agrees')")
+    for width in (1280, 3840):
+        desk.tab.size(width, width * 9 // 16)
+        desk.tab.open(f"{desk.address}/feedback?theme={theme}")
+        assert desk.tab.ask(CONTRAST) == [] and desk.tab.ask("document.documentElement.scrollWidth <= innerWidth")
+        assert desk.tab.ask("document.querySelector('.ppv tbody').rows.length") == 2
+        desk.tab.photograph(desk.pictures / f"feedback-{theme}-{width}.png")

@@ -282,6 +282,7 @@ def test_many_scores_under_their_threshold_are_folded_and_a_name_stands_once_in_
     row = _rows(client.get("/").text)[uid]
     assert "Pneumonia 0.91 high Effusion 0.71 medium" in row and row.count("Pneumonia") == 1 and "Mass" not in row
     page = client.get(f"/studies/{uid}").text
-    open_part, folded = page.split("<details>")[0], page.split("<details>")[1].split("</details>")[0]
+    open_part, folded = page.split('<details class="folded">')
+    folded = folded.split("</section>")[0]
     assert "4 scores under their threshold, the highest: Mass 0.10" in folded
     assert open_part.count("over the threshold") == 3 and folded.count("<td>no flag</td>") == 4

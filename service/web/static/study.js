@@ -1,6 +1,7 @@
 // Study page: Escape or Backspace goes back to the worklist.
 "use strict";
 document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea")) return;
   if (event.key === "Escape" || (event.key === "Backspace" && event.target === document.body)) {
     document.getElementById("back").click();
   }
