@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from service.domain.study import Header
 from service.pipeline.line import Line
-from service.store.studies import StoredImage, flagged_before
+from service.store.priors import flagged_before
+from service.store.studies import StoredImage
 from service.store.tables import Study
 from service.triage.rules import Facts
 

@@ -16,6 +16,7 @@ from sqlmodel import Session, select
 from service import logs
 from service.domain.finding import Assessment
 from service.domain.job import JobState, StudyState
+from service.domain.prior import Comparison
 from service.domain.urgency import Urgency
 from service.errors import OutOfSpace, Reason
 from service.pipeline.completion import Completion, revised
@@ -41,7 +42,8 @@ def previous_reports(line: Line, study: Study) -> list[Dataset]:
     return [dcmread(line.results_dir / r.path) for r in rows]
 
 
-def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Sequence[Made]) -> bool:
+def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Sequence[Made],
+           comparison: Comparison | None = None) -> bool:
     """Write the result files, then in one transaction the result, the flag, and the jobs that deliver it.
 
     Returns False, and writes no row, when another worker holds the job by now.
@@ -53,10 +55,13 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
         if not line.queue.holds(session, job):
             return False
         if row.revision == job.revision:
-            _show(row, assessment, now)
+            _show(row, assessment, comparison, now)
             session.add(row)
         _add_objects(line, session, row, job.revision, made, paths)
         line.queue.end(session, job, JobState.DONE)
+        if comparison is not None:
+            add_event(session, row.id or 0, now, "compared", f"with study {comparison.study_instance_uid}"
+                      + "".join(f"; {text}" for text in comparison.cautions))
         add_event(session, row.id or 0, now, "reported", _sentence(assessment, made))
     for finding in assessment.findings:
         bundle = assessment.speaker(finding).name
@@ -117,11 +122,13 @@ def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made
 _EVIDENCE = 50  # images named as evidence in an SR that only says "not assessed"
 
 
-def _show(row: Study, assessment: Assessment, now: float) -> None:
+def _show(row: Study, assessment: Assessment, comparison: Comparison | None, now: float) -> None:
     """Put the result onto the worklist; AI may raise the place in the reading list, never lower it."""
     if row.state != StudyState.RECEIVING.value:  # else images came while the model looked: a new revision follows
         row.state, row.state_reason, row.state_detail = StudyState.ASSESSED.value, "", ""
     row.assessed_at, row.summary = now, assessment.summary()
+    if comparison is not None:
+        row.summary |= {"prior": comparison.to_json()}
     calling = [f for f in assessment.present if f.urgency]
     row.flag = "; ".join(f"{f.name} {f.probability:.0%}" for f in calling)
     reading = Urgency(row.urgency)

@@ -11,6 +11,7 @@ from service.pipeline.completion import chosen_digest
 from service.pipeline.line import Line
 from service.pipeline.look import look
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
+from service.pipeline.priors import compared_with_prior
 from service.pipeline.prove import prove
 from service.pipeline.sending import send
 from service.pipeline.timing import timed
@@ -55,15 +56,16 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         looked = look(line, selection, images)
         line.turns.give_way()
         _say_held(line, job, turn)
+        comparison = compared_with_prior(line, study, looked.assessment)
         with timed(line.metrics, "report", selection.kind.value):
             made = build(
                 selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
                 input_digest=study.input_digest, revision=study.revision, previous=previous_reports(line, study),
-                now=now_of(line), pictures=looked.pictures)
+                now=now_of(line), pictures=looked.pictures, comparison=comparison)
     except UnusableStudy as error:
         _refuse(line, study, job, error)
         return
-    if record(line, job, study, looked.assessment, made):
+    if record(line, job, study, looked.assessment, made, comparison):
         line.metrics.jobs.labels(job.kind, "done").inc()
 
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from service.domain.finding import Assessment
+from service.domain.prior import Comparison
 from service.domain.study import Kind, Selection
 from service.errors import Reason, UnusableStudy
 from service.report.capture import capture
+from service.report.compared import comparison_key
 from service.report.content import key_slices
 from service.report.document import Context, Made, Style, anonymous
 from service.report.identity import equipment_of
@@ -30,6 +32,7 @@ Pictures = Mapping[str, NDArray[np.float32]]
 def build(
     selection: Selection, sources: Sequence[Dataset], assessment: Assessment, style: Style, input_digest: str,
     revision: int, previous: Sequence[Dataset], now: datetime, pictures: Pictures | None = None,
+    comparison: Comparison | None = None,
 ) -> list[Made]:
     """Build every object that goes back for one assessed study; evidence first, the SR last.
 
@@ -37,7 +40,7 @@ def build(
     the selected images, so that the same input and bundles give the same UIDs, whatever the revision. previous: earlier
     SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
     0..1, bright = dense, the grid of the image (of a CT in the lung window; only those of key slices are asked for);
-    images without one get no SC.
+    images without one get no SC. comparison: with an earlier study of the patient.
     Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit.
     """
     if len(sources) != len(selection.headers) or len({str(s.StudyInstanceUID) for s in sources}) != 1:
@@ -45,9 +48,9 @@ def build(
     equipment = tuple(equipment_of(bundle, style.software_version) for bundle in assessment.bundles)
     context = Context(
         source=sources[0], style=style, equipment=equipment[0], contributors=equipment,
-        key=(input_digest, *(bundle.digest for bundle in assessment.bundles)), now=now,
+        key=(input_digest, *(bundle.digest for bundle in assessment.bundles), *comparison_key(comparison)), now=now,
         modality="CT" if selection.kind is Kind.CT else "CXR",
-        urgent=any(f.urgency for f in assessment.present), revision=revision,
+        urgent=any(f.urgency for f in assessment.present), revision=revision, comparison=comparison,
     )
     if selection.kind is Kind.CT:
         return _ct(context, selection, sources, assessment, previous, pictures or {})

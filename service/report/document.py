@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from service.domain.finding import BundleIdentity
+from service.domain.prior import Comparison
 from service.report.coded import declare_private_scheme
 from service.report.identity import IMPLEMENTATION_CLASS_UID, Equipment, derived_uid, equipment_of, stamp_equipment
 
@@ -75,7 +76,7 @@ class Context:
     """What all objects of one assessment share.
 
     source: the first image; equipment: the model that speaks; contributors: every model that had a part; key: texts that
-    their UIDs follow from.
+    their UIDs follow from; comparison: with an earlier study of the patient, for the report.
     """
 
     source: Dataset
@@ -87,6 +88,7 @@ class Context:
     urgent: bool
     revision: int = 1
     contributors: tuple[Equipment, ...] = ()
+    comparison: Comparison | None = None
 
     def by(self, bundle: BundleIdentity) -> Context:
         """Return the context of an object that one bundle alone made."""

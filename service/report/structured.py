@@ -23,6 +23,7 @@ from service.domain.finding import Assessment, Finding
 from service.domain.study import SECONDARY_CAPTURE_STORAGE, SEGMENTATION_STORAGE, Selection
 from service.errors import Reason
 from service.report.coded import concept
+from service.report.compared import sentences
 from service.report.content import empty_segment_group, finding_groups, segment_group, study_group
 from service.report.document import Context, Made, anonymous, finish
 from service.report.identity import DISCLAIMER, MANUFACTURER, Equipment
@@ -122,6 +123,8 @@ def observer_of(equipment: Equipment) -> ObserverContext:
 
 def _comments(context: Context, selection: Selection, assessment: Assessment) -> list[tuple[Code, str]]:
     texts = [DISCLAIMER, f"Images chosen: {selection.reason}", *_input(context, selection, assessment)]
+    if context.comparison is not None:
+        texts += sentences(context.comparison)
     if selection.set_aside:
         aside = Counter(s.reason for s in selection.set_aside)
         texts.append("Not used: " + ", ".join(f"{n} x {why}" for why, n in sorted(aside.items())))

@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from service.domain.study import Header
-from service.store.tables import Event, Instance, ResultObject, Study
+from service.store.tables import Event, Instance, ResultObject
 
 TOO_LARGE = "too_large"
 """The stage of the trace where a study reached its quota: images are missing, whoever looks at the others."""
@@ -65,22 +65,6 @@ def latest_before(session: Session, study_id: int, revision: int, kind: str) -> 
             ResultObject.study_id == study_id, ResultObject.kind == kind, col(ResultObject.revision) < revision)
         .order_by(col(ResultObject.revision).desc())).all()
     return [r for r in rows if r.revision == rows[0].revision]
-
-
-def flagged_before(session: Session, study: Study) -> str:
-    """Return the finding for which the latest earlier study of the same patient was flagged, "" for none.
-
-    The same patient: ID, its issuer and the birth date agree, and there is an ID.
-    """
-    if not study.patient_id:
-        return ""
-    found = session.exec(
-        select(Study.flag).where(
-            Study.patient_id == study.patient_id, Study.issuer_of_patient_id == study.issuer_of_patient_id,
-            Study.patient_birth_date == study.patient_birth_date, Study.id != study.id,
-            col(Study.assessed_at).is_not(None), col(Study.first_received_at) < study.first_received_at)
-        .order_by(col(Study.first_received_at).desc()).limit(1)).first()
-    return found or ""
 
 
 def add_event(session: Session, study_id: int, at: float, stage: str, text: str,
