@@ -15,8 +15,8 @@ def sentences(comparison: Comparison) -> list[str]:
     """Return what the report says of an earlier study: when it was, what is new or gone, how measurements changed."""
     date = comparison.study_date
     when = f"{date[:4]}-{date[4:6]}-{date[6:]}" if re.fullmatch(r"\d{8}", date) else "an unknown date"
-    said = [f"Compared with the study of {when} (Study Instance UID {comparison.study_instance_uid}), read by this software; "
-            "the images were not compared with each other."]
+    said = [f"Compared with the study of {when} (Study Instance UID {comparison.study_instance_uid}), read by this "
+            "software; the images were not compared with each other."]
     said += [_turned(finding) for finding in comparison.findings if finding.then != finding.now]
     said += [_changed(change) for change in comparison.changes]
     return said + [f"Caution: {text}." for text in comparison.cautions]

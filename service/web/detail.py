@@ -13,6 +13,7 @@ from service.store.marks import reopened
 from service.store.tables import Delivery, Job, ResultObject, Study
 from service.store.worklist import Entry, StudyPage, entry_of
 from service.web import words
+from service.web.compared import ThenAndNow, then_and_now
 from service.web.opinions import opinions
 from service.web.rows import Mark, Row, marks, row
 
@@ -68,7 +69,7 @@ class Detail:
     """Everything the study page shows; `row` is the study's line of the worklist.
 
     models: name with version, and digest, of each bundle that had a part in the result; opinions: what readers said, by
-    bundle and finding.
+    bundle and finding; prior: an earlier study beside it.
     """
 
     row: Row
@@ -78,6 +79,7 @@ class Detail:
     findings: tuple[Mark, ...]
     opinions: dict[tuple[str, str], list[str]]
     measurements: tuple[Measured, ...]
+    prior: ThenAndNow | None
     limitations: tuple[str, ...]
     objects: tuple[Object, ...]
     jobs: tuple[tuple[str, str, str], ...]
@@ -99,6 +101,7 @@ def detail(
         measurements=tuple(
             Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))
             for m in summary.get("measurements", ())),
+        prior=then_and_now(summary),
         limitations=tuple(summary.get("limitations", ())),
         objects=tuple(_object(page, result, now, pictures) for result in page.results),
         jobs=tuple(_job(job) for job in page.jobs),

@@ -12,6 +12,7 @@ from service.domain.urgency import Urgency
 from service.store.tables import Study
 from service.store.worklist import Census, Entry
 from service.web import words
+from service.web.compared import change_words
 from service.web.words import Said
 
 _NOT_YET = (StudyState.RECEIVING, StudyState.QUEUED, StudyState.INFERRING)
@@ -53,6 +54,7 @@ class Row:
     marks: tuple[Mark, ...]
     ai: Said
     extent: str
+    change: str
     name: str
     about: str
     modality: str
@@ -80,6 +82,7 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
         marks=foremost(marks(study.summary)),
         ai=ai_words(study),
         extent=extent(study.summary),
+        change=change_words(study.summary),
         name=words.called(study, patient_names),
         about=words.about_patient(study, patient_names),
         modality=study.modality or study.kind.upper(),

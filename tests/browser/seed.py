@@ -15,6 +15,7 @@ import uvicorn
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from service.domain import codes
+from service.domain.prior import compare
 from service.domain.urgency import Urgency
 from service.metrics import Metrics
 from service.store.database import Database
@@ -58,6 +59,13 @@ def summary(*findings: dict[str, Any], percent: float | None = None, ct: bool = 
     }
 
 
+def since(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary that was compared with an earlier one."""
+    compared = compare(then, now, builders.uid(99, 1), "20251219")
+    assert compared is not None
+    return now | {"prior": compared.to_json()}
+
+
 def study(number: int, now: float, age_s: float, state: str, **given: Any) -> Study:
     """Return a study row; `reading` and `ordered` name its urgencies."""
     reading, ordered = Urgency(given.pop("reading", "routine")), Urgency(given.pop("ordered", "routine"))
@@ -90,7 +98,9 @@ def studies(now: float) -> list[Study]:
         study(3, now, 2460, **done, reading="urgent", patient_sex="M",
               patient_name="Tanaka^Hiroshi=田中^宏=たなか^ひろし",
               study_description="CT chest with contrast, pulmonary vessels", flag="covid_pneumonia 93%",
-              assessed_at=now - 2300, delivered_at=now - 2290, summary=summary(covid, percent=24.31, ct=True)),
+              assessed_at=now - 2300, delivered_at=now - 2290,
+              summary=since(summary(finding("covid_pneumonia", 0.2204), percent=3.9, ct=True),
+                            summary(covid, percent=24.31, ct=True))),
         study(4, now, 1500, "assessed", delivery="parked", delivery_detail="peer_refused: status 0xA900", reading="urgent",
               ordered="urgent", urgency_reason="description says emergency or intensive care", patient_sex="M",
               patient_name="Moreau^Jean-Baptiste", assessed_at=now - 1420,
