@@ -12,10 +12,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import __version__, logs
-from service.access.door import Door
-from service.access.passwords import Passwords
-from service.access.sessions import Sessions
-from service.access.throttle import Throttle
 from service.assemble.early import EarlyStart
 from service.assemble.geometry import GeometryRules
 from service.assemble.quiet import QuietTimes
@@ -43,6 +39,7 @@ from service.receive.listener import Listener
 from service.receive.policy import Peer, Policy
 from service.receive.server import Tls
 from service.receive.spool import Spool
+from service.reception import door_of, trail_of
 from service.report.build import Style
 from service.settings import Settings
 from service.store.commitments import record_answer
@@ -82,6 +79,7 @@ class App:
         self.spool = Spool(self.data_dir / "spool", settings.receive.min_free_bytes)
         decode = settings.decode
         self.decoders = Decoders(self.metrics, decode.processes, decode.timeout_s, decode.memory_bytes, decode.frames_each)
+        self.trail = trail_of(settings, self.database, clock, self.metrics.audit_failures.inc)
         self.listener: Listener | None = None
         self.line: Line | None = None
         self._loops: list[Loop] = []
@@ -95,6 +93,7 @@ class App:
         Unavailable when the database is away.
         """
         self.database.migrate()
+        self.trail.started()
         if "work" in self.roles:
             self.decoders.warm()
             self.line = self._line()
@@ -126,6 +125,7 @@ class App:
             self._web.should_exit = True
             self._web_thread.join(10)
         self.decoders.close()
+        self.trail.stopped()
         self.database.close()
         _log.info("stopped")
 
@@ -163,7 +163,7 @@ class App:
             max_study_images=receive.max_study_images, max_study_bytes=receive.max_study_bytes)
         intake = Intake(self.database, self.clock)
         return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record,
-                        Notices(self.database, self.clock) if receive.notices else None, self._tls())
+                        Notices(self.database, self.clock) if receive.notices else None, self._tls(), self.trail)
 
     def _tls(self) -> Tls | None:
         """Return the listener's port with TLS, if there is one.  Raises: UnusableCertificate."""
@@ -212,7 +212,7 @@ class App:
                 presentation_state=settings.report.presentation_state, key_objects=settings.report.key_objects,
                 software_version=__version__),
             report_refusals=settings.report.report_refusals,
-            targets=outlets(settings, self._record))
+            targets=outlets(settings, self._record), trail=self.trail)
 
     def _start_work(self, line: Line) -> None:
         freed = line.queue.release_dead_leases()
@@ -269,17 +269,8 @@ class App:
                          expectation=expectation_file(self.settings))
         picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture,
-                         self._resend, self._door())
+                         self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail)
         self._serve(app, "web", web.host, web.port)
-
-    def _door(self) -> Door:
-        web = self.settings.web
-        door = Door(self.database, self.clock, web.login, web.access_token,
-                    Sessions(self.database, self.clock, web.session_idle_h * 3600, web.session_longest_h * 3600),
-                    Passwords(), Throttle(self.database, self.clock))
-        if door.asks() and not door.has_people():
-            _log.warning("nobody can log in yet: firstlook users add NAME --role administrator")
-        return door
 
     def _resend(self, study_instance_uid: str) -> list[str]:
         return send_once_more(self.database, self.clock(), study_instance_uid, kinds_by_target(self.settings))
@@ -301,8 +292,7 @@ class App:
 def queue_of(settings: Settings, database: Database, clock: Callable[[], float]) -> Queue:
     """Return the queue as these settings want it."""
     work = settings.work
-    retry = RetryPolicy(
-        work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s, work.deliver_for_h * 3600)
+    retry = RetryPolicy(work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s, work.deliver_for_h * 3600)
     return Queue(database, clock, retry, work.lease_s, this_owner())
 
 

@@ -143,6 +143,8 @@ class Metrics:
     def _of_the_house(self, r: CollectorRegistry) -> None:
         self.images_deleted = Counter("images_deleted", "Images deleted some time after their result was delivered.",
                                       namespace=_PREFIX, registry=r)
+        self.audit_failures = Counter("audit_failures", "Audit messages that a file or a syslog receiver did not take.",
+                                      namespace=_PREFIX, registry=r)
         self.decoders_ended = Counter("decoders_ended", "Decoding processes ended, by cause (crashed, timeout, recycled).",
                                       ["cause"], namespace=_PREFIX, registry=r)
         self.engine_info = Gauge("engine_info", "1 for the execution provider in use, by bundle and version.",

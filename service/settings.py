@@ -16,6 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from service.access.door import Login
+from service.audit.sections import Audit
 from service.deliver.places import SECRETS
 from service.sections import (
     Assemble,
@@ -52,6 +53,7 @@ class Settings(Section):
     deliver: Deliver = Field(default_factory=Deliver)
     web: Web = Field(default_factory=Web)
     monitor: Monitor = Field(default_factory=Monitor)
+    audit: Audit = Field(default_factory=Audit)
     store: Store = Field(default_factory=Store)
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
 

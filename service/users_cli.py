@@ -17,8 +17,11 @@ from service import DISCLAIMER
 from service.access import accounts
 from service.access.accounts import AccountProblem
 from service.access.passwords import LEAST, Passwords, WeakPassword
+from service.audit.events import ATTRIBUTES_CHANGED, ROLES_CHANGED
+from service.audit.trail import runner
 from service.domain.person import Role
-from service.settings import load
+from service.reception import trail_of
+from service.settings import Settings, load
 from service.store.database import Database
 
 _TOLD = f"""The accounts of the pages. A reader sees the list and the studies; an administrator also changes things; a
@@ -52,7 +55,7 @@ def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name
     default = os.environ.get("FIRSTLOOK_SETTINGS")
     command.add_argument("--settings", type=Path, default=Path(default) if default else None, metavar="FILE",
                          help="the settings of the service")
-    command.set_defaults(run=lambda asked: _run(asked, act, prepare))
+    command.set_defaults(what=name, run=lambda asked: _run(asked, act, prepare))
     return command
 
 
@@ -69,6 +72,8 @@ def _run(asked: argparse.Namespace, act: Act, prepare: Prepare | None) -> int:
             asked.password = prepare(session, asked) if prepare else ""
         with database.transaction() as session:
             told = act(session, asked, time.time())
+        if hasattr(asked, "name"):
+            _noted(settings, database, asked)
     except (AccountProblem, WeakPassword) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -76,6 +81,17 @@ def _run(asked: argparse.Namespace, act: Act, prepare: Prepare | None) -> int:
         database.close()
     print(told)  # noqa: T201
     return 0
+
+
+def _noted(settings: Settings, database: Database, asked: argparse.Namespace) -> None:
+    """Tell the audit trail what was done to an account."""
+    what = {"add": f"made, {getattr(asked, 'role', '')}", "disable": "disabled", "enable": "enabled",
+            "password": "new password; sessions ended",
+            "token": "tokens revoked" if getattr(asked, "revoke", False) else "new token"}[asked.what]
+    trail = trail_of(settings, database, time.time)
+    trail.account_changed(runner(), asked.name, what,
+                          ROLES_CHANGED if asked.what == "add" else ATTRIBUTES_CHANGED)
+    trail.close()
 
 
 def _add(session: Session, asked: argparse.Namespace, now: float) -> str:

@@ -12,6 +12,7 @@ from service.access.passwords import Passwords
 from service.access.secrets import same
 from service.access.sessions import Sessions
 from service.access.throttle import Throttle
+from service.audit.trail import Trail, silent
 from service.domain.person import Role, User
 from service.store.database import Database
 
@@ -46,10 +47,10 @@ class Door:
     """Safe to share between threads. shared_token: `web.access_token`, by which a program may read; "" for none."""
 
     def __init__(self, database: Database, clock: Callable[[], float], login: Login, shared_token: str,
-                 sessions: Sessions, passwords: Passwords, throttle: Throttle) -> None:
+                 sessions: Sessions, passwords: Passwords, throttle: Throttle, trail: Trail | None = None) -> None:
         self._database, self._clock, self._login, self._shared = database, clock, login, shared_token
         self.sessions, self._passwords, self._throttle = sessions, passwords, throttle
-        self._asks = login is Login.REQUIRED
+        self._asks, self._trail = login is Login.REQUIRED, trail or silent()
 
     def asks(self) -> bool:
         """Tell whether a login is asked for. Accounts are never deleted, so that once asked it stays so."""
@@ -75,6 +76,7 @@ class Door:
         wait_s = self._throttle.begin(name, address)
         if wait_s:
             _log.warning("too many wrong logins", extra={"address": address, "wait_s": round(wait_s)})
+            self._trail.login_failed("", address, "too many wrong logins; none is taken for a while")
             return TurnedAway(wait_s)
         with self._database.reading() as session:
             account = accounts.find(session, name)
@@ -82,6 +84,7 @@ class Door:
         kept = account.password_hash if account is not None and known else ""
         if not self._passwords.matches(kept, password) or account is None:
             _log.warning("login failed", extra={"address": address, "user": account.name if account else "(unknown)"})
+            self._trail.login_failed(account.name if account else "", address, "name or password is wrong")
             return TurnedAway()
         newer = self._passwords.renewed(kept, password)
         with self._database.transaction() as session:
@@ -94,8 +97,10 @@ class Door:
         self._throttle.forgive(name, address)
         user = User(account.id or 0, account.name, Role(account.role))
         _log.info("login", extra={"address": address, "user": user.name})
+        self._trail.logged_in(user.name, address)
         return Entered(user, token)
 
-    def leave(self, token: str) -> None:
-        """End a session."""
+    def leave(self, token: str, name: str, address: str) -> None:
+        """End a session. name: of its account; address: of the caller, both for the audit trail."""
         self.sessions.end(token)
+        self._trail.logged_out(name, address)

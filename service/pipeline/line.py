@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.assemble.geometry import GeometryRules
+from service.audit.trail import Trail, silent
 from service.deliver.target import Outlet
 from service.domain.manifest import Manifest
 from service.domain.study import Kind
@@ -32,7 +33,8 @@ class Line:
     find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
     most_decoded_bytes: of all images of a study, as float32; longest_wait_s: after which a study is complete in any case;
     turns: of the looks under way; rules: of urgency on arrival;
-    target_s: turnaround of an urgency, seconds; clock: Unix time, seconds.
+    target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results
+    delivered.
     """
 
     database: Database
@@ -57,6 +59,7 @@ class Line:
     style: Style
     report_refusals: bool
     targets: Mapping[str, Outlet]
+    trail: Trail = field(default_factory=silent)
 
     def bundles_for(self, kind: Kind) -> tuple[Manifest, ...]:
         """Return the active bundles for a kind of study, the leading one first. Raises: UnusableStudy (no_model)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from sqlmodel import Session, col, select, update
 
+from service.audit.lookup import known
 from service.deliver.target import Parcel
 from service.domain.job import DeliveryState, JobKind, JobState
 from service.pipeline.line import Line
@@ -49,6 +51,8 @@ def send(line: Line, job: Job) -> None:
         if study.revision == job.revision:
             settle_delivery(session, study, wanted(line), now)
     line.metrics.jobs.labels(job.kind, "done").inc()
+    if rows:
+        line.trail.delivered(job.target, known(study), list(Counter(r.sop_class_uid for r in rows).items()))
 
 
 def _parcel(line: Line, session: Session, job: Job, rows: Sequence[ResultObject]) -> Parcel:

@@ -12,6 +12,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 
 from service import logs
+from service.audit.trail import Trail, silent
 from service.errors import FirstlookError, OutOfSpace, Reason
 from service.metrics import Metrics
 from service.receive.door import Door, Seldom, Shut
@@ -42,11 +43,12 @@ class Listener:
     spool: where images are kept; it takes `policy.min_free_bytes` from its own setting. intake: the rows.
     is_own: tells from a SOP Instance UID whether this service made the object. record: writes down the reports of storage
     commitment; None: they are refused. notices: writes down what others announce; None: it is refused. tls: listen with
-    TLS too, or only so where the policy is not `plain`.
+    TLS too, or only so where the policy is not `plain`. trail: is told of images received and callers turned away.
     """
 
     def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics, is_own: Callable[[str], bool],
-                 record: Record | None = None, notices: Notices | None = None, tls: Tls | None = None) -> None:
+                 record: Record | None = None, notices: Notices | None = None, tls: Tls | None = None,
+                 trail: Trail | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
         self._seldom = Seldom()
         self._ledger = Ledger()
@@ -54,7 +56,7 @@ class Listener:
         self._storing = Storing(policy.max_object_bytes, spool, intake, is_own, quota)
         self._stopping = threading.Event()
         self._servers: list[Server] = []
-        self._record, self._notices, self._tls = record, notices, tls
+        self._record, self._notices, self._tls, self._trail = record, notices, tls, trail or silent()
 
     @property
     def port(self) -> int:
@@ -163,6 +165,7 @@ class Listener:
         if unsaid is not None:
             _log.warning(what, extra={
                 "because": str(because), "address": address, "not_logged_since": unsaid, **titles})
+            self._trail.turned_away(str(because), address, titles.get("calling", "").strip("'"), unsaid)
 
     def _on_accepted(self, event: Any) -> None:
         self._ledger.open(event.assoc, event.assoc.requestor.ae_title)
@@ -226,6 +229,8 @@ class Listener:
         for study_instance_uid, counts in closed.studies.items():
             if counts.keys() & _IMAGES:
                 self._trace(closed, study_instance_uid, counts, _ending(association))
+                self._trail.received(closed.calling_aet, association.requestor.address or "", study_instance_uid,
+                                     sum(counts[label] for label in _IMAGES & counts.keys()))
         self._metrics.associations_open.dec()
 
     def _trace(self, closed: Closed, study_instance_uid: str, counts: dict[str, int], ending: str) -> None:

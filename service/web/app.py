@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from service import logs
 from service.access.door import Door
+from service.audit.trail import Trail
 from service.domain.order import NO_CAP, ReadingOrder
 from service.domain.verdict import Why
 from service.errors import Reason
@@ -36,6 +37,7 @@ from service.web.page import RESEARCH_USE, STATIC, Pages
 from service.web.pictures import NoPicture, capture_png
 from service.web.reading import add_reading
 from service.web.rows import cap_words, row, tally
+from service.web.witness import Witness
 
 _log = logs.get("web")
 _T = TypeVar("_T")
@@ -68,16 +70,19 @@ Montage = Callable[[Path, Mapping[str, str]], bytes]
 def create_app(
     database: Database, metrics: Metrics, clock: Callable[[], float], style: WebStyle,
     ready: Callable[[], Sequence[Check]], results_dir: Path, picture: Montage | None = None,
-    resend: Resend | None = None, door: Door | None = None,
+    resend: Resend | None = None, door: Door | None = None, trail: Trail | None = None,
 ) -> FastAPI:
     """Return the web application.
 
     clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
     picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown;
-    resend: sends a result once more; None: no page offers it; door: who may log in; None: nobody is asked to.
+    resend: sends a result once more; None: no page offers it; door: who may log in; None: nobody is asked to;
+    trail: is told who looked at which study.
     """
     app = FastAPI(title=style.title, version=style.version or "0", docs_url=None, redoc_url=None,
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
+    if trail is not None:
+        app.add_middleware(Witness, trail=trail)
     app.add_middleware(guard.Guard, access_token=style.access_token, door=door)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_health(app, metrics, ready)

@@ -40,7 +40,8 @@ def add_login(app: FastAPI, door: Door, pages: Pages) -> None:
     @app.post("/logout", include_in_schema=False)
     def logout(request: Request) -> Response:
         base = request.scope.get("root_path", "")
-        door.leave(cookies(request.headers).get(COOKIE, ""))
+        user = current_user(request)
+        door.leave(cookies(request.headers).get(COOKIE, ""), user.name if user else "", _address(request))
         answer = RedirectResponse(f"{base}/login", 303, {"Clear-Site-Data": '"cache"'})
         answer.delete_cookie(COOKIE, path=base or "/", secure=_is_https(request), httponly=True, samesite="lax")
         return answer
@@ -58,8 +59,7 @@ def _judge(request: Request, door: Door, pages: Pages, sent: dict[str, str]) -> 
     form_token = cookies(request.headers).get(FORM_COOKIE, "")
     if not form_token or not same(sent.get("csrf", ""), csrf_of(form_token)):
         return _form(request, door, pages, wanted, name, "This page was too old, or cookies are off. Please try again.", 403)
-    address = request.client.host if request.client else ""
-    found = door.enter(name, sent.get("password", ""), address)
+    found = door.enter(name, sent.get("password", ""), _address(request))
     if isinstance(found, TurnedAway):
         return _again(request, door, pages, wanted, name, found)
     return _let_in(request, wanted, found)
@@ -91,6 +91,10 @@ def _form(request: Request, door: Door, pages: Pages, wanted: str, name: str = "
     answer.set_cookie(FORM_COOKIE, token, max_age=_FORM_S, path=f"{request.scope.get('root_path', '')}/login",
                       secure=_is_https(request), httponly=True, samesite="strict")
     return answer
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _is_https(request: Request) -> bool:

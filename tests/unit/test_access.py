@@ -109,7 +109,7 @@ def test_a_login_begins_a_session_and_leaving_ends_it(ward: Ward) -> None:
     assert isinstance(entered, Entered) and entered.user.role is Role.ADMINISTRATOR
     assert ward.sessions.user(entered.token, True) == entered.user
     assert ward.sessions.user(entered.token[:-1], True) is None
-    door.leave(entered.token)
+    door.leave(entered.token, "okafor", "10.0.0.1")
     assert ward.sessions.user(entered.token, True) is None
 
 
