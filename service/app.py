@@ -198,7 +198,7 @@ class App:
             database=self.database, metrics=self.metrics, clock=self.clock, spool_dir=self.data_dir / "spool",
             results_dir=self.results_dir, catalogue=catalogue, engine=engine,
             bundles={Kind.CT: settings.infer.ct_bundles, Kind.CXR: settings.infer.cxr_bundles},
-            cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
+            shadows=settings.infer.shadow_bundles, cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
             comparison=Comparison(self.data_dir / "spool", self.decoders), decoder=self.decoders,
             most_decoded_bytes=settings.decode.max_study_bytes,
             queue=queue_of(settings, self.database, self.clock), turns=turns,
@@ -227,6 +227,7 @@ class App:
             *([self._loop("ask", inquirer.step)] if assemble.ask else []),
             self._loop("infer", work_step(line, JobKind.INFER)),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
+            *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]

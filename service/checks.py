@@ -99,6 +99,7 @@ def require_tasks(settings: Settings, catalogue: Catalogue) -> None:
         ("ct_bundles", infer.ct_bundles, [t for t in READERS if TASKS[t] is Kind.CT]),
         ("cxr_bundles", infer.cxr_bundles, [t for t in READERS if TASKS[t] is Kind.CXR]),
         ("cxr_gate", (infer.cxr_gate,), ["cxr-quality"]), ("cxr_lungs", (infer.cxr_lungs,), ["cxr-segmentation"]),
+        ("shadow_bundles", infer.shadow_bundles, list(READERS)),
     )
     for place, names, accepted in places:
         for name in filter(None, names):

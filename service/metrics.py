@@ -108,6 +108,8 @@ class Metrics:
         self.jobs = Counter("jobs_ended", "Jobs by kind and outcome (done, retried, parked, refused).",
                             ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.jobs_parked = Gauge("jobs_parked", "Jobs that need a person.", ["kind"], namespace=_PREFIX, registry=r)
+        self.shadow_looks = Counter("shadow_looks", "Looks beside the active bundles, by bundle and outcome (agreed, "
+                                    "differed, refused).", ["bundle", "outcome"], namespace=_PREFIX, registry=r)
         self.batch_images = Histogram("inference_batch_images", "Images or slices in one run of a model, by bundle.",
                                       ["bundle"], namespace=_PREFIX, registry=r, buckets=_IMAGES)
         self.inference_seconds = Histogram("inference_duration_seconds", "One run of a model, by bundle.", ["bundle"],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from service import DISCLAIMER
+from service.domain.shadow import Beside, beside
 from service.infer.catalogue import Catalogue
 from service.settings import Settings, load
+from service.store.database import Database
+from service.store.shadows import looks_beside
 from service.verify import verify
 
 _EPILOG = f"""
@@ -27,6 +33,7 @@ examples:
   firstlook models compare cxr-pattern:fp32 cxr-pattern:int8 --data DIR
   firstlook models train cxr-pattern --data DIR --out RUN --fold 0 --fold all
   firstlook models export cxr-pattern --run RUN --data DIR    writes the whole bundle
+  firstlook models shadow                                     a bundle beside the active ones: agreement, shift, seconds
   firstlook models import NET.onnx --recipe R.toml --golden IN.npz --out models/NAME
 
 {DISCLAIMER}
@@ -48,6 +55,11 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listed = _with_settings(commands.add_parser("list", help="every bundle: version, task, digest, where it runs"))
     listed.set_defaults(run=_list)
+    told = "what the bundles of infer.shadow_bundles said beside the active ones, compared"
+    shadowed = _with_settings(commands.add_parser("shadow", help=told, description=told))
+    shadowed.add_argument("--days", type=float, default=0.0, metavar="N", help="only looks of the last N days; else all")
+    shadowed.add_argument("--json", action="store_true", help="as JSON")
+    shadowed.set_defaults(run=_shadow)
     told = "is each bundle whole? manifest, checksum, shapes, golden cases, card"
     checked = _with_settings(commands.add_parser("verify", help=told, description=told))
     checked.add_argument("names", nargs="*", metavar="NAME", help="a bundle, or the path of its folder; none: all")
@@ -69,12 +81,48 @@ def _with_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _list(asked: argparse.Namespace) -> int:
     settings = load(asked.settings)
     table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
-    active = set(settings.infer.bundles)
+    active, shadows = set(settings.infer.bundles), set(settings.infer.shadow_bundles)
     for manifest in Catalogue.load(settings.infer.models_dir):
         table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
-                      "yes" if manifest.name in active else "", manifest.title)
+                      "yes" if manifest.name in active else "shadow" if manifest.name in shadows else "",
+                      manifest.title)
     Console().print(table)
     return 0
+
+
+def _shadow(asked: argparse.Namespace) -> int:
+    database = Database(load(asked.settings).database_url)
+    try:
+        with database.reading() as session:
+            found = beside(looks_beside(session, time.time() - asked.days * 86400 if asked.days else 0.0))
+    finally:
+        database.close()
+    if asked.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))  # noqa: T201
+        return 0
+    for one in found:
+        _show_beside(one)
+    if not found:
+        print("no bundle has looked beside the active ones: name one in infer.shadow_bundles")  # noqa: T201
+    return 0
+
+
+def _show_beside(one: Beside) -> None:
+    title = (f"{one.bundle} {one.version}, {one.digest[:12]}: {one.looks} studies, {one.refused} not read, "
+             f"median {one.seconds:.2f} s a look")
+    table = Table("finding", "studies", "agree (95 %)", "both", "neither", "only active", "only shadow", "mean shift",
+                  "largest", title=title, caption=DISCLAIMER)
+    for a in one.findings:
+        low, high = a.interval
+        table.add_row(a.finding, str(a.studies), f"{a.share:.3f} ({low:.3f} to {high:.3f})", str(a.both), str(a.neither),
+                      str(a.only_active), str(a.only_shadow), f"{a.shift:+.3f}", f"{a.largest_shift:+.3f}")
+    console = Console()
+    console.print(table)
+    if one.measurements:
+        table = Table("measurement", "unit", "studies", "mean difference", "limits of agreement")
+        for m in one.measurements:
+            table.add_row(m.measurement, m.unit, str(m.studies), f"{m.mean:+.3f}", f"{m.low:+.3f} to {m.high:+.3f}")
+        console.print(table)
 
 
 def _verify(asked: argparse.Namespace) -> int:

@@ -145,7 +145,10 @@ class Infer(Section):
     cxr_gate: str = Field("cxr-quality", description="Bundle that judges each radiograph before these; empty: none.")
     cxr_lungs: str = Field("cxr-lungs", description="Bundle that finds lung fields, to place findings; empty: none.")
 
-    @field_validator("ct_bundles", "cxr_bundles")
+    shadow_bundles: tuple[str, ...] = Field((), description="Bundles that look beside the active ones, when nothing else "
+                                            "is to be done; what they say is compared and never shown or sent.")
+
+    @field_validator("ct_bundles", "cxr_bundles", "shadow_bundles")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value) or "" in value:

@@ -12,6 +12,7 @@ class JobKind(StrEnum):
     INFER = "infer"
     DELIVER = "deliver"
     PROVE = "prove"
+    SHADOW = "shadow"
 
 
 class JobState(StrEnum):
@@ -87,7 +88,7 @@ class RetryPolicy:
 
         age_s: since the job was queued. A PACS that is away for a night must not cost a result.
         """
-        if failures >= self.tries if kind is JobKind.INFER else age_s >= self.deliver_for_s:
+        if failures >= self.tries if kind in (JobKind.INFER, JobKind.SHADOW) else age_s >= self.deliver_for_s:
             return None
         return self._backed_off_s(failures)
 

@@ -29,7 +29,8 @@ from service.triage.turns import Turns
 class Line:
     """The parts that `admit` and `run` work with.
 
-    bundles: the active bundles of each kind, the leading one first; cxr_gate, cxr_lungs: those that judge radiographs and
+    bundles: the active bundles of each kind, the leading one first; shadows: those that look beside them;
+    cxr_gate, cxr_lungs: those that judge radiographs and
     find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
     most_decoded_bytes: of all images of a study, as float32; longest_wait_s: after which a study is complete in any case;
     turns: of the looks under way; rules: of urgency on arrival;
@@ -47,6 +48,7 @@ class Line:
     catalogue: Catalogue
     engine: Engine
     bundles: Mapping[Kind, tuple[str, ...]]
+    shadows: tuple[str, ...]
     cxr_gate: str
     cxr_lungs: str
     comparison: Comparison

@@ -11,6 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from service.domain.finding import Assessment
+from service.domain.manifest import Manifest
 from service.domain.study import Kind, Selection
 from service.pipeline.accept import accepting
 from service.pipeline.line import Line
@@ -29,12 +30,13 @@ class Looked:
     pictures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
-def look(line: Line, selection: Selection, images: Sequence[StoredImage]) -> Looked:
-    """Run the active bundles for this kind of study; those that may not read it are named in a limitation.
+def look(line: Line, selection: Selection, images: Sequence[StoredImage],
+         bundles: Sequence[Manifest] | None = None) -> Looked:
+    """Run the active bundles for this kind of study, or others; those that may not read it are named in a limitation.
 
     Raises: UnusableStudy when no bundle may, or can, read it; EngineUnavailable.
     """
-    manifests, notes = accepting(line.bundles_for(selection.kind), selection)
+    manifests, notes = accepting(line.bundles_for(selection.kind) if bundles is None else bundles, selection)
     files = {i.header.sop_instance_uid: line.spool_dir / i.path for i in images}
     paths = [files[h.sop_instance_uid] for h in selection.headers]
     pictures: Mapping[str, NDArray[np.float32]] = {}

@@ -22,6 +22,7 @@ from service.errors import OutOfSpace, Reason
 from service.pipeline.completion import Completion, revised
 from service.pipeline.line import Line
 from service.pipeline.sending import queue_sending
+from service.pipeline.shadowing import queue_shadows
 from service.report.build import Made, build_refusal
 from service.store.arrivals import locked
 from service.store.studies import add_event, images_of, latest_before
@@ -59,6 +60,8 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
             session.add(row)
         _add_objects(line, session, row, job.revision, made, paths)
         line.queue.end(session, job, JobState.DONE)
+        if row.revision == job.revision:
+            queue_shadows(line, session, row, now)
         if comparison is not None:
             add_event(session, row.id or 0, now, "compared", f"with study {comparison.study_instance_uid}"
                       + "".join(f"; {text}" for text in comparison.cautions))

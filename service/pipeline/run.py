@@ -14,6 +14,7 @@ from service.pipeline.outcome import now_of, previous_reports, record, refuse
 from service.pipeline.priors import compared_with_prior
 from service.pipeline.prove import prove
 from service.pipeline.sending import send
+from service.pipeline.shadow import look_beside
 from service.pipeline.timing import timed
 from service.report.build import build
 from service.store.arrivals import locked
@@ -32,6 +33,8 @@ def run(line: Line, job: Job) -> None:
             _infer(line, job, turn)
     elif job.kind == JobKind.PROVE.value:
         prove(line, job)
+    elif job.kind == JobKind.SHADOW.value:
+        look_beside(line, job)
     else:
         send(line, job)
 
@@ -141,7 +144,8 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
         what = "parked" if wait_s is None else f"tried again in {wait_s:.0f} s"
         add_event(session, job.study_id, now, "failed", f"{job.kind} {job.target}: {error.reason.value} "
                   f"{error.detail}; {what}".replace(" :", ":"))
-        if study.revision == job.revision and (job.target or study.state != StudyState.RECEIVING.value):
+        shown = job.kind != JobKind.SHADOW.value and (job.target or study.state != StudyState.RECEIVING.value)
+        if shown and study.revision == job.revision:
             _show_failure(study, job, error, parked=wait_s is None)
             session.add(study)
     line.metrics.jobs.labels(job.kind, "parked" if wait_s is None else "retried").inc()

@@ -81,6 +81,25 @@ class Instance(SQLModel, table=True):
     header: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
+class ShadowLook(SQLModel, table=True):
+    """What a bundle said of a study beside the active ones. summary: findings and measurements as `Assessment.summary` has
+    them; reason: why it said nothing, "" where it did; seconds: the look as a whole."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    revision: int
+    bundle: str
+    version: str
+    digest: str
+    reason: str = ""
+    seconds: float
+    looked_at: float
+    summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+    __table_args__ = (
+        UniqueConstraint("study_id", "revision", "bundle"), Index("ix_shadow_look_bundle", "bundle", "looked_at"))
+
+
 class Job(SQLModel, table=True):
     """One thing to do. `key` makes it unique, so a repeated admission cannot queue it twice."""
 

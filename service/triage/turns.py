@@ -14,12 +14,18 @@ from service.domain.urgency import Urgency
 
 @dataclass(eq=False)
 class Turn:
-    """A look under way. held_s: how long it has stood still for more urgent ones, seconds; standing: threads that do now."""
+    """A look under way. urgency: None stands behind every other; held_s: how long it has stood still, seconds; standing:
+    threads that do now."""
 
-    urgency: Urgency
+    urgency: Urgency | None
     held_s: float = 0.0
     standing: int = 0
     since: float = 0.0
+
+    @property
+    def rank(self) -> int:
+        """Place in the order, 0 first."""
+        return len(Urgency) if self.urgency is None else self.urgency.rank
 
 
 class Turns:
@@ -45,11 +51,11 @@ class Turns:
     @property
     def most_urgent(self) -> Urgency | None:
         """The urgency of the most urgent look under way; None when there is none."""
-        return min((turn.urgency for turn in self.under_way), key=lambda u: u.rank, default=None)
+        return min((turn.urgency for turn in self.under_way if turn.urgency), key=lambda u: u.rank, default=None)
 
     @contextmanager
-    def taken(self, urgency: Urgency) -> Iterator[Turn]:
-        """Count what is done within as a look of this urgency."""
+    def taken(self, urgency: Urgency | None) -> Iterator[Turn]:
+        """Count what is done within as a look of this urgency; None: it gives way to every other."""
         turn = Turn(urgency)
         with self._changed:
             self._under_way.add(turn)
@@ -78,7 +84,7 @@ class Turns:
                 self._go_on(turn)
 
     def _outranked(self, turn: Turn) -> bool:
-        return any(other.urgency.rank < turn.urgency.rank for other in self._under_way)
+        return any(other.rank < turn.rank for other in self._under_way)
 
     def _stand(self, turn: Turn) -> None:
         if not turn.standing:

@@ -230,7 +230,8 @@ def _proof(sent: Delivery) -> str:
 
 
 def _job(job: Job) -> tuple[str, str, str]:
-    title = {JobKind.DELIVER: f"Deliver to {job.target}", JobKind.PROVE: f"Proof by {job.target}"}.get(
+    title = {JobKind.DELIVER: f"Deliver to {job.target}", JobKind.PROVE: f"Proof by {job.target}",
+             JobKind.SHADOW: f"Look beside the active models: {job.target}"}.get(
         JobKind(job.kind), "Run the model")
     parked = " (needs a person)" if job.state == JobState.PARKED else ""
     tries = f"{job.failures} failed {'try' if job.failures == 1 else 'tries'}" if job.failures else ""
