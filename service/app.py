@@ -24,6 +24,7 @@ from service.domain.urgency import Urgency
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.infer.gpu import Gpus
+from service.inlets import policy_of, tls_of, where
 from service.metrics import Metrics
 from service.operating import expectation_file
 from service.outlets import inquiries, kinds_by_target, outlets
@@ -36,8 +37,6 @@ from service.pipeline.retain import delete_images
 from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
-from service.receive.policy import Peer, Policy
-from service.receive.server import Tls
 from service.receive.spool import Spool
 from service.reception import door_of, trail_of
 from service.report.build import Style
@@ -46,7 +45,6 @@ from service.store.commitments import record_answer
 from service.store.database import Database
 from service.store.intake import Intake
 from service.store.notices import Notices
-from service.tls.contexts import server_context
 from service.tls.renewal import Renewed
 from service.triage.queue import Queue, this_owner
 from service.triage.rules import RULES, Rule, table_of
@@ -102,9 +100,9 @@ class App:
             try:
                 self.listener.start()
             except OSError as error:
-                where = f"receive.host {self.settings.receive.host}, receive.port {self.settings.receive.port}"
-                raise OSError(f"the listener cannot start on {where}: {error.strerror or error}") from error
-            _log.info("listening", extra={"ae_title": self.settings.receive.ae_title, "port": self.listener.port})
+                raise OSError(f"the listener cannot start on {where(self.settings.receive)}: "
+                              f"{error.strerror or error}") from error
+            _log.info("listening", extra={"ae_title": self.settings.receive.ae_title, **self.listener.ports})
         if self.line is not None:
             self._start_work(self.line)
         self._start_watch()
@@ -149,30 +147,10 @@ class App:
 
     def _listener(self) -> Listener:
         receive = self.settings.receive
-        policy = Policy(
-            ae_title=receive.ae_title, host=receive.host, port=receive.port, plain=receive.plain,
-            any_calling_ae=receive.any_calling_ae, peers=tuple(
-                Peer(p.ae_title, p.address, p.certificate_fingerprint, p.certificate_name.lower()) for p in receive.peers),
-            close_unlisted_addresses=receive.close_unlisted_addresses, max_associations=receive.max_associations,
-            max_associations_per_ae=receive.max_associations_per_ae,
-            max_associations_per_address=receive.max_associations_per_address, max_waiting=receive.max_waiting,
-            max_waiting_per_address=receive.max_waiting_per_address,
-            max_pdu_bytes=receive.max_pdu_bytes, max_object_bytes=receive.max_object_bytes,
-            association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
-            min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path,
-            max_study_images=receive.max_study_images, max_study_bytes=receive.max_study_bytes)
         intake = Intake(self.database, self.clock)
-        return Listener(policy, self.spool, intake, self.metrics, intake.is_ours, self._record,
-                        Notices(self.database, self.clock) if receive.notices else None, self._tls(), self.trail)
-
-    def _tls(self) -> Tls | None:
-        """Return the listener's port with TLS, if there is one.  Raises: UnusableCertificate."""
-        wanted = self.settings.receive.tls
-        if not wanted.enabled:
-            return None
-        renewed = Renewed(wanted.files, partial(server_context, demand=wanted.client_certificate))
-        self._watch(renewed)
-        return Tls(renewed, wanted.port, wanted.handshake_timeout_s)
+        return Listener(policy_of(receive), self.spool, intake, self.metrics, intake.is_ours, self._record,
+                        Notices(self.database, self.clock) if receive.notices else None,
+                        tls_of(receive, self._watch), self.trail)
 
     def _watch(self, renewed: Renewed) -> None:
         """Show how long certificates hold in the metrics, and say now what is wrong with them."""
@@ -212,7 +190,7 @@ class App:
                 presentation_state=settings.report.presentation_state, key_objects=settings.report.key_objects,
                 software_version=__version__),
             report_refusals=settings.report.report_refusals,
-            targets=outlets(settings, self._record), trail=self.trail)
+            targets=outlets(settings, self._record, self.clock, self._watch), trail=self.trail)
 
     def _start_work(self, line: Line) -> None:
         freed = line.queue.release_dead_leases()
@@ -220,7 +198,7 @@ class App:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
         arriving = Arriving(self.listener.open_studies) if self.listener is not None else Arriving()
         assemble = self.settings.assemble
-        inquirer = Inquirer(line, inquiries(self.settings), Asking(assemble.ask_after_s, assemble.ask_every_s),
+        inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
                             arriving.open_studies)
         self._loops = [
             self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),

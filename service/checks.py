@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import text
@@ -17,8 +18,14 @@ from service.domain.study import Kind
 from service.errors import FirstlookError
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
+from service.sections import Asked
+from service.sections import Target as TargetTable
 from service.settings import InvalidSettings, Settings
 from service.store.database import Database
+from service.tls.calling import calling
+from service.tls.files import UnusableCertificate
+from service.tls.handshake import HandshakeFailed
+from service.tls.inspection import Use, inspect, look
 from service.web.health import Check
 
 
@@ -58,15 +65,17 @@ def trouble(error: Exception) -> str:
 def check_ports(settings: Settings) -> list[Check]:
     """Tell whether the ports can be listened on; one that is taken may be held by the running service."""
     checks = []
-    for name, host, port in (("receive", settings.receive.host, settings.receive.port),
-                             ("web", settings.web.host, settings.web.port)):
+    receive = settings.receive
+    wanted = [("receive", receive.host, receive.port)] if receive.plain else []
+    wanted += [("receive.tls", receive.host, receive.tls.port)] if receive.tls.enabled else []
+    for name, host, port in (*wanted, ("web", settings.web.host, settings.web.port)):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError as error:
                 taken = " (perhaps by the running service)" if error.errno == errno.EADDRINUSE else ""
-                what = f"{name}.host {host}, {name}.port {port}: {error.strerror}{taken}"
+                what = f"{name.partition('.')[0]}.host {host}, {name}.port {port}: {error.strerror}{taken}"
                 checks.append(Check(f"{name} port", False, what))
             else:
                 checks.append(Check(f"{name} port", True, f"{host}:{port} is free"))
@@ -117,6 +126,42 @@ def check_reports(settings: Settings) -> list[Check]:
               "association of its own would be rejected")
         for t in settings.deliver.targets
         if t.proof is Proof.COMMIT and not receive.any_calling_ae and t.ae_title.strip() not in known]
+
+
+def check_certificates(settings: Settings, now: datetime) -> list[Check]:
+    """Tell of each end with TLS whose certificates it has, until when, and whether they can be used; ask peers for theirs.
+
+    now: with time zone.
+    """
+    checks, receive, deliver = [], settings.receive.tls, settings.deliver
+    if receive.enabled:
+        checks.append(Check("tls receive", *inspect(receive.files, Use.LISTENING, now)))
+    peers: list[tuple[str, TargetTable | Asked]] = [("deliver.targets", t) for t in deliver.targets]
+    for place, peer in [*peers, *(("assemble.ask", a) for a in settings.assemble.ask)]:
+        if peer.tls.enabled:
+            checks.append(Check(f"tls {peer.name}", *_peer_certificates(f"{place}.{peer.name}.tls", peer, now)))
+    for section in ("stow", "hl7", "webhooks"):
+        for secured in getattr(deliver, section):
+            if secured.files(section).paths():
+                checks.append(Check(f"tls {secured.name}", *inspect(secured.files(section), Use.CALLING, now)))
+    return checks
+
+
+def _peer_certificates(place: str, peer: TargetTable | Asked, now: datetime) -> tuple[bool, str]:
+    """Tell of our files for a peer, then of what it shows."""
+    well, said = inspect(peer.tls.files(place), Use.CALLING, now)
+    if not well:
+        return False, said
+    try:
+        how = calling(peer.tls, place, peer.host)
+        theirs = look(how, peer.host, peer.port, peer.timeout_s, now) if how else ""
+    except HandshakeFailed as failed:
+        return False, f"{failed.trouble.sentence}; ours: {said}"
+    except UnusableCertificate as error:
+        return False, str(error)
+    except OSError as error:
+        return False, f"it could not be reached ({error.strerror or 'no answer'}); ours: {said}"
+    return True, f"{theirs}; ours: {said}"
 
 
 def check_target(target: Target) -> Check:

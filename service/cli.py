@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +18,16 @@ from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App, queue_of, rules_of
 from service.care_cli import add_care
 from service.certs_cli import add_certs
-from service.checks import check_bundles, check_disk, check_migrated, check_ports, check_reports, check_target, trouble
+from service.checks import (
+    check_bundles,
+    check_certificates,
+    check_disk,
+    check_migrated,
+    check_ports,
+    check_reports,
+    check_target,
+    trouble,
+)
 from service.conformance.statement import statement
 from service.demo.run import demo
 from service.demo.send import send
@@ -37,6 +47,7 @@ from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
 from service.simulate_cli import add_simulate
 from service.store.database import Database
+from service.tls.files import UnusableCertificate
 from service.triage.rules_file import InvalidRules
 from service.triage_cli import add_triage
 from service.users_cli import add_users
@@ -64,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = asked.run
     try:
         return run(asked)
-    except (InvalidSettings, InvalidManifest, InvalidDepartment, InvalidRules) as error:
+    except (InvalidSettings, InvalidManifest, InvalidDepartment, InvalidRules, UnusableCertificate) as error:
         print(f"firstlook: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
@@ -186,7 +197,11 @@ def _run_checks(settings: Settings) -> list[Check]:
     if not settings.deliver.all:
         checks.append(Check("targets", False, "no target is set under deliver: results would go nowhere"))
     checks += check_reports(settings)
-    checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
+    checks += check_certificates(settings, datetime.now(UTC))
+    try:
+        checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
+    except InvalidSettings as error:
+        checks.append(Check("targets", False, str(error)))
     if not settings.receive.peers and not settings.receive.any_calling_ae:
         checks.append(Check("peers", False, "nobody may call: set receive.peers, or receive.any_calling_ae = true"))
     return checks

@@ -23,7 +23,7 @@ LABELS = {
     "loop": "watch, assemble, ask, infer, retain, deliver-<target>, prove-<target>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
-    "place": "receive.tls, deliver.targets.<target>.tls",
+    "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls",
     "provider": "execution providers of ONNX Runtime",
     "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions; for callers those of "
               "policy.Refusal, door.Shut and handshake.Trouble",

@@ -23,22 +23,31 @@ from service.domain.commitment import Answer, Proof
 from service.receive.reports import report_handler
 from service.sections import Target
 from service.settings import InvalidSettings, Settings
+from service.tls.calling import Calling, calling
 from service.tls.contexts import client_context
 from service.tls.files import UnusableCertificate
+from service.tls.renewal import Renewed
+from service.tls.sections import PeerTls
 
 Record = Callable[[Answer], bool]
+Use = Callable[[Renewed], None]
 _TOLD = frozenset({"sr"})  # what a message tells of: there is a report for each result, and for each refusal
 
 
-def outlets(settings: Settings, record: Record, clock: Callable[[], float] = time.time) -> dict[str, Outlet]:
+def _unwatched(renewed: Renewed) -> None:
+    """Stand in where nobody watches certificates."""
+
+
+def outlets(settings: Settings, record: Record, clock: Callable[[], float] = time.time,
+            use: Use = _unwatched) -> dict[str, Outlet]:
     """Return every target of the settings by its name.
 
-    record: writes down reports of storage commitment; clock: Unix time. Raises: InvalidSettings for a file that cannot
-    be used.
+    record: writes down reports of storage commitment; clock: Unix time; use: told of each set of certificates that DICOM
+    peers are called with. Raises: InvalidSettings for a file that cannot be used.
     """
     on_report, deliver = report_handler(record), settings.deliver
     made = [
-        *(Outlet(pacs(settings, t), frozenset(t.objects), _prover(settings, t, on_report)) for t in deliver.targets),
+        *(_pacs(settings, t, on_report, use) for t in deliver.targets),
         *(Outlet(_stow(p), frozenset(p.objects)) for p in deliver.stow),
         *(Outlet(FolderTarget(p.name, p.folder), frozenset(p.objects)) for p in deliver.folders),
         *(Outlet(_hl7(p, clock), _TOLD) for p in deliver.hl7),
@@ -52,23 +61,32 @@ def kinds_by_target(settings: Settings) -> dict[str, frozenset[str]]:
     return {place.name: frozenset(getattr(place, "objects", _TOLD)) for place in settings.deliver.all}
 
 
-def pacs(settings: Settings, target: Target) -> CStoreTarget:
-    """Return the C-STORE target that a table of deliver.targets describes."""
-    return CStoreTarget(target.name, target.ae_title, target.host, target.port,
-                        target.calling_ae_title or settings.receive.ae_title, target.timeout_s, target.transfer_syntax)
-
-
-def inquiries(settings: Settings) -> list[Inquiry]:
-    """Return the PACS that are asked how many images of a study they hold."""
-    return [Inquiry(CStoreTarget(a.name, a.ae_title, a.host, a.port,
-                                 a.calling_ae_title or settings.receive.ae_title, a.timeout_s))
+def inquiries(settings: Settings, use: Use = _unwatched) -> list[Inquiry]:
+    """Return the PACS that are asked how many images of a study they hold. use, errors: as `outlets`."""
+    return [Inquiry(CStoreTarget(a.name, a.ae_title, a.host, a.port, a.calling_ae_title or settings.receive.ae_title,
+                                 a.timeout_s, calling=_calling(a.tls, f"assemble.ask.{a.name}.tls", a.host, use)))
             for a in settings.assemble.ask]
 
 
-def _prover(settings: Settings, target: Target, on_report: Report) -> DicomProver | None:
-    if target.proof is Proof.NONE:
-        return None
-    return DicomProver(pacs(settings, target), target.proof, target.prove_within_s, target.report_wait_s, on_report)
+def _pacs(settings: Settings, target: Target, on_report: Report, use: Use) -> Outlet:
+    """Return the outlet that a table of deliver.targets describes."""
+    calling = _calling(target.tls, f"deliver.targets.{target.name}.tls", target.host, use)
+    peer = CStoreTarget(target.name, target.ae_title, target.host, target.port,
+                        target.calling_ae_title or settings.receive.ae_title, target.timeout_s, target.transfer_syntax,
+                        calling)
+    prover = None if target.proof is Proof.NONE else DicomProver(
+        peer, target.proof, target.prove_within_s, target.report_wait_s, on_report)
+    return Outlet(peer, frozenset(target.objects), prover)
+
+
+def _calling(wanted: PeerTls, place: str, host: str, use: Use) -> Calling | None:
+    try:
+        made = calling(wanted, place, host)
+    except UnusableCertificate as error:
+        raise InvalidSettings(str(error)) from error
+    if made is not None:
+        use(made.renewed)
+    return made
 
 
 def _stow(place: StowPlace) -> StowTarget:

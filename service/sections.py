@@ -12,7 +12,7 @@ from service.deliver.places import FolderPlace, Hl7Place, Objects, Place, StowPl
 from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
 from service.tls.contexts import Demand
-from service.tls.sections import Fingerprint, ReceiveTls
+from service.tls.sections import Fingerprint, PeerTls, ReceiveTls
 
 AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
@@ -91,6 +91,7 @@ class Asked(Section):
     port: int = Field(ge=1, le=65535, description="Its port.")
     calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="Network time-out, seconds.")
+    tls: PeerTls = Field(default_factory=PeerTls)
 
 
 class Assemble(Section):
@@ -221,6 +222,7 @@ class Target(Objects):
     prove_within_s: float = Field(3600.0, gt=0, le=604800, description="Without proof until then it is asked by a query, "
                                   "and what it does not list is sent again, seconds.")
     report_wait_s: float = Field(2.0, ge=0, le=60, description="commit: the association stays open for a report, seconds.")
+    tls: PeerTls = Field(default_factory=PeerTls)
 
 
 class Deliver(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class CommittingPacs:
     a report holds: kept, failed, both (in both lists), silent (about the first object), wrong (another transaction),
     bare (no transaction), never (no report). reason: Failure Reason. loses: that many objects are dropped after the
     Success of their first storing. lists: a query finds what is held. takes_requests, takes_queries: offered at all.
-    status: of the answer to the request.
+    status: of the answer to the request. tls: shakes hands first.
     """
 
     back: tuple[str, int] | None = None
@@ -58,6 +59,7 @@ class CommittingPacs:
     before_answer: bool = False
     ae_title: str = "PACS"
     port: int = 0
+    tls: ssl.SSLContext | None = None
     held: dict[str, Stored] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     requests: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -77,7 +79,7 @@ class CommittingPacs:
             entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
         self._server = entity.start_server((HOST, self.port), block=False, evt_handlers=[
             (evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find), (evt.EVT_N_ACTION, self._request),
-            (evt.EVT_C_ECHO, lambda _: 0x0000)])
+            (evt.EVT_C_ECHO, lambda _: 0x0000)], ssl_context=self.tls)
         self.port = self._server.socket.getsockname()[1]
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,17 +41,18 @@ def dcmqrscp(folder: Path) -> Iterator[int]:
 
 
 class QueryPacs:
-    """A PACS that answers queries as `says` tells it. asked: the level of each question, in order."""
+    """A PACS that answers queries as `says` tells it. asked: the level of each question, in order; tls: shakes hands."""
 
-    def __init__(self, says: Says) -> None:
-        self._says = says
+    def __init__(self, says: Says, tls: ssl.SSLContext | None = None) -> None:
+        self._says, self._tls = says, tls
         self._ended = threading.Event()
         self.asked: list[str] = []
 
     def __enter__(self) -> QueryPacs:
         entity = AE("COUNTS")
         entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        self._server = entity.start_server((HOST, 0), block=False, evt_handlers=[(evt.EVT_C_FIND, self._on_find)])
+        self._server = entity.start_server((HOST, 0), block=False, evt_handlers=[(evt.EVT_C_FIND, self._on_find)],
+                                           ssl_context=self._tls)
         self.port = int(self._server.server_address[1])
         return self
 

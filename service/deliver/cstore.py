@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import AssociationSocket
 
 from service import logs
+from service.deliver.connection import Entity
 from service.deliver.objects import Object, read_object
 from service.deliver.steady import steady
 from service.deliver.target import Parcel
 from service.errors import Defect, FirstlookError, PeerUnavailable, Reason, RefusedByPeer
+from service.tls.calling import Calling
+from service.tls.handshake import Trouble
 
 log = logs.get("deliver.cstore")
 
@@ -36,12 +37,12 @@ class CStoreTarget:
 
     timeout_s: for connecting, for the answer to the association request and for each response, seconds each.
     transfer_syntax: auto offers an object's own one and, without compressed pixels, implicit VR; explicit and implicit
-    offer only that for objects without compressed pixels.
+    offer only that for objects without compressed pixels. calling: how it is called with TLS; None: without.
     """
 
     def __init__(
         self, name: str, ae_title: str, host: str, port: int, calling_ae_title: str, timeout_s: float = 30.0,
-        transfer_syntax: str = "auto",
+        transfer_syntax: str = "auto", calling: Calling | None = None,
     ) -> None:
         self.name = name
         self.ae_title = ae_title
@@ -50,6 +51,7 @@ class CStoreTarget:
         self.calling_ae_title = calling_ae_title
         self.timeout_s = timeout_s
         self.transfer_syntax = transfer_syntax
+        self._calling = calling
 
     def deliver(self, parcel: Parcel) -> list[str]:
         """Send the objects of a result, as `send` does."""
@@ -131,7 +133,7 @@ class CStoreTarget:
 
         handlers: of what the peer asks on it (pynetdicom events). Raises: PeerUnavailable, RefusedByPeer.
         """
-        entity = _Entity(self.calling_ae_title, self.timeout_s)
+        entity = Entity(self.calling_ae_title, self.timeout_s, self._calling)
         try:
             association = self._associate(entity, contexts, handlers)
             try:
@@ -143,7 +145,7 @@ class CStoreTarget:
         finally:
             entity.close_sockets()
 
-    def _associate(self, entity: _Entity, contexts: list[PresentationContext],
+    def _associate(self, entity: Entity, contexts: list[PresentationContext],
                    handlers: Sequence[Handler]) -> Association:
         try:
             association = entity.associate(
@@ -152,10 +154,14 @@ class CStoreTarget:
         except OSError as error:  # the host name cannot be resolved
             raise self.unavailable("its address could not be found") from error
         if not association.is_established:
-            raise self._why_not(association, contexts)
+            raise self._why_not(association, contexts, entity.trouble)
         return steady(association)
 
-    def _why_not(self, association: Association, contexts: list[PresentationContext]) -> FirstlookError:
+    def _why_not(self, association: Association, contexts: list[PresentationContext],
+                 trouble: Trouble | None) -> FirstlookError:
+        if trouble is not None:
+            named = f" than {self._calling.name!r}" if self._calling and trouble is Trouble.OTHER_NAME else ""
+            return self.unavailable(f"TLS: {trouble.sentence}{named}")
         if association.is_rejected:
             answer = association.acceptor.primitive
             return self.unavailable(
@@ -173,27 +179,3 @@ class CStoreTarget:
     def unavailable(self, what: str) -> PeerUnavailable:
         """Return the error that says that this peer is away for now, and why."""
         return PeerUnavailable(Reason.PEER_UNREACHABLE, f"{self.name} ({self.host}:{self.port}): {what}")
-
-
-class _Entity(AE):  # type: ignore[misc]
-    """Our side of an association, with time limits everywhere, and no socket left open when nobody listens."""
-
-    def __init__(self, ae_title: str, timeout_s: float) -> None:
-        super().__init__(ae_title=ae_title)
-        self.acse_timeout = self.dimse_timeout = self.network_timeout = self.connection_timeout = timeout_s
-        self._sockets: list[socket.socket] = []
-        self._timeout_s = timeout_s
-
-    def limit_sending(self, event: evt.Event) -> None:
-        """Give each send a time limit, which pynetdicom takes off: a peer that stops reading would hold us."""
-        event.assoc.dul.socket.socket.settimeout(self._timeout_s)
-
-    def close_sockets(self) -> None:
-        """Close what pynetdicom leaves to the garbage collector after a refused connection."""
-        for opened in self._sockets:
-            opened.close()
-
-    def _create_socket(self, *arguments: object, **named: object) -> AssociationSocket:
-        made = super()._create_socket(*arguments, **named)
-        self._sockets.append(made.socket)
-        return made

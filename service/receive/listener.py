@@ -68,6 +68,11 @@ class Listener:
         """The TCP port listened on with TLS."""
         return self._port(with_tls=True)
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every TCP port listened on: `port` without TLS, `tls_port` with it."""
+        return {"tls_port" if server.tls else "port": server.port for server in self._servers}
+
     def _port(self, with_tls: bool) -> int:
         for server in self._servers:
             if (server.tls is not None) is with_tls:

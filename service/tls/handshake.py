@@ -130,11 +130,12 @@ def _shake(connection: socket.socket, context: ssl.SSLContext, timeout_s: float,
         secured.do_handshake()
     except (OSError, ValueError) as error:
         secured.close()
-        raise HandshakeFailed(_trouble(error)) from error
+        raise HandshakeFailed(trouble_of(error)) from error
     return secured
 
 
-def _trouble(error: Exception) -> Trouble:
+def trouble_of(error: Exception) -> Trouble:
+    """Return what an error of a handshake means, or of the first words after it: a refusal may come that late."""
     if isinstance(error, TimeoutError):
         return Trouble.TOO_SLOW
     if isinstance(error, ssl.SSLCertVerificationError):

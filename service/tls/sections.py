@@ -61,3 +61,37 @@ class ReceiveTls(BaseModel):
         if missing:
             raise ValueError(f"enabled, but without {', '.join(missing)}; `firstlook certs` makes some to try it out")
         return self
+
+
+class PeerTls(BaseModel):
+    """TLS to this peer (PS3.15 B.12). Changed files are used from the next connection on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(False, description="Speak TLS to it.")
+    authorities: FilePath = Field(None, description="PEM: authorities, or single certificates, that its own comes from; "
+                                  "empty: those of the system.")
+    revocation_list: FilePath = Field(None, description="PEM: certificates revoked by these authorities.")
+    certificate: FilePath = Field(None, description="PEM: our certificate, where it asks for one.")
+    private_key: FilePath = Field(None, description="PEM: its key, without a password.")
+    name: str = Field("", description="Name or address that its certificate must be made out to; empty: host.")
+    check_name: bool = Field(True, description="false: its certificate may be made out to any name.")
+    certificate_fingerprint: Fingerprint = Field("", description="SHA-256 of its certificate; with it and without "
+                                                 "authorities none is asked for its certificate. Empty: any.")
+
+    @property
+    def checks_authority(self) -> bool:
+        """Whether its certificate must come from an authority: always, unless only its fingerprint is compared."""
+        return self.authorities is not None or not self.certificate_fingerprint
+
+    def files(self, place: str) -> CertificateFiles:
+        """Return the files; place: the section of the settings that names them."""
+        return CertificateFiles(place, self.certificate, self.private_key, self.authorities, self.revocation_list)
+
+    @model_validator(mode="after")
+    def _whole(self) -> PeerTls:
+        if (self.certificate is None) is not (self.private_key is None):
+            raise ValueError("certificate and private_key go together")
+        if self.revocation_list is not None and self.authorities is None:
+            raise ValueError("revocation_list needs authorities: those that have revoked")
+        return self
