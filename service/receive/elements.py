@@ -51,7 +51,7 @@ def walk(data: Buffer, implicit: bool, start: int = 0, end: int | None = None) -
     Raises: BadInstance when a length passes the end, a VR is none, or sequences nest deeper than MAX_DEPTH.
     See PS3.5 7.1 and 7.5.
     """
-    for tag, vr, value, after in _scan(data, implicit, start, len(data) if end is None else end):
+    for tag, vr, value, after in _scan(data, implicit, start, len(data) if end is None else end, None):
         yield Element(tag, vr.decode(), value, after)
 
 
@@ -63,9 +63,7 @@ def collect(data: Buffer, implicit: bool, tags: Collection[int], sequences: Coll
     Raises: BadInstance as `walk` does.
     """
     found = Collected()
-    for tag, vr, value, after in _scan(data, implicit, start, len(data)):
-        if tag not in tags:
-            continue
+    for tag, vr, value, after in _scan(data, implicit, start, len(data), tags):
         if tag in sequences:
             item = _first_item(data, Element(tag, vr.decode(), value, after), implicit, tags)
             if item is not None:
@@ -93,18 +91,27 @@ def items(data: Buffer, sequence: Element, implicit: bool) -> Iterator[tuple[int
         at = end + 8 if undefined else end
 
 
-def _scan(data: Buffer, implicit: bool, at: int, end: int) -> Iterator[tuple[int, bytes, int, int]]:
-    """Yield (tag, VR, start, end of the value) of each top-level element, as `walk` says."""
+def _scan(data: Buffer, implicit: bool, at: int, end: int,
+          tags: Collection[int] | None) -> Iterator[tuple[int, bytes, int, int]]:
+    """Yield (tag, VR, start, end of the value) of the wanted top-level elements, None: of all, as `walk` says.
+
+    This is the loop that every object goes through: elements in short form are read here, without a call.
+    """
+    unpack, last = _SHORT_HEADER.unpack_from, end - 8
     while at < end:
-        tag, vr, length, value = _element_header(data, at, end, implicit)
-        if tag >> 16 == 0xFFFE:
-            raise _malformed(f"an item delimiter outside any sequence at byte {at}")
+        group, number, vr, length = unpack(data, at) if at <= last else (0xFFFE, 0, b"", 0)
+        tag, value = group << 16 | number, at + 8
+        if implicit or vr not in _SHORT_FORM or group == 0xFFFE:
+            tag, vr, length, value = _element_header(data, at, end, implicit)
+            if tag >> 16 == 0xFFFE:
+                raise _malformed(f"an item delimiter outside any sequence at byte {at}")
         after = value + length
         if length == _UNDEFINED:
             after = _skip_nested(data, value, end, _nested_implicit(vr, implicit))
         if after > end:
             raise _malformed(f"element {tag:08X} ends at byte {after}, the data set at {end}")
-        yield tag, vr, value, after
+        if tags is None or tag in tags:
+            yield tag, vr, value, after
         if tag == _PIXEL_DATA:
             return
         at = after
@@ -121,7 +128,7 @@ def _first_item(data: Buffer, sequence: Element, implicit: bool, tags: Collectio
     if end > sequence.end:
         raise _malformed(f"an item ends at byte {end}, its sequence at {sequence.end}")
     item = Collected()
-    for tag, vr, value, after in _scan(data, implicit, start, end):
+    for tag, vr, value, after in _scan(data, implicit, start, end, tags):
         if tag in tags:
             item.values[tag] = vr.decode(), bytes(data[value:min(after, value + MAX_VALUE_BYTES)])
     return item

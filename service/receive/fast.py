@@ -35,7 +35,7 @@ from pynetdicom.presentation import PresentationContext
 from service import logs
 from service.receive.door import Door
 from service.receive.incoming import Incoming
-from service.receive.inflow import Inflow, decrypted
+from service.receive.inflow import Inflow, wait_readable
 from service.receive.machine import CONNECTION_CLOSED, INVALID_PDU
 from service.receive.pdata import (
     MAX_COMMAND_BYTES,
@@ -51,26 +51,31 @@ from service.receive.pdata import (
 )
 from service.receive.policy import IMAGE_CLASSES, Policy
 from service.receive.server import Connection, Server, Tls, Watch
-from service.receive.storing import Announced, Kept
+from service.receive.storing import Announced
+from service.receive.tally import Tally
 from service.receive.transport import BoundedSocket, Handlers
 from service.receive.waiting import RingingQueue, WakefulAssociation, WakefulProvider
 
+SUCCESS = 0x0000
+HEADS_BYTES = PDU_HEADER_BYTES + PDV_HEADER_BYTES
+_NOTHING_BYTES = 65_536
 _PLAIN_CONTEXT = 0x00
+_LINGER_S = 0.005
 _log = logs.get("receive.fast")
-
-Touch = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Taker:
     """Who takes the images.
 
-    begin: opens an image; answer: keeps it by the given call and returns the status; answered: the answer was sent.
+    begin: opens an image; answer: keeps it by the given call and returns the status; answered: the answer was sent;
+    write: writes down what was answered before.
     """
 
     begin: Callable[[Announced], Incoming]
-    answer: Callable[[Association, Announced, Callable[[Touch], Kept]], int]
+    answer: Callable[[Association, Announced, Callable[[Tally], None]], int]
     answered: Callable[[Association], None]
+    write: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class FastProvider(WakefulProvider):
         super().__init__(association, told)
         self._taker, self._policy = taker, policy
         self._store: _Store | None = None
-        self._storing = False
+        self._storing = self._stored = False
         self._deadline = 0.0
 
     def idle_timer_expired(self) -> bool:
@@ -99,14 +104,14 @@ class FastProvider(WakefulProvider):
 
     def holds(self) -> bool:
         """Tell whether something was received that nobody has read."""
-        return self.socket is not None and self.socket.inflow.held_bytes > 0
+        return self.socket is not None and self.socket.socket is not None and self.socket.inflow.has_more
 
     def ended(self) -> None:
         """Remove what was half received, and let go of the buffer: dead associations are not collected at once."""
         if self.socket is not None:
             self.socket.inflow.close()
         if self._store is not None:
-            self._store.image.drop()
+            self._store.image.end()
             self._store = None
 
     def _read_pdu_data(self) -> None:
@@ -143,10 +148,12 @@ class FastProvider(WakefulProvider):
             left = length
             inflow.take(PDU_HEADER_BYTES if ours else 0)
         if not ours or left is None:
+            if self._stored:
+                self._taker.write()
             super()._read_pdu_data()
             return False
         self._take_values(left)
-        return inflow.held_bytes > 0 or (self._store is not None and bool(self.socket.ready))
+        return inflow.has_more or wait_readable(self.socket.socket, _LINGER_S)
 
     def _ready(self) -> bool:
         """Wait until the association is written down as open: its peer may be faster than our other thread."""
@@ -156,10 +163,9 @@ class FastProvider(WakefulProvider):
     def _begin(self, length: int) -> int | None:
         """Begin an image if this PDU does; return how many bytes of the PDU come after the command, None if not ours."""
         inflow: Inflow = self.socket.inflow
-        heads = PDU_HEADER_BYTES + PDV_HEADER_BYTES
         if length < PDV_HEADER_BYTES or self.assoc.dimse.message is not None:
             return None
-        self._need(heads)
+        self._need(HEADS_BYTES)
         try:
             value = read_value_header(inflow.peek(PDV_HEADER_BYTES, PDU_HEADER_BYTES), 0, length)
         except InvalidPData:
@@ -167,11 +173,11 @@ class FastProvider(WakefulProvider):
         context = self.assoc._accepted_cx.get(value.context_id)
         if not (value.is_command and value.is_last and value.size_bytes <= MAX_COMMAND_BYTES) or context is None:
             return None
-        self._need(heads + value.size_bytes)
-        request = read_store_request(bytes(inflow.peek(value.size_bytes, heads)))
+        self._need(HEADS_BYTES + value.size_bytes)
+        request = read_store_request(bytes(inflow.peek(value.size_bytes, HEADS_BYTES)))
         if request is None or not _is_plain(context, request):
             return None
-        inflow.take(heads + value.size_bytes)
+        inflow.take(HEADS_BYTES + value.size_bytes)
         announced = Announced(
             sop_class_uid=request.sop_class_uid, sop_instance_uid=request.sop_instance_uid,
             abstract_syntax=str(context.abstract_syntax), transfer_syntax_uid=str(context.transfer_syntax[0]),
@@ -192,24 +198,35 @@ class FastProvider(WakefulProvider):
             if value.is_command or value.context_id != store.context_id or (value.is_last and left):
                 raise InvalidPData("a fragment that does not belong to the data set under way")
             inflow.take(PDV_HEADER_BYTES)
-            size = value.size_bytes
-            while size:
-                if not inflow.held_bytes:
-                    self._need(1)
-                piece = inflow.piece(size)
-                size -= len(piece)
-                store.image.write(piece)
+            self._take_fragment(store.image, value.size_bytes, PDV_HEADER_BYTES if left else HEADS_BYTES)
             if value.is_last:
                 self._finish(store)
 
+    def _take_fragment(self, image: Incoming, left: int, beyond: int) -> None:
+        """Take the bytes of a fragment straight into the room of the image.
+
+        beyond: how many bytes come after it at least, unless it is the last; they are read along.
+        """
+        inflow: Inflow = self.socket.inflow
+        while left:
+            room = image.room()
+            if room is None:
+                room = memoryview(bytearray(min(left, _NOTHING_BYTES)))
+            got = inflow.pour(room[:left], self._deadline, beyond)
+            if not got:
+                raise TimeoutError
+            left -= got
+            image.filled(got)
+
     def _finish(self, store: _Store) -> None:
-        """Keep the image and answer."""
+        """Keep the image and answer; what can wait for that is done afterwards, while the peer gets the next one ready."""
         self._storing = True
         try:
             status = self._taker.answer(self.assoc, store.announced, store.image.keep)
-            store.image.drop()
-            self._store = None
             self.socket.send(write_store_response(store.context_id, store.request, status))
+            self._stored = self._stored or status == SUCCESS
+            store.image.end()
+            self._store = None
             self._taker.answered(self.assoc)
         finally:
             self._idle_timer.restart()
@@ -240,7 +257,7 @@ class FastSocket(BoundedSocket):
             return False
         poller = select.poll()
         try:
-            if self.inflow.held_bytes or decrypted(self.socket):
+            if self.inflow.has_more:
                 return True
             poller.register(self.socket, select.POLLIN)
         except (OSError, ValueError):
@@ -251,9 +268,7 @@ class FastSocket(BoundedSocket):
     def _receive_some(self, view: memoryview, deadline: float) -> int:
         if not self.inflow.held_bytes:
             return super()._receive_some(view, deadline)
-        piece = self.inflow.piece(len(view))
-        view[:len(piece)] = piece
-        return len(piece)
+        return self.inflow.pour(view, deadline)
 
 
 class _FastAssociation(WakefulAssociation):

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from service.domain.study import Header
 from service.errors import BadInstance, Reason
-from service.receive.elements import Buffer, Collected, collect, walk
+from service.receive.elements import Buffer, collect, walk
 
 MAX_TEXT = 1024
 MAX_VALUES = 64
@@ -36,6 +36,7 @@ _IDENTIFIERS = ("sop_instance_uid", "sop_class_uid", "study_instance_uid", "seri
 _KEYWORDS = {"sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "patient_id": "PatientID",
              "issuer_of_patient_id": "IssuerOfPatientID"}
 _NESTED = ("transfer_syntax_uid", "view_code_meaning", "requested_procedure_priority")
+_TRANSFER_SYNTAX, _SENDER = 0x00020010, 0x00020017
 _CONTROL = dict.fromkeys((*range(32), 127), " ")
 _ESCAPE = re.compile(rb"\x1b[\x20-\x2f]+[\x30-\x7e]")
 _BINARY = {"US": "<H", "SS": "<h", "UL": "<L", "SL": "<l", "FL": "<f", "FD": "<d"}
@@ -55,12 +56,12 @@ def _tag(keyword: str) -> int:
 
 
 _TAGS = {f.name: _tag(_keyword(f.name)) for f in fields(Header) if f.name not in _NESTED}
-_TYPES = {f.name: str(f.type) for f in fields(Header)}
+_FIELDS = tuple((f.name, _TAGS[f.name], str(f.type)) for f in fields(Header)
+                if f.name in _TAGS and f.name not in _IDENTIFIERS)
 _CHARACTER_SET = _tag("SpecificCharacterSet")
 _PRIORITY, _REQUESTS = _tag("RequestedProcedurePriority"), _tag("RequestAttributesSequence")
 _VIEW_CODES, _MEANING = _tag("ViewCodeSequence"), _tag("CodeMeaning")
 _SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES))
-_NONE = Collected()
 _WANTED = frozenset(_TAGS.values()) | _SEQUENCES | {_CHARACTER_SET, _PRIORITY, _MEANING}
 
 
@@ -71,28 +72,27 @@ def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
     An attribute that is absent, or not what its type says, is absent in the header.
     Raises: BadInstance when SOP Instance, SOP Class, Study or Series Instance UID is not a UID (PS3.5 9.1).
     """
-    codecs = _codecs([str(term) for term in _values(dataset, _CHARACTER_SET, ["ascii"])])
+    codecs = _codecs([str(term) for term in _values(dataset, _CHARACTER_SET, ("ascii",))])
     meta = getattr(dataset, "file_meta", None)
-    return _header(lambda tag: _values(dataset, tag, codecs),
-                   lambda sequence, tag: _nested_values(dataset, sequence, tag, codecs),
+    return _header(lambda tag, kind: _typed(_values(dataset, tag, codecs), kind),
+                   lambda sequence, tag: _typed(_nested_values(dataset, sequence, tag, codecs), "str"),
                    transfer_syntax_uid or str(meta.get("TransferSyntaxUID", "") if meta else ""))
 
 
-def _header(values: Callable[[int], list[Any]], nested: Callable[[int, int], list[Any]],
-            transfer_syntax_uid: str) -> Header:
-    """Return the header from what gives the values of an element, and of one in the first item of a sequence."""
+def _header(value: Callable[[int, str], Any], nested: Callable[[int, int], Any], transfer_syntax_uid: str) -> Header:
+    """Return the header from what gives the value of an element by its type, and of one in the first item of a sequence."""
     found: dict[str, Any] = {"transfer_syntax_uid": transfer_syntax_uid}
-    for name, tag in _TAGS.items():
-        given = values(tag)
-        if given:
-            found[name] = _typed(given, _TYPES[name])
-    found["view_code_meaning"] = _typed(nested(_VIEW_CODES, _MEANING), "str")
-    found["requested_procedure_priority"] = _typed(values(_PRIORITY), "str") or _typed(nested(_REQUESTS, _PRIORITY), "str")
+    for name, tag, kind in _FIELDS:
+        given = value(tag, kind)
+        if given is not None:
+            found[name] = given
+    found["view_code_meaning"] = nested(_VIEW_CODES, _MEANING) or ""
+    found["requested_procedure_priority"] = value(_PRIORITY, "str") or nested(_REQUESTS, _PRIORITY) or ""
     for name in _IDENTIFIERS:
-        found[name] = "\\".join(str(v) for v in values(_TAGS[name]))
+        found[name] = value(_TAGS[name], "uid") or ""
         if not is_uid(found[name]):
             raise BadInstance(Reason.OBJECT_MALFORMED, f"{_keyword(name)} is absent or not a UID")
-    return Header(**{name: value for name, value in found.items() if value is not None})
+    return Header(**found)
 
 
 def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) -> Header:
@@ -104,10 +104,14 @@ def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) 
         raise BadInstance(Reason.OBJECT_MALFORMED, "the transfer syntax is deflated, big endian or none")
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     found = collect(data, implicit, _WANTED, _SEQUENCES, start)
-    codecs = _codecs([str(term) for term in _collected_values(found, _CHARACTER_SET, ["ascii"])])
-    return _header(lambda tag: _collected_values(found, tag, codecs),
-                   lambda sequence, tag: _collected_values(found.items.get(sequence, _NONE), tag, codecs),
-                   transfer_syntax_uid)
+    terms = found.values.get(_CHARACTER_SET)
+    codecs = _codecs(_decoded("CS", terms[1], ("ascii",)) if terms else [])
+
+    def nested(sequence: int, tag: int) -> Any:
+        item = found.items.get(sequence)
+        return _read(item.values, tag, "str", codecs) if item is not None else None
+
+    return _header(lambda tag, kind: _read(found.values, tag, kind, codecs), nested, transfer_syntax_uid)
 
 
 def read_file_header(path: Path) -> Header:
@@ -116,7 +120,8 @@ def read_file_header(path: Path) -> Header:
     Raises: BadInstance as `read_encoded_header` does, or when it is no DICOM file; OSError when it cannot be read.
     """
     with open_file(path) as data:
-        return read_encoded_header(data, *read_file_meta(data))
+        transfer_syntax_uid, start, _ = read_file_meta(data)
+        return read_encoded_header(data, transfer_syntax_uid, start)
 
 
 @contextmanager
@@ -129,8 +134,8 @@ def open_file(path: Path) -> Iterator[mmap.mmap]:
             yield data
 
 
-def read_file_meta(data: Buffer) -> tuple[str, int]:
-    """Return (transfer syntax UID, byte offset of the data set) of a DICOM file in memory.
+def read_file_meta(data: Buffer) -> tuple[str, int, str]:
+    """Return (transfer syntax UID, byte offset of the data set, Sending Application Entity Title or "") of a DICOM file.
 
     Raises: BadInstance when there is no prefix, no group length or no transfer syntax.
     """
@@ -142,11 +147,11 @@ def read_file_meta(data: Buffer) -> tuple[str, int]:
     end = first.end + int(struct.unpack_from("<L", data, first.start)[0])
     if end > len(data):
         raise BadInstance(Reason.OBJECT_MALFORMED, "the file ends inside its meta information")
-    for element in walk(data, False, first.end, end):
-        if element.tag == 0x00020010:
-            uid = bytes(data[element.start:element.end]).decode("ascii", "replace").rstrip("\0 ")
-            return uid, end
-    raise BadInstance(Reason.OBJECT_MALFORMED, "the file meta information has no transfer syntax")
+    found = {element.tag: bytes(data[element.start:element.end]).decode("ascii", "replace").rstrip("\0 ")
+             for element in walk(data, False, first.end, end) if element.tag in (_TRANSFER_SYNTAX, _SENDER)}
+    if _TRANSFER_SYNTAX not in found:
+        raise BadInstance(Reason.OBJECT_MALFORMED, "the file meta information has no transfer syntax")
+    return found[_TRANSFER_SYNTAX], end, found.get(_SENDER, "")
 
 
 def is_uid(text: str) -> bool:
@@ -157,20 +162,19 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID_FORM.fullmatch(text) is not None
 
 
-def _codecs(terms: list[str]) -> list[str]:
+def _codecs(terms: list[str]) -> tuple[str, ...]:
     """Return the Python codecs of Specific Character Set; an unknown one is left out, none is Latin-1."""
-    codecs = [python_encoding[term] for term in terms if term in python_encoding]
-    return codecs or ["iso8859"]
+    return tuple(python_encoding[term] for term in terms if term in python_encoding) or ("iso8859",)
 
 
-def _nested_values(dataset: Dataset, sequence: int, tag: int, codecs: list[str]) -> list[Any]:
+def _nested_values(dataset: Dataset, sequence: int, tag: int, codecs: tuple[str, ...]) -> list[Any]:
     if sequence not in dataset:
         return []
     items = dataset[sequence].value
     return _values(items[0], tag, codecs) if isinstance(items, Sequence) and len(items) else []
 
 
-def _values(dataset: Dataset, tag: int, codecs: list[str]) -> list[Any]:
+def _values(dataset: Dataset, tag: int, codecs: tuple[str, ...]) -> list[Any]:
     """Return the values of an element: text and numbers as they are, [] when absent or not understood."""
     if tag not in dataset:
         return []
@@ -183,13 +187,19 @@ def _values(dataset: Dataset, tag: int, codecs: list[str]) -> list[Any]:
     return list(value)[:MAX_VALUES] if isinstance(value, list | MultiValue) else [value]
 
 
-def _collected_values(found: Collected, tag: int, codecs: list[str]) -> list[Any]:
-    """Return the values of an element that was collected; [] when absent or not understood."""
-    element = found.values.get(tag)
-    return _decoded(element[0] or _implicit_vr(tag), element[1], codecs) if element is not None else []
+def _read(values: dict[int, tuple[str, bytes]], tag: int, kind: str, codecs: tuple[str, ...]) -> Any:
+    """Return the value of an element that was collected; None when absent or not understood."""
+    element = values.get(tag)
+    return _read_value(element[0] or _implicit_vr(tag), element[1], kind, codecs) if element is not None else None
 
 
-def _decoded(vr: str, value: bytes, codecs: list[str]) -> list[Any]:
+@lru_cache(maxsize=4096)
+def _read_value(vr: str, value: bytes, kind: str, codecs: tuple[str, ...]) -> Any:
+    """Return what the bytes of an element hold; most are the same in all images of a series, and looked up here."""
+    return _typed(_decoded(vr, value, codecs), kind)
+
+
+def _decoded(vr: str, value: bytes, codecs: tuple[str, ...]) -> list[Any]:
     """Return the values that the bytes of an element hold: text or numbers."""
     if vr in _BINARY:
         form = _BINARY[vr]
@@ -209,7 +219,7 @@ def _implicit_vr(tag: int) -> str:
         return "UN"
 
 
-def _text(value: bytes, codecs: list[str]) -> str:
+def _text(value: bytes, codecs: tuple[str, ...]) -> str:
     """Decode with the first character set that can; what none can is kept as Latin-1, so nothing is lost.
 
     The escape sequences of ISO 2022 are left to the Japanese codecs, which need them, and taken out for the others.
@@ -230,17 +240,21 @@ def _clean(value: Any) -> str:
     return (text if text.isprintable() else text.translate(_CONTROL)).strip()[:MAX_TEXT]
 
 
-def _typed(values: list[Any], type_name: str) -> Any:
-    """Bring values to the type of the field: str, int | None, float | None, or a tuple; absent when they do not fit."""
-    if type_name == "str":
+def _typed(values: list[Any], kind: str) -> Any:
+    """Bring values to a type: str, int | None, float | None, a tuple, or uid (as sent); None when they do not fit."""
+    if not values:
+        return None
+    if kind == "uid":
+        return "\\".join(str(v) for v in values)
+    if kind == "str":
         return _clean("\\".join(str(v) for v in values))
-    if type_name.startswith("tuple[str"):
+    if kind.startswith("tuple[str"):
         return tuple(_clean(v) for v in values)
-    if type_name.startswith("tuple[float"):
+    if kind.startswith("tuple[float"):
         numbers = [_number(v) for v in values]
         return tuple(n for n in numbers if n is not None) if None not in numbers else ()
     number = _number(values[0]) if len(values) == 1 else None
-    if number is None or type_name.startswith("float"):
+    if number is None or kind.startswith("float"):
         return number
     return int(number) if number == int(number) and abs(number) < 2**53 else None
 

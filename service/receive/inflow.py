@@ -1,4 +1,4 @@
-"""What comes in on one connection: read in large pieces into one buffer, and never waited for longer than agreed."""
+"""What comes in on one connection: read in large pieces, and never waited for longer than agreed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import socket
 import ssl
 import time
 
-CAPACITY_BYTES = 262_144
+CAPACITY_BYTES = 65_536
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Inflow:
-    """A reading end. Bytes are looked at with `peek`, taken with `take` or `piece`; one thread only.
+    """A reading end. Bytes are looked at with `peek`, taken with `take` or `pour`; one thread only.
 
     The connection must be non-blocking below (a Python time-out set makes it so). It may be one with TLS.
     """
 
     def __init__(self, connection: socket.socket, capacity_bytes: int = CAPACITY_BYTES) -> None:
         self._connection = connection
-        self._receive = self._decrypt if isinstance(connection, ssl.SSLSocket) else self._read
+        self._encrypted = isinstance(connection, ssl.SSLSocket)
         self._buffer = bytearray(capacity_bytes)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -29,6 +29,11 @@ class Inflow:
     def held_bytes(self) -> int:
         """How many bytes were received and not yet taken."""
         return self._end - self._start
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes that no wait on the connection would tell of: held here, or decrypted already."""
+        return self._end > self._start or decrypted(self._connection)
 
     def fill(self, wanted_bytes: int, deadline: float) -> bool:
         """Receive until at least that many bytes are held (at most the capacity); False: closed by the peer, or late.
@@ -41,31 +46,11 @@ class Inflow:
             self._view[:self.held_bytes] = bytes(self._view[self._start:self._end])
             self._start, self._end = 0, self.held_bytes
         while self.held_bytes < wanted_bytes:
-            got = self._receive(deadline)
+            got = self._receive([self._view[self._end:]], deadline)
             if not got:
                 return False
             self._end += got
         return True
-
-    def _read(self, deadline: float) -> int:
-        """Receive what is there; 0: closed by the peer, or late."""
-        while True:
-            try:
-                return os.readv(self._connection.fileno(), [self._view[self._end:]])
-            except BlockingIOError:
-                if not wait_readable(self._connection, deadline - time.monotonic()):
-                    return 0
-
-    def _decrypt(self, deadline: float) -> int:
-        """Receive what is there of one TLS record, or the rest of it; 0: closed by the peer or by us, or late."""
-        left_s = deadline - time.monotonic()
-        if not wait_readable(self._connection, left_s):
-            return 0
-        self._connection.settimeout(left_s)
-        try:
-            return self._connection.recv_into(self._view[self._end:])
-        except (TimeoutError, ValueError):
-            return 0
 
     def peek(self, size_bytes: int, offset: int = 0) -> memoryview:
         """Return bytes that are held, without taking them; valid until the next `fill`."""
@@ -75,16 +60,48 @@ class Inflow:
         """Let go of bytes that are held."""
         self._start += size_bytes
 
+    def pour(self, room: memoryview, deadline: float, beyond_bytes: int = 0) -> int:
+        """Take bytes into the room, as many as are there; return how many, 0: closed by the peer, or late.
+
+        What is held comes first; else they come straight from the connection, without a copy in between, and up to
+        `beyond_bytes` after the room is full are held.  Raises: OSError when the connection broke.
+        """
+        held = min(len(room), self.held_bytes)
+        if held:
+            room[:held] = self._view[self._start:self._start + held]
+            self._start += held
+            return held
+        self._start = self._end = 0
+        got = self._receive([room, self._view[:beyond_bytes]], deadline)
+        self._end = max(0, got - len(room))
+        return got - self._end
+
     def close(self) -> None:
         """Let go of the buffer and what it holds."""
         self._start = self._end = 0
         self._buffer, self._view = bytearray(), memoryview(b"")
 
-    def piece(self, most_bytes: int) -> memoryview:
-        """Take what is held, at most that many bytes; valid until the next `fill`."""
-        size = min(most_bytes, self.held_bytes)
-        self._start += size
-        return self._view[self._start - size:self._start]
+    def _receive(self, views: list[memoryview], deadline: float) -> int:
+        """Receive what is there; 0: closed by the peer, or late. From TLS only into the first view."""
+        if self._encrypted:
+            return self._decrypt(views[0], deadline)
+        while True:
+            try:
+                return os.readv(self._connection.fileno(), views)
+            except BlockingIOError:
+                if not wait_readable(self._connection, deadline - time.monotonic()):
+                    return 0
+
+    def _decrypt(self, view: memoryview, deadline: float) -> int:
+        """Receive what is there of one TLS record, or the rest of it; 0: closed by the peer or by us, or late."""
+        left_s = deadline - time.monotonic()
+        if not wait_readable(self._connection, left_s):
+            return 0
+        self._connection.settimeout(left_s)
+        try:
+            return self._connection.recv_into(view)
+        except (TimeoutError, ValueError):
+            return 0
 
 
 def decrypted(connection: socket.socket) -> bool:

@@ -59,6 +59,11 @@ class Ledger:
             if association in self._open:
                 self._open[association].studies.setdefault(study_instance_uid, Counter())[outcome] += 1
 
+    def has_brought(self, association: Hashable, study_instance_uid: str) -> bool:
+        """Tell whether an image of a study that an open association brought was written down already."""
+        with self._changed:
+            return association in self._open and bool(self._open[association].studies.get(study_instance_uid))
+
     def begin_store(self, association: Hashable) -> None:
         """Note that a store is under way on an association."""
         self._set_busy(association, True)

@@ -16,7 +16,7 @@ from service.audit.trail import Trail, silent
 from service.errors import FirstlookError, OutOfSpace, Reason
 from service.metrics import Metrics
 from service.receive.door import Door, Seldom, Shut
-from service.receive.fast import FastServer, Taker, Touch
+from service.receive.fast import SUCCESS, FastServer, Taker
 from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
 from service.receive.notified import notice_contexts, notice_handlers
@@ -26,13 +26,13 @@ from service.receive.recovery import recover
 from service.receive.reports import Record, report_handler
 from service.receive.server import Server, Tls, Watch, end
 from service.receive.spool import Spool
-from service.receive.storing import Announced, Kept, Storing
+from service.receive.storing import Announced, Storing
+from service.receive.tally import Tally
 from service.receive.transport import BoundedBuffer, Handlers
 from service.store.intake import Intake
 from service.store.notices import Notices
 from service.tls.handshake import Trouble, shown
 
-SUCCESS = 0x0000
 _IMAGES = frozenset(("stored", "duplicate", "quarantined"))
 _log = logs.get("receive.listener")
 
@@ -94,6 +94,7 @@ class Listener:
                 server.server_close()
             self._servers = []
             raise
+        self._storing.backlog.start()
         for server in self._servers:
             server.start()
 
@@ -110,7 +111,8 @@ class Listener:
         watch = Watch(self._judge, self._rejected, self._closed, self._on_ended, self._ledger.end_store)
         if not self._policy.fast_path:
             return Server(self._policy, offered, handlers, watch, door=door, tls=tls)
-        taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store)
+        taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store,
+                      self._storing.backlog.write)
         return FastServer(self._policy, offered, handlers, taker, watch, door, tls)
 
     def stop(self, timeout_s: float = 10.0) -> bool:
@@ -124,6 +126,7 @@ class Listener:
             self._ledger.wait_until_idle(association, max(0.0, deadline - time.monotonic()))
             end(association)
         ended = self._ledger.wait_until_empty(max(0.0, deadline - time.monotonic()))
+        self._storing.backlog.stop()
         if servers:
             _log.info("stopped listening", extra={"every_association_ended": ended})
         return ended
@@ -188,9 +191,9 @@ class Listener:
             abstract_syntax=str(event.context.abstract_syntax), transfer_syntax_uid=str(event.context.transfer_syntax),
             calling_aet=event.assoc.requestor.ae_title)
         return self._answer(event.assoc, announced,
-                            lambda touch: self._storing.store(announced, _data_set(request.DataSet), touch))
+                            lambda tally: self._storing.store(announced, _data_set(request.DataSet), tally))
 
-    def _answer(self, association: Association, announced: Announced, keep: Callable[[Touch], Kept]) -> int:
+    def _answer(self, association: Association, announced: Announced, keep: Callable[[Tally], None]) -> int:
         """Return the status of one C-STORE; whatever goes wrong is logged, even what nobody foresaw."""
         began, finished = time.monotonic(), False
         self._ledger.begin_store(association)
@@ -203,18 +206,14 @@ class Listener:
             if not finished:
                 _log.error("a store failed for a reason unforeseen", exc_info=sys.exc_info())
 
-    def _kept(self, association: Association, announced: Announced, keep: Callable[[Touch], Kept]) -> int:
+    def _kept(self, association: Association, announced: Announced, keep: Callable[[Tally], None]) -> int:
         if self._stopping.is_set():
             return OutOfSpace.dimse_status
         try:
-            kept = keep(lambda study: self._ledger.touch(association, study))
+            keep(Tally(association, self._ledger, self._metrics))
         except FirstlookError as error:
             self._refused(error, announced)
             return error.dimse_status
-        self._metrics.instances.labels(kept.modality, kept.label).inc()
-        if kept.size_bytes:
-            self._metrics.received_bytes.inc(kept.size_bytes)
-        self._ledger.count(association, kept.study_instance_uid, kept.label)
         return SUCCESS
 
     def _refused(self, error: FirstlookError, announced: Announced) -> None:
@@ -225,7 +224,8 @@ class Listener:
             "sop_class_uid": announced.abstract_syntax})
 
     def _on_ended(self, association: Association) -> None:
-        """Write one line on the trace of every study that an association touched."""
+        """Write down what the association has left, and one line on the trace of every study that it touched."""
+        self._storing.backlog.write()
         closed = self._ledger.close(association)
         if closed is None:
             return

@@ -10,7 +10,7 @@ from service import logs
 from service.errors import BadInstance
 from service.receive.header import open_file, read_encoded_header, read_file_meta
 from service.receive.spool import Spool
-from service.store.intake import Intake, Outcome
+from service.store.intake import Arrival, Intake, Outcome
 
 _log = logs.get("receive.recovery")
 
@@ -33,11 +33,8 @@ def recover(spool: Spool, intake: Intake) -> Recovered:
     leftovers = spool.remove_leftovers()
     known = intake.known_paths()
     rows = quarantined = 0
-    found = set()
-    for path in spool.files():
-        found.add(path)
-        if path in known:
-            continue
+    found = set(spool.files())
+    for path in sorted(found - known, key=lambda path: (spool.locate(path).stat().st_mtime_ns, path)):
         outcome = _adopt(spool, intake, path)
         rows += outcome is Outcome.STORED
         quarantined += outcome in (None, Outcome.CHANGED_DUPLICATE)
@@ -51,7 +48,7 @@ def recover(spool: Spool, intake: Intake) -> Recovered:
 
 
 def _adopt(spool: Spool, intake: Intake, path: str) -> Outcome | None:
-    """Make the row of one file, as if it had just arrived; None when it is unreadable and went to quarantine."""
+    """Make the row of one file, with the sender and the time it tells; None when it is unreadable: then it is set aside."""
     try:
         outcome = _record(spool.locate(path), intake, path)
     except BadInstance as error:
@@ -67,8 +64,10 @@ def _adopt(spool: Spool, intake: Intake, path: str) -> Outcome | None:
 
 def _record(file: Path, intake: Intake, path: str) -> Outcome:
     with open_file(file) as data:
-        transfer_syntax_uid, start = read_file_meta(data)
+        transfer_syntax_uid, start, calling_aet = read_file_meta(data)
         header = read_encoded_header(data, transfer_syntax_uid, start)
         with memoryview(data) as whole, whole[start:] as data_set:
             sha256, size_bytes = hashlib.sha256(data_set).hexdigest(), len(data_set)
-    return intake.record(header, sha256, size_bytes, path, calling_aet="")
+    arrival = Arrival(header, sha256, size_bytes, path, calling_aet, min(file.stat().st_mtime, intake.now()))
+    [outcome] = intake.record_all([arrival])
+    return outcome

@@ -104,6 +104,7 @@ class Connection(RequestHandler):  # type: ignore[misc]
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         association.start()
         association.join()
+        association.dul.join(self.server.policy.association_timeout_s)  # it may still be letting go of a half object
         self.request.close()
         self.server.watch.ended(association)
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from service import logs
 from service.domain.study import Header
 from service.errors import BadInstance, MismatchedInstance, Reason
+from service.receive.backlog import Backlog, Entry
 from service.receive.header import is_uid, read_encoded_header
+from service.receive.part import Part
 from service.receive.policy import RESULT_CLASSES
 from service.receive.quota import Quota
-from service.receive.spool import Part, Spool
+from service.receive.spool import Spool
+from service.receive.tally import Kept, Tally
 from service.receive.transport import BoundedBuffer
-from service.store.intake import Intake, Outcome
+from service.store.intake import Arrival, Intake, Outcome
 
 MANUFACTURER = "firstlook"
 _MODALITIES = frozenset(("CR", "CT", "DX", "OT", "SC", "SEG", "SR"))
+_log = logs.get("receive.storing")
 _LABELS = {Outcome.STORED: "stored", Outcome.DUPLICATE: "duplicate", Outcome.CHANGED_DUPLICATE: "quarantined"}
 
 
@@ -31,13 +36,14 @@ class Announced:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What became of an object. label: the outcome in metrics and trace; size_bytes: newly stored, else 0."""
+class Safe:
+    """An image that is on the disk for good, without a row as yet. received_at: Unix time, seconds."""
 
-    study_instance_uid: str
-    modality: str
-    label: str
-    size_bytes: int = 0
+    header: Header
+    part: Part
+    calling_aet: str
+    received_at: float
+    tally: Tally
 
 
 class Storing:
@@ -47,11 +53,11 @@ class Storing:
                  quota: Quota) -> None:
         self.max_object_bytes, self._spool, self._intake, self._is_own = max_object_bytes, spool, intake, is_own
         self._quota = quota
+        self.backlog = Backlog(intake, self._settle)
 
-    def store(self, announced: Announced, data_set: BoundedBuffer, touch: Callable[[str], None]) -> Kept:
-        """Keep one object; when this returns it can no longer be lost.
+    def store(self, announced: Announced, data_set: BoundedBuffer, tally: Tally) -> None:
+        """Keep one object and write it down; when this returns it can no longer be lost.
 
-        touch: told the Study Instance UID before the study's row changes.
         Results (SEG, SR, SC), ours or foreign, are accepted and not kept.
         Raises: BadInstance, MismatchedInstance, OutOfSpace, Unavailable.
         """
@@ -62,44 +68,64 @@ class Storing:
             header = read_encoded_header(data, announced.transfer_syntax_uid)
             _compare(header, announced)
             if header.sop_class_uid in RESULT_CLASSES:
-                return self._result(header)
+                tally.enter(self._result(header))
+                return
             self._quota.take(header.study_instance_uid, header.sop_instance_uid, len(data))
             with self.begin(announced) as part:
                 part.write(data)
-                return self._keep(header, announced, part, touch)
+                self.write_down(self._keep(header, announced, part, tally))
         finally:
             data.release()
 
     def begin(self, announced: Announced) -> Part:
         """Open the file of an image that is about to come.  Raises: OutOfSpace, Unavailable."""
-        return self._spool.begin(announced.sop_class_uid, announced.sop_instance_uid, announced.transfer_syntax_uid)
+        return self._spool.begin(announced.sop_class_uid, announced.sop_instance_uid, announced.transfer_syntax_uid,
+                                 announced.calling_aet)
 
-    def finish(self, announced: Announced, part: Part, touch: Callable[[str], None]) -> Kept:
-        """Keep the image whose data set was written to the part; else as `store`. The part is closed in any case."""
-        with part:
-            with part.mapped() as (data, start):
-                header = read_encoded_header(data, announced.transfer_syntax_uid, start)
-                size_bytes = len(data) - start
-            _compare(header, announced)
-            self._quota.take(header.study_instance_uid, header.sop_instance_uid, size_bytes)
-            return self._keep(header, announced, part, touch)
+    def keep(self, announced: Announced, part: Part, tally: Tally) -> Safe:
+        """Keep the image whose data set was written to the part: when this returns it can no longer be lost.
+
+        `write_down` or `write_later` must follow.  Raises: BadInstance, MismatchedInstance, OutOfSpace, Unavailable.
+        """
+        with part.whole() as (data, start):
+            header = read_encoded_header(data, announced.transfer_syntax_uid, start)
+        _compare(header, announced)
+        self._quota.take(header.study_instance_uid, header.sop_instance_uid, part.size_bytes)
+        return self._keep(header, announced, part, tally)
+
+    def write_down(self, safe: Safe) -> None:
+        """Write the row of an image; it is committed when this returns.  Raises: Unavailable."""
+        entry = _entry(safe)
+        [outcome] = self._intake.record_all([entry.arrival])
+        self._settle(entry, outcome)
+
+    def write_later(self, safe: Safe) -> None:
+        """Put an image on the backlog: its row follows, with those of others."""
+        self.backlog.add(_entry(safe))
 
     def too_large(self, offered_bytes: int) -> BadInstance:
         """Return the error of an object that passes the limit."""
         return BadInstance(Reason.OBJECT_MALFORMED,
                            f"{offered_bytes} bytes; at most {self.max_object_bytes} are taken")
 
-    def _keep(self, header: Header, announced: Announced, part: Part, touch: Callable[[str], None]) -> Kept:
-        spooled = part.commit()
-        touch(header.study_instance_uid)
-        outcome = self._intake.record(
-            header, spooled.sha256, spooled.size_bytes, spooled.path, announced.calling_aet)
-        if outcome is Outcome.DUPLICATE:
-            self._spool.discard(spooled.path)
-        if outcome is Outcome.CHANGED_DUPLICATE:
-            self._spool.quarantine(spooled.path)
-        return Kept(header.study_instance_uid, _label(header.modality), _LABELS[outcome],
-                    spooled.size_bytes if outcome is Outcome.STORED else 0)
+    def _keep(self, header: Header, announced: Announced, part: Part, tally: Tally) -> Safe:
+        received_at = self._intake.now()
+        part.commit()
+        tally.touch(header.study_instance_uid)
+        return Safe(header, part, announced.calling_aet, received_at, tally)
+
+    def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Do what the outcome asks for, and tell the tally."""
+        arrival, header = entry.arrival, entry.arrival.header
+        try:
+            if outcome is Outcome.DUPLICATE:
+                self._spool.discard(arrival.path)
+            if outcome is Outcome.CHANGED_DUPLICATE:
+                self._spool.quarantine(arrival.path)
+        except OSError as error:  # the next start finds it again
+            _log.error("a second copy stays in the spool", extra={"path": arrival.path, "error": type(error).__name__})
+        entry.tally.enter(Kept(header.study_instance_uid, _label(header.modality), _LABELS[outcome],
+                                 arrival.size_bytes if outcome is Outcome.STORED else 0))
 
     def _result(self, header: Header) -> Kept:
         own = self._is_own(header.sop_instance_uid) or header.manufacturer.lower() == MANUFACTURER
@@ -108,6 +134,12 @@ class Storing:
         self._intake.trace(header.study_instance_uid, "receive", text,
                            {"reason": reason, "sop_instance_uid": header.sop_instance_uid})
         return Kept(header.study_instance_uid, _label(header.modality), reason.value)
+
+
+def _entry(safe: Safe) -> Entry:
+    spooled = safe.part.spooled()
+    return Entry(Arrival(safe.header, spooled.sha256, spooled.size_bytes, spooled.path, safe.calling_aet,
+                         safe.received_at), safe.tally)
 
 
 def _compare(header: Header, announced: Announced) -> None:

@@ -1,12 +1,13 @@
-"""Write down what was received: one transaction an instance, idempotent, safe for several threads and processes."""
+"""Write down what was received: one image or many in a transaction, idempotent, safe for several threads and processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import String, bindparam, insert, or_, update
+from sqlalchemy import Connection, String, bindparam, insert, or_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
 
@@ -21,6 +22,7 @@ _TRIES = 5
 _COPIED = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex",
            "accession_number", "study_date", "study_time", "study_description")
 
+_StudyKey = tuple[str, str, str]
 _INSTANCE = insert(Instance)
 _TOUCHED = (
     update(Study).values(last_received_at=bindparam("now")).returning(col(Study.id)).where(
@@ -41,6 +43,28 @@ class Outcome(StrEnum):
     CHANGED_DUPLICATE = "changed_duplicate"
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """An image that is safe on the disk. sha256: of the data set as received; path: relative to the spool.
+
+    received_at: Unix time, seconds; calling_aet: "" when nobody knows any more who sent it.
+    """
+
+    header: Header
+    sha256: str
+    size_bytes: int
+    path: str
+    calling_aet: str
+    received_at: float
+
+    def row(self, study_id: int) -> dict[str, Any]:
+        """Return the columns of its row."""
+        return {"study_id": study_id, "sop_instance_uid": self.header.sop_instance_uid,
+                "series_instance_uid": self.header.series_instance_uid, "sha256": self.sha256,
+                "size_bytes": self.size_bytes, "path": self.path, "received_at": self.received_at,
+                "calling_aet": self.calling_aet, "header": self.header.to_json()}
+
+
 class Intake:
     """The rows of received instances and of the trace. clock: seconds since 1970, UTC."""
 
@@ -48,27 +72,32 @@ class Intake:
         self._database = database
         self._clock = clock
 
-    def record(self, header: Header, sha256: str, size_bytes: int, path: str, calling_aet: str) -> Outcome:
-        """Write the row of one instance, and of its study when it is the first; committed when this returns.
+    def now(self) -> float:
+        """Return the time, seconds since 1970, UTC."""
+        return self._clock()
 
-        sha256: of the data set as received; path: relative to the spool. A study that was already complete goes back
-        to `receiving`; a duplicate changes nothing, so that a second copy of a study makes no second result,
-        but for giving back a file that was deleted.
+    def record(self, header: Header, sha256: str, size_bytes: int, path: str, calling_aet: str) -> Outcome:
+        """Write the row of an image that has just arrived, and its study's when it is the first; committed on return.
+
+        A study that was already complete goes back to `receiving`; a duplicate changes nothing, so that a second copy
+        of a study makes no second result, but for giving back a file that was deleted.
         The file must be on the disk for good: a power cut can take the row of an image that is not its study's first,
         and the file is what it is made from again at the next start.
         Raises: Unavailable when the database cannot be reached; then the row may or may not be there.
         """
-        if self._added(header, sha256, size_bytes, path, calling_aet):
-            return Outcome.STORED
-        for _ in range(_TRIES):
-            try:
-                with self._database.transaction() as session:
-                    return self._record(session, header, sha256, size_bytes, path, calling_aet)
-            except IntegrityError:
-                continue  # another thread or process was first with this instance or study: read what it wrote
-            except SQLAlchemyError as error:
-                raise _unavailable(error) from error
-        raise Unavailable(Reason.INTERNAL_ERROR, "others kept writing the same row")
+        return self.record_all([Arrival(header, sha256, size_bytes, path, calling_aet, self._clock())])[0]
+
+    def record_all(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Write the rows of several images, in order, as `record` does; return what became of each.
+
+        Raises: Unavailable; then the rows of the first of them may be there, and trying again changes nothing for these.
+        """
+        if self._added(arrivals):
+            return [Outcome.STORED] * len(arrivals)
+        if len(arrivals) == 1:
+            return [self._recorded(arrivals[0])]
+        half = len(arrivals) // 2
+        return self.record_all(arrivals[:half]) + self.record_all(arrivals[half:])
 
     def trace(self, study_instance_uid: str, stage: str, text: str, data: dict[str, Any] | None = None) -> bool:
         """Add one line to the trace of a study; False when there is no such study.
@@ -119,57 +148,72 @@ class Intake:
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
-    def _added(self, header: Header, sha256: str, size_bytes: int, path: str, calling_aet: str) -> bool:
-        """Write the row of one more image of a study that is being received; tell whether that was all there was to do.
+    def _added(self, arrivals: Sequence[Arrival]) -> bool:
+        """Write the rows of more images of studies that are being received; tell whether that was all there was to do.
 
         Two statements, for a CT brings hundreds. False, and nothing changed: a new study, one that must be reopened,
-        an image that is known, a modality that is new to the study.
+        an image that is known, a modality that is new to its study.
         Raises: Unavailable.
         """
-        now = self._clock()
-        touched = {"uid": header.study_instance_uid, "mod": header.modality, "now": now,
-                   "priority": header.requested_procedure_priority}
         try:
             with self._database.rebuildable() as connection:
-                study_id = connection.execute(_TOUCHED, touched).scalar()
-                if study_id is None:
+                studies = self._touched(connection, {_study_key(a.header) for a in arrivals})
+                if studies is None:
+                    connection.rollback()
                     return False
-                connection.execute(_INSTANCE, {
-                    "study_id": study_id, "sop_instance_uid": header.sop_instance_uid,
-                    "series_instance_uid": header.series_instance_uid, "sha256": sha256, "size_bytes": size_bytes,
-                    "path": path, "received_at": now, "calling_aet": calling_aet, "header": header.to_json()})
+                connection.execute(_INSTANCE, [a.row(studies[_study_key(a.header)]) for a in arrivals])
                 return True
         except IntegrityError:
             return False
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
-    def _record(self, session: Session, header: Header, sha256: str, size_bytes: int, path: str,
-                calling_aet: str) -> Outcome:
+    def _touched(self, connection: Connection, keys: set[_StudyKey]) -> dict[_StudyKey, int] | None:
+        """Note the time on the studies and return their ids; None when one is not just to be added to."""
+        studies = {}
+        for uid, modality, priority in sorted(keys):
+            found = connection.execute(
+                _TOUCHED, {"uid": uid, "mod": modality, "now": self._clock(), "priority": priority}).scalar()
+            if found is None:
+                return None
+            studies[uid, modality, priority] = int(found)
+        return studies
+
+    def _recorded(self, arrival: Arrival) -> Outcome:
+        for _ in range(_TRIES):
+            try:
+                with self._database.transaction() as session:
+                    return self._record(session, arrival)
+            except IntegrityError:
+                continue  # another thread or process was first with this instance or study: read what it wrote
+            except SQLAlchemyError as error:
+                raise _unavailable(error) from error
+        raise Unavailable(Reason.INTERNAL_ERROR, "others kept writing the same row")
+
+    def _record(self, session: Session, arrival: Arrival) -> Outcome:
+        header = arrival.header
         known = session.exec(select(Instance).where(Instance.sop_instance_uid == header.sop_instance_uid)).first()
         if known is not None:
-            if known.sha256 == sha256:
-                return Outcome.DUPLICATE if known.path else self._restored(session, known, path)
-            session.add(self._changed(known, header, calling_aet))
+            if known.sha256 == arrival.sha256:
+                return Outcome.DUPLICATE if known.path else self._restored(session, known, arrival.path)
+            session.add(self._changed(known, header, arrival.calling_aet))
             return Outcome.CHANGED_DUPLICATE
-        study = self._study(session, header, calling_aet)
+        study = self._study(session, arrival)
         assert study.id is not None
-        session.add(Instance(
-            study_id=study.id, sop_instance_uid=header.sop_instance_uid, series_instance_uid=header.series_instance_uid,
-            sha256=sha256, size_bytes=size_bytes, path=path, received_at=self._clock(), calling_aet=calling_aet,
-            header=header.to_json()))
+        session.add(Instance(**arrival.row(study.id)))
         return Outcome.STORED
 
-    def _study(self, session: Session, header: Header, calling_aet: str) -> Study:
+    def _study(self, session: Session, arrival: Arrival) -> Study:
         """Return the study's row, locked and touched; made from this header when it is the first image."""
+        header = arrival.header
         wanted = select(Study).where(col(Study.study_instance_uid) == header.study_instance_uid).with_for_update()
         study = session.exec(wanted).first()
         now = self._clock()
         if study is None:
             study = Study(
-                study_instance_uid=header.study_instance_uid, modality=header.modality, calling_aet=calling_aet,
+                study_instance_uid=header.study_instance_uid, modality=header.modality, calling_aet=arrival.calling_aet,
                 state=StudyState.RECEIVING, ordered_priority=header.requested_procedure_priority,
-                first_received_at=now, last_received_at=now, receiving_since_at=now,
+                first_received_at=min(arrival.received_at, now), last_received_at=now, receiving_since_at=now,
                 **{name: getattr(header, name) for name in _COPIED})
         else:
             study.modality = _joined(study.modality, header.modality)
@@ -198,6 +242,11 @@ class Intake:
             study_id=known.study_id, at=self._clock(), stage="receive", text=Reason.CHANGED_DUPLICATE.sentence,
             data={"reason": Reason.CHANGED_DUPLICATE, "sop_instance_uid": header.sop_instance_uid,
                   "calling_aet": calling_aet})
+
+
+def _study_key(header: Header) -> _StudyKey:
+    """Return what of an image its study must agree with for a row just to be added."""
+    return header.study_instance_uid, header.modality, header.requested_procedure_priority
 
 
 def _joined(modalities: str, modality: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tests import builders
+from tests.benchmarks.limits import cpu_seconds, plain_loop, system_calls
 from tests.hostile.test_receive import associate_request
 from tests.peers import HOST, free_port
 
@@ -226,12 +226,6 @@ def latency(port: int, echoes: int) -> tuple[float, float]:
     return statistics.median(setups) * 1000, statistics.median(trips) * 1000
 
 
-def cpu_seconds(process_id: int) -> float:
-    """Return the processor time that a process has used."""
-    fields = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def idle_share(port: int, process_id: int, seconds: float) -> float:
     """Return the share of a core, percent, that open and silent associations cost."""
     connections = [associate(port)[0] for _ in range(IDLE_ASSOCIATIONS)]
@@ -243,29 +237,20 @@ def idle_share(port: int, process_id: int, seconds: float) -> float:
     return 100 * used / seconds
 
 
-def system_calls(files: Path, folder: Path, count: int) -> None:
-    """Print what one instance costs the service in processor time and system calls, counted by strace."""
+def cost(files: Path, folder: Path, count: int, what: str) -> None:
+    """Print what one instance costs the service in processor time and system calls, and what the bare disk takes."""
     with service(folder) as (port, process_id):
-        send(files, port, NAGLE_OFF, only=1)
         before = cpu_seconds(process_id)
         send(files, port, NAGLE_OFF, only=count)
-        tell(f"processor time of the service: {1000 * (cpu_seconds(process_id) - before) / count:.2f} ms an instance")
-    if shutil.which("strace") is None:
-        return
+        used_ms = 1000 * (cpu_seconds(process_id) - before) / count
     with service(folder) as (port, process_id):
-        counted = folder / "strace.txt"
-        tracer = subprocess.Popen(["strace", "-f", "-c", "-o", counted, "-p", str(process_id)], stderr=subprocess.DEVNULL)
-        time.sleep(0.5)
-        send(files, port, NAGLE_OFF, only=count)
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(20)
-    calls = {}
-    for line in counted.read_text().splitlines():
-        fields = line.split()
-        if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total":
-            calls[fields[-1]] = int(fields[3]) / count
-    often = sorted((c for c in calls.items() if c[1] >= 0.5), key=lambda c: -c[1])
-    tell("system calls an instance: " + ", ".join(f"{name} {number:.1f}" for name, number in often))
+        calls = system_calls(process_id, folder, lambda: send(files, port, NAGLE_OFF, only=count))
+    often = sorted((c for c in calls.items() if c[1] >= count / 2), key=lambda c: -c[1])
+    tell(f"{what}: {used_ms:.2f} ms of processor time an instance; system calls: "
+         + ", ".join(f"{name} {number / count:.1f}" for name, number in often))
+    took = plain_loop(sorted(files.iterdir())[:count], folder)
+    tell(f"{what}: the disk alone (write, fsync, rename, fsync of the folder) {1000 * took / count:.2f} ms, "
+         f"{count / took:.0f} /s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -294,7 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             idle = idle_share(port, process_id, sizes.idle_s)
         tell(f"association set-up {setup_ms:.2f} ms (target < 5), C-ECHO {echo_ms:.2f} ms (target < 1.5), "
              f"{IDLE_ASSOCIATIONS} idle associations {idle:.1f} % of a core (target < 3)")
-        system_calls(slices, folder, sizes.slices)
+        cost(slices, folder, sizes.slices, "CT slices")
+        cost(small, folder, sizes.small, "small objects")
     return 0
 
 

@@ -47,7 +47,7 @@ def test_rows_and_files_are_the_same_on_both_paths(tmp_path: Path, fast_path: bo
         assert [row["sop_instance_uid"] for row in rows] == [raw.sop_instance_uid for raw in RAWS]
         assert [row["size_bytes"] for row in rows] == [len(raw.data or b"") for raw in RAWS]
         assert {row["header"]["transfer_syntax_uid"] for row in rows} == {RAWS[0].transfer_syntax_uid}
-        assert study.last_received_at >= study.first_received_at == study.receiving_since_at
+        assert study.last_received_at >= study.receiving_since_at >= study.first_received_at
         assert len(list(station.spool.files())) == 5
 
 

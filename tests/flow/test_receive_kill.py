@@ -15,7 +15,7 @@ from sqlmodel import select
 
 from service.store.tables import Instance
 from tests import builders
-from tests.peers import FAST_PATH, Link, Raw, listening, wait_until
+from tests.peers import CALLING, FAST_PATH, Link, Raw, listening, wait_until
 
 KILL_AFTER = 20
 
@@ -38,6 +38,7 @@ def serve(folder: Path) -> None:
 def test_everything_acknowledged_is_there_after_a_kill(tmp_path: Path, delay_s: float):
     raws = {r.sop_instance_uid: r for r in map(Raw.of, builders.ct_series(slices=200, size=64))}
     acknowledged: list[str] = []
+    began = time.time()
     process = subprocess.Popen([sys.executable, "-m", "tests.flow.test_receive_kill", str(tmp_path)])
     try:
         port = int(wait_until(lambda: (tmp_path / "port").exists() and (tmp_path / "port").read_text()))
@@ -50,6 +51,7 @@ def test_everything_acknowledged_is_there_after_a_kill(tmp_path: Path, delay_s: 
     finally:
         process.kill()
         process.wait()
+        killed = time.time()
     sender.join(60)
     link.close()
     assert KILL_AFTER <= len(acknowledged) < len(raws)
@@ -57,6 +59,8 @@ def test_everything_acknowledged_is_there_after_a_kill(tmp_path: Path, delay_s: 
         with station.database.reading() as session:
             rows = {row.sop_instance_uid: row for row in session.exec(select(Instance))}
         assert set(acknowledged) <= set(rows)
+        assert {row.calling_aet for row in rows.values()} == {CALLING}
+        assert all(began <= row.received_at <= killed for row in rows.values())
         for uid, row in rows.items():
             file = station.spool.locate(row.path)
             assert file.read_bytes().endswith(raws[uid].data)

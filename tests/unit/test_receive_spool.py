@@ -61,7 +61,8 @@ def test_until_it_is_committed_a_file_is_not_there(spool: Spool):
         assert list(spool.files()) == []
         assert len(list(spool.root.rglob("*.part"))) == 1
         part.write(raw.data[1000:])
-        spooled = part.commit()
+        part.commit()
+        spooled = part.spooled()
     assert list(spool.files()) == [spooled.path]
     assert list(spool.root.rglob("*.part")) == []
     assert spooled.sha256 == hashlib.sha256(raw.data).hexdigest()
@@ -123,6 +124,7 @@ def test_no_space_left_on_the_device_is_out_of_space(spool: Spool):
         os.dup2(full, part.fileno())
         os.close(full)
         part.write(raw.data)
+        part.commit()
     assert list(spool.root.rglob("*.part")) == []
 
 

@@ -1,0 +1,121 @@
+"""Images that are safe on the disk and answered, and whose rows are still to be written: many in one transaction.
+
+Whatever ends the process, nothing is lost with it: the rows are made from the files at the next start, the sender and
+the time of arrival too. While the database does not answer, nothing is added, and images are answered when their row is
+there or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service import logs
+from service.errors import Unavailable
+from service.receive.tally import Tally
+from service.store.intake import Arrival, Intake, Outcome
+
+BATCH = 64
+LONGEST_S = 0.1
+_RETRY_S = 1.0
+_log = logs.get("receive.backlog")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image to be written down, and the tally that is told."""
+
+    arrival: Arrival
+    tally: Tally
+
+
+class Backlog:
+    """The images to be written down. Every method may be called from any thread.
+
+    settled: told what became of each when its row is committed.
+    """
+
+    def __init__(self, intake: Intake, settled: Callable[[Entry, Outcome], None]) -> None:
+        self._intake, self._settled = intake, settled
+        self._waiting: deque[Entry] = deque()
+        self._writing = threading.Lock()
+        self._some, self._stopped = threading.Event(), threading.Event()
+        self._stuck = False
+        self._since = 0.0
+        self._thread = threading.Thread(target=self._follow, name="backlog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write down what nobody else does in LONGEST_S."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write down what is left, as far as the database lets us; called when nothing is added any more."""
+        self._stopped.set()
+        self._some.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.write()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the last try failed: then nothing more is to be added, and rows come before answers again."""
+        return self._stuck
+
+    def add(self, entry: Entry) -> None:
+        """Add an image; a full batch is written down at once."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(entry)
+        if len(self._waiting) >= BATCH:
+            self.write()
+        elif not self._some.is_set():
+            self._some.set()
+
+    def write(self) -> None:
+        """Write down all that waits, or wait for who does; what the database refuses goes on waiting."""
+        with self._writing:
+            try:
+                self._write()
+            except Unavailable as error:
+                if not self._stuck:
+                    _log.error("rows of received images must wait", extra={"reason": error.reason, "detail": error.detail})
+                self._stuck = True
+
+    def _write(self) -> None:
+        while self._waiting:
+            entries = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+            try:
+                self._record(entries)
+            except Unavailable:
+                self._record_singly(entries)
+        self._stuck = False
+
+    def _record(self, entries: list[Entry]) -> None:
+        outcomes = self._intake.record_all([entry.arrival for entry in entries])
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            self._waiting.remove(entry)
+            self._settled(entry, outcome)
+
+    def _record_singly(self, entries: list[Entry]) -> None:
+        """Write down each for itself, so that one that cannot be holds up no other; the second failure ends it."""
+        failures = 0
+        for entry in entries:
+            try:
+                self._record([entry])
+            except Unavailable:
+                failures += 1
+                self._waiting.rotate(-1)
+                if failures == min(2, len(entries)):
+                    raise
+
+    def _follow(self) -> None:
+        """Write down what has waited for long enough."""
+        while not self._stopped.is_set():
+            self._some.wait()
+            self._some.clear()
+            while self._waiting and not self._stopped.wait(_RETRY_S if self._stuck else LONGEST_S):
+                if time.monotonic() - self._since >= LONGEST_S:
+                    self.write()

@@ -1,0 +1,122 @@
+"""Rows that follow: all of them, in batches, whatever the database does meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import select
+
+from service.metrics import Metrics
+from service.receive.backlog import BATCH, Backlog, Entry
+from service.receive.ledger import Ledger
+from service.receive.tally import Tally
+from service.store.database import Database
+from service.store.intake import Arrival, Intake, Outcome
+from service.store.tables import Instance
+from tests.peers import wait_until
+from tests.unit.test_receive_intake import HEADER
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settled() -> list[Outcome]:
+    return []
+
+
+@pytest.fixture
+def backlog(database: Database, settled: list[Outcome]) -> Backlog:
+    return Backlog(Intake(database, lambda: 1000.0), lambda entry, outcome: settled.append(outcome))
+
+
+def entry(number: int, study: str = "1.2.3", sha256: str = "aa", path: str = "") -> Entry:
+    header = replace(HEADER, sop_instance_uid=f"1.2.3.{number}", study_instance_uid=study)
+    return Entry(Arrival(header, sha256, 7, path or f"ab/{number}.dcm", "MOD", 900.0 + number),
+                 Tally("association", Ledger(), Metrics()))
+
+
+def rows(database: Database) -> list[Instance]:
+    with database.reading() as session:
+        return list(session.exec(select(Instance).order_by(Instance.id)))
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.transaction() as session:
+        session.connection().execute(text(statement))
+
+
+def test_what_is_added_waits_until_it_is_written(database: Database, backlog: Backlog, settled: list[Outcome]):
+    for number in range(3):
+        backlog.add(entry(number))
+    assert rows(database) == []
+    backlog.write()
+    assert [(row.path, row.received_at, row.calling_aet) for row in rows(database)] == [
+        ("ab/0.dcm", 900.0, "MOD"), ("ab/1.dcm", 901.0, "MOD"), ("ab/2.dcm", 902.0, "MOD")]
+    assert settled == [Outcome.STORED] * 3
+
+
+def test_a_full_batch_is_written_at_once(database: Database, backlog: Backlog):
+    for number in range(BATCH):
+        backlog.add(entry(number))
+    assert len(rows(database)) == BATCH
+
+
+def test_what_nobody_writes_is_written_soon(database: Database, backlog: Backlog):
+    backlog.start()
+    backlog.add(entry(1))
+    wait_until(lambda: rows(database))
+    backlog.add(entry(2))
+    wait_until(lambda: len(rows(database)) == 2)
+    backlog.stop()
+
+
+def test_stopping_writes_what_is_left(database: Database, backlog: Backlog):
+    backlog.start()
+    backlog.add(entry(1))
+    backlog.stop()
+    assert len(rows(database)) == 1
+
+
+def test_several_studies_duplicates_and_changed_copies_in_one_batch_are_told_apart(
+        database: Database, backlog: Backlog, settled: list[Outcome]):
+    brought = [entry(1), entry(2, "1.2.4"), entry(1, path="cd/1.dcm"), entry(3), entry(2, "1.2.4", "bb", "cd/2.dcm")]
+    for one in brought:
+        backlog.add(one)
+    backlog.write()
+    assert settled == [Outcome.STORED, Outcome.STORED, Outcome.DUPLICATE, Outcome.STORED, Outcome.CHANGED_DUPLICATE]
+    assert [row.path for row in rows(database)] == ["ab/1.dcm", "ab/2.dcm", "ab/3.dcm"]
+
+
+def test_while_the_database_is_away_everything_waits_and_then_follows(database: Database, backlog: Backlog):
+    execute(database, "ALTER TABLE instance RENAME TO away")
+    for number in range(3):
+        backlog.add(entry(number))
+    backlog.write()
+    assert backlog.stuck
+    execute(database, "ALTER TABLE away RENAME TO instance")
+    backlog.write()
+    assert not backlog.stuck
+    assert sorted(row.path for row in rows(database)) == ["ab/0.dcm", "ab/1.dcm", "ab/2.dcm"]
+
+
+def test_one_row_that_cannot_be_written_holds_up_no_other(database: Database, backlog: Backlog):
+    execute(database, "CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.path = 'ab/1.dcm' "
+                      "BEGIN SELECT RAISE(ABORT, 'no'); END")
+    for number in range(4):
+        backlog.add(entry(number))
+    backlog.write()
+    assert sorted(row.path for row in rows(database)) == ["ab/0.dcm", "ab/2.dcm", "ab/3.dcm"]
+    assert backlog.stuck
+    execute(database, "DROP TRIGGER no")
+    backlog.write()
+    assert len(rows(database)) == 4
