@@ -20,8 +20,6 @@ something to read), state_machine, event_queue, Association._accepted_cx, DIMSES
 
 from __future__ import annotations
 
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +32,7 @@ from pynetdicom.presentation import PresentationContext
 
 from service import logs
 from service.receive.door import Door
+from service.receive.fast_socket import FastSocket
 from service.receive.incoming import Incoming
 from service.receive.inflow import Inflow, wait_readable
 from service.receive.machine import CONNECTION_CLOSED, INVALID_PDU
@@ -53,7 +52,7 @@ from service.receive.policy import IMAGE_CLASSES, Policy
 from service.receive.server import Connection, Server, Tls, Watch
 from service.receive.storing import Announced
 from service.receive.tally import Tally
-from service.receive.transport import BoundedSocket, Handlers
+from service.receive.transport import Handlers
 from service.receive.waiting import RingingQueue, WakefulAssociation, WakefulProvider
 
 SUCCESS = 0x0000
@@ -241,34 +240,6 @@ def _is_plain(context: Any, request: StoreRequest) -> bool:
     """Tell whether a request for this context is one for the fast path."""
     return (context.result == _PLAIN_CONTEXT and context.as_scp is True and context.abstract_syntax in IMAGE_CLASSES
             and context.abstract_syntax == request.sop_class_uid)
-
-
-class FastSocket(BoundedSocket):
-    """The connection of one association, read through an inflow."""
-
-    def __init__(self, association: Association, connection: socket.socket, policy: Policy) -> None:
-        super().__init__(association, connection, policy)
-        self.inflow = Inflow(connection)
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to read, or the peer has closed."""
-        if self.socket is None or not self._is_connected:
-            return False
-        poller = select.poll()
-        try:
-            if self.inflow.has_more:
-                return True
-            poller.register(self.socket, select.POLLIN)
-        except (OSError, ValueError):
-            self.event_queue.put(CONNECTION_CLOSED)
-            return False
-        return bool(poller.poll(0))
-
-    def _receive_some(self, view: memoryview, deadline: float) -> int:
-        if not self.inflow.held_bytes:
-            return super()._receive_some(view, deadline)
-        return self.inflow.pour(view, deadline)
 
 
 class _FastAssociation(WakefulAssociation):

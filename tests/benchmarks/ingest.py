@@ -47,7 +47,7 @@ class Sizes:
     slices: int = 300
     small: int = 2000
     rounds: int = 3
-    slow_slices: int = 60
+    slow_slices: int = 300
     echoes: int = 100
     idle_s: float = 10.0
 
