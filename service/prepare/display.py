@@ -15,7 +15,7 @@ from service.errors import Reason, UnusableStudy
 from service.prepare.codestream import FrameDecoder, decode_frame
 from service.prepare.lookup import LookupTable, lookup_table
 from service.prepare.padding import padded
-from service.prepare.pixels import decode, element, read
+from service.prepare.pixels import decode, describe, element, read
 
 _KEYWORDS = (
     "SOPClassUID", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter",
@@ -43,7 +43,7 @@ def to_grey(source: Dataset | Path, decoder: FrameDecoder = decode_frame) -> tup
     UnusableStudy(UNREADABLE_PIXELS), and what the decoder raises; OSError when a path cannot be opened.
     """
     dataset = read(source, *_KEYWORDS) if isinstance(source, Path) else source
-    if int(element(dataset, "NumberOfFrames") or 1) != 1:
+    if describe(dataset).frames != 1:
         raise _invalid("NumberOfFrames", dataset.NumberOfFrames, "1")
     photometric = str(element(dataset, "PhotometricInterpretation") or "")
     stored = _monochrome(decode(dataset, decoder=decoder), photometric)
