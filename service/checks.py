@@ -144,6 +144,8 @@ def check_certificates(settings: Settings, now: datetime) -> list[Check]:
         for secured in getattr(deliver, section):
             if secured.files(section).paths():
                 checks.append(Check(f"tls {secured.name}", *inspect(secured.files(section), Use.CALLING, now)))
+    if settings.audit.syslog_host and settings.audit.syslog_transport == "tls":
+        checks.append(Check("tls syslog", *inspect(settings.audit.files, Use.CALLING, now)))
     return checks
 
 

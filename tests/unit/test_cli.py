@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from service.checks import check_reports
 from service.demo.send import studies_in
 from service.settings import Settings
 from tests.builders import ct_series, radiograph, uid, write
+from tests.certificates import Hospital
 from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import HOST, ScriptedPacs, free_port
 
@@ -98,6 +101,25 @@ def test_check_names_a_port_that_is_taken(tmp_path: Path, capsys: pytest.Capture
         assert cli.main(["check", "--settings", str(file)]) == 1
         port = pacs.port
     assert f"receive.port {port}: Address already in use" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "code", "begins"), [("serve", 2, "firstlook: "), ("check", 1, "FAIL  tls receive")])
+def test_a_certificate_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, command: str, code: int, begins: str) -> None:
+    file = settings_file(tmp_path, free_port(), tiny_models(tmp_path / "models"))
+    own = Hospital(tmp_path / "certificates").issue("us")
+    own.key_path.write_bytes(Hospital(tmp_path / "other").issue("them").key_path.read_bytes())
+    file.write_text(file.read_text().replace("[[deliver", f"""[receive.tls]
+enabled = true
+client_certificate = "none"
+certificate = "{own.path}"
+private_key = "{own.key_path}"
+[[deliver"""))
+    done = subprocess.run([sys.executable, "-m", "service.cli", command, "--settings", str(file)], capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert done.returncode == code
+    (said,) = [line for line in (done.stdout + done.stderr).splitlines() if "receive.tls.private_key" in line]
+    assert said.startswith(begins) and "does not fit the certificate" in said
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_wrong_settings_stop_the_start_with_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
