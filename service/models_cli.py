@@ -22,6 +22,7 @@ from service.infer.catalogue import Catalogue
 from service.settings import Settings, load
 from service.store.database import Database
 from service.store.shadows import looks_beside
+from service.switch_cli import active_now, add_switch
 from service.verify import verify
 
 _EPILOG = f"""
@@ -33,6 +34,7 @@ examples:
   firstlook models compare cxr-pattern:fp32 cxr-pattern:int8 --data DIR
   firstlook models train cxr-pattern --data DIR --out RUN --fold 0 --fold all
   firstlook models export cxr-pattern --run RUN --data DIR    writes the whole bundle
+  firstlook models activate cxr NEW cxr-findings              from now on these read radiographs; rollback undoes it
   firstlook models shadow                                     a bundle beside the active ones: agreement, shift, seconds
   firstlook models import NET.onnx --recipe R.toml --golden IN.npz --out models/NAME
 
@@ -60,6 +62,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     shadowed.add_argument("--days", type=float, default=0.0, metavar="N", help="only looks of the last N days; else all")
     shadowed.add_argument("--json", action="store_true", help="as JSON")
     shadowed.set_defaults(run=_shadow)
+    add_switch(commands, _with_settings)
     told = "is each bundle whole? manifest, checksum, shapes, golden cases, card"
     checked = _with_settings(commands.add_parser("verify", help=told, description=told))
     checked.add_argument("names", nargs="*", metavar="NAME", help="a bundle, or the path of its folder; none: all")
@@ -81,7 +84,9 @@ def _with_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _list(asked: argparse.Namespace) -> int:
     settings = load(asked.settings)
     table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
-    active, shadows = set(settings.infer.bundles), set(settings.infer.shadow_bundles)
+    active = {name for names in active_now(settings).values() for name in names}
+    active |= {settings.infer.cxr_gate, settings.infer.cxr_lungs}
+    shadows = set(settings.infer.shadow_bundles)
     for manifest in Catalogue.load(settings.infer.models_dir):
         table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
                       "yes" if manifest.name in active else "shadow" if manifest.name in shadows else "",

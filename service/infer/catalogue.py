@@ -17,10 +17,10 @@ _log = logs.get("catalogue")
 
 
 class Catalogue:
-    """The bundles of one models folder, by name; read once, never changed."""
+    """The bundles of one models folder, by name; each is read once, and what is put there later when it is asked for."""
 
-    def __init__(self, manifests: Mapping[str, Manifest]) -> None:
-        self._manifests = dict(sorted(manifests.items()))
+    def __init__(self, manifests: Mapping[str, Manifest], models_dir: Path | None = None) -> None:
+        self._manifests, self._models_dir = dict(sorted(manifests.items())), models_dir
 
     @classmethod
     def load(cls, models_dir: Path) -> Catalogue:
@@ -38,15 +38,27 @@ class Catalogue:
                 _verify(manifest, variant)
             manifests[manifest.name] = manifest
             _log.info("bundle", extra={"bundle": manifest.name, "version": manifest.version, "sha256": manifest.sha256})
-        return cls(manifests)
+        return cls(manifests, models_dir)
 
     def get(self, name: str) -> Manifest:
         """Return the manifest of a bundle. Raises: UnusableStudy(NO_MODEL) when it is not installed."""
         try:
-            return self._manifests[name]
+            return self._manifests.get(name) or self._added(name)
         except KeyError:
             installed = ", ".join(self._manifests) or "none"
             raise UnusableStudy(Reason.NO_MODEL, f"bundle {name!r} is not installed; installed: {installed}") from None
+
+    def _added(self, name: str) -> Manifest:
+        """Read a bundle that was put into the folder since.  Raises: KeyError when there is none; InvalidManifest."""
+        folder = self._models_dir / name if self._models_dir and Path(name).name == name else None
+        if folder is None or not (folder / "manifest.toml").is_file():
+            raise KeyError(name)
+        manifest = read_manifest(folder)
+        for variant in manifest.variants:
+            _verify(manifest, variant)
+        self._manifests = dict(sorted({**self._manifests, manifest.name: manifest}.items()))
+        _log.info("bundle added", extra={"bundle": manifest.name, "version": manifest.version, "sha256": manifest.sha256})
+        return manifest
 
     def __contains__(self, name: str) -> bool:
         """Tell whether a bundle is installed."""

@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.pipeline.compared import Comparison
 from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
+from service.store.activations import switched_to
 from service.store.database import Database
 from service.triage.queue import Queue
 from service.triage.rules import Rule
@@ -64,8 +65,13 @@ class Line:
     trail: Trail = field(default_factory=silent)
 
     def bundles_for(self, kind: Kind) -> tuple[Manifest, ...]:
-        """Return the active bundles for a kind of study, the leading one first. Raises: UnusableStudy (no_model)."""
-        names = self.bundles.get(kind, ())
+        """Return the active bundles for a kind of study, the leading one first: as last switched, else as set.
+
+        Raises: UnusableStudy (no_model).
+        """
+        with self.database.reading() as session:
+            switched = switched_to(session, kind.value)
+        names = self.bundles.get(kind, ()) if switched is None else switched
         if not names:
             raise UnusableStudy(Reason.NO_MODEL, f"no bundle is set for {kind}")
         return tuple(self.catalogue.get(name) for name in names)

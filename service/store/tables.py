@@ -81,6 +81,17 @@ class Instance(SQLModel, table=True):
     header: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
+class Activation(SQLModel, table=True):
+    """One switch of the bundles that read a kind of study. bundles: the leading one first, none: as the settings say."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    bundles: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    at: float
+    who: str = ""
+    rolled_back: bool = False
+
+
 class ShadowLook(SQLModel, table=True):
     """What a bundle said of a study beside the active ones. summary: findings and measurements as `Assessment.summary` has
     them; reason: why it said nothing, "" where it did; seconds: the look as a whole."""
