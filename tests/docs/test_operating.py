@@ -42,11 +42,15 @@ def test_the_documents_show_the_commands_that_matter() -> None:
 
 
 def test_the_settings_shown_load(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"^```toml\n(.*?)^```", INSTALL, re.M | re.S)
-    file = tmp_path / "firstlook.toml"
-    file.write_text(shown)
-    settings = load(file, {})
-    assert settings.deliver.targets[0].port == 104 and settings.receive.peers[0].ae_title == "PACS"
+    file, loaded = tmp_path / "firstlook.toml", []
+    for shown in re.findall(r"^```toml\n(.*?)^```", INSTALL, re.M | re.S):
+        file.write_text(shown)
+        loaded.append(load(file, {}))
+    without, with_tls = loaded
+    assert without.deliver.targets[0].port == 104 and without.receive.peers[0].ae_title == "PACS"
+    (target,) = with_tls.deliver.targets
+    assert not with_tls.receive.plain and with_tls.receive.tls.port == 2762
+    assert target.tls.enabled and target.host == with_tls.receive.peers[0].certificate_name
 
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda d: d.name)
