@@ -97,6 +97,12 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     _use_wal(connection)
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(value: Any) -> Any:
+    """Lower the case of every alphabet; SQLite's own does so for ASCII only."""
+    return value.lower() if isinstance(value, str) else value
 
 
 def _use_wal(connection: Any) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, event, text
 from sqlmodel import Field, SQLModel
+
+from service.domain.codes import NO_FINDING
 
 
 class Study(SQLModel, table=True):
     """One study: who, what, how urgent, how far, and what was found. The worklist is a query on this table.
 
     completed_at: when it was judged complete; None while more images may come, though a model may have looked already.
+    found: names of the findings over their threshold, "|pneumonia|effusion|", kept in step with the summary; None: none.
     read_at, read_by, read_rank: a person marked it as read when its reading rank was this one. See `store.marks.is_read`.
     """
 
@@ -56,14 +59,28 @@ class Study(SQLModel, table=True):
     read_by: str | None = None
     read_rank: int | None = None
     summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    found: str | None = None
 
     __table_args__ = (
         Index("ix_study_reading", "reading_rank", "first_received_at"),
-        Index("ix_study_seen", "last_received_at", "first_received_at", "state", "read_at", "read_rank", "reading_rank"),
+        Index("ix_study_completed", "completed_at", "found"),
         Index("ix_study_patient", "patient_id", "first_received_at"),
         Index("ix_study_open", "first_received_at", sqlite_where=text("completed_at IS NULL"),
               postgresql_where=text("completed_at IS NULL")),
     )
+
+
+def found_in(summary: dict[str, Any]) -> str | None:
+    """Return what `Study.found` says of a summary (`Assessment.summary`); "no finding" is none."""
+    names = dict.fromkeys(f["name"] for f in summary.get("findings", ())
+                          if f.get("presence") == "present" and f.get("code") != NO_FINDING.value)
+    return f"|{'|'.join(names)}|" if names else None
+
+
+@event.listens_for(Study, "before_insert")
+@event.listens_for(Study, "before_update")
+def _keep_in_step(_mapper: object, _connection: object, study: Study) -> None:
+    study.found = found_in(study.summary)
 
 
 class Instance(SQLModel, table=True):

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, and_, case, func, not_
+from sqlalchemy import ColumnElement, Subquery, and_, case, func
 from sqlmodel import Session, col, select
 
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder, marks_are_kept
 from service.store.arrivals import instances_held, notices_of
+from service.store.filters import Filter, Shown, conditions, ended_since, in_window
 from service.store.marks import is_read, reopened
 from service.store.tables import Delivery, Event, Instance, Job, Notice, Opinion, ResultObject, Study
 from service.store.verdicts import verdicts_of
 
-
-class Shown(StrEnum):
-    """Which part of the studies a list holds."""
-
-    OPEN = "open"
-    READ = "read"
-    ALL = "all"
+_ALL_OPEN = Filter()
 
 
 @dataclass(frozen=True)
@@ -78,19 +72,19 @@ class StudyPage:
 
 
 def reading_list(
-    session: Session, limit: int, now: float, window_s: float, order: ReadingOrder = NO_CAP, shown: Shown = Shown.OPEN,
+    session: Session, limit: int, now: float, window_s: float, order: ReadingOrder = NO_CAP, chosen: Filter = _ALL_OPEN,
 ) -> list[Entry]:
     """Return what to read next: by urgency, then by how long it has waited; one query.
 
     limit: most entries; now: Unix time, seconds; window_s: studies with no image since `now - window_s` are left out;
-    order: the cap on the wait; shown: what is read comes last read first.
+    order: the cap on the wait; chosen: what to show; what is read comes last read first.
     """
     places = _places()
     query = (
         select(Study, places.c.place)
         .outerjoin(places, _waits(places))
-        .where(col(Study.last_received_at) >= now - window_s, *_of(shown))
-        .order_by(*_sorted(shown, order, now))
+        .where(in_window(now - window_s), *conditions(chosen, now))
+        .order_by(*_sorted(chosen.shown, order, now))
         .limit(limit)
     )
     return [entry_of(study, place, now, order) for study, place in session.exec(query)]
@@ -103,14 +97,10 @@ def entry_of(study: Study, place: int | None, now: float, order: ReadingOrder) -
     return Entry(study, place, waited_s, read_at is None and order.rank(study.reading_rank, waited_s) < study.reading_rank)
 
 
-def _of(shown: Shown) -> list[ColumnElement[bool]]:
-    return {Shown.OPEN: [not_(is_read())], Shown.READ: [is_read()], Shown.ALL: []}[shown]
-
-
 def _sorted(shown: Shown, order: ReadingOrder, now: float) -> list[Any]:
     if shown is Shown.READ:
         return [col(Study.read_at).desc(), col(Study.id).desc()]
-    return [_rank(order, now), col(Study.first_received_at), col(Study.id)]
+    return [_rank(order, now) + 0, col(Study.first_received_at), col(Study.id)]  # + 0: the index of the window, not of this
 
 
 def _rank(order: ReadingOrder, now: float) -> ColumnElement[int]:
@@ -122,14 +112,27 @@ def _rank(order: ReadingOrder, now: float) -> ColumnElement[int]:
     return case((overdue, OVERDUE_AS.rank), else_=rank)
 
 
+def how_many(session: Session, now: float, window_s: float, chosen: Filter) -> int:
+    """Return how many studies a filter lets through; see `reading_list`."""
+    query = select(func.count()).select_from(Study).where(in_window(now - window_s), *conditions(chosen, now))
+    return session.exec(query).one()
+
+
+def findings_seen(session: Session, now: float, window_s: float) -> list[str]:
+    """Return the names of the findings that studies of the window have, in order of the alphabet."""
+    query = select(Study.found).where(ended_since(now - window_s), col(Study.found).is_not(None)).distinct()
+    return sorted({name for found in session.exec(query).all() for name in (found or "").strip("|").split("|")})
+
+
 def census(session: Session, now: float, window_s: float, longest_wait_s: float = 0.0) -> Census:
     """Count the studies with an image since `now - window_s` (Unix time, seconds); one query.
 
     longest_wait_s: of the cap, seconds; 0: none, and no study is old.
     """
     old = col(Study.first_received_at) <= (now - longest_wait_s if longest_wait_s else -1.0)
-    parts = [col(Study.state), is_read(), old]
-    query = select(*parts, func.count()).where(col(Study.last_received_at) >= now - window_s).group_by(*parts)  # type: ignore[call-overload]
+    state = func.coalesce(col(Study.state), "")  # else SQLite walks through all studies by the index of their states
+    parts = [state, is_read(), old]
+    query = select(*parts, func.count()).where(in_window(now - window_s)).group_by(*parts)  # type: ignore[call-overload]
     by_state, read, olds = dict.fromkeys(StudyState, 0), 0, {True: 0, False: 0}
     for state, marked, past, count in session.exec(query).all():
         if marked:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlmodel import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from service import logs
@@ -23,14 +24,16 @@ from service.errors import Reason
 from service.metrics import Metrics
 from service.store import worklist
 from service.store.database import Database
+from service.store.filters import MOST_TEXT
 from service.store.tables import ResultObject
 from service.store.verdicts import MOST_NOTE
-from service.store.worklist import Shown
 from service.web import guard
 from service.web.actions import Resend, add_actions
 from service.web.detail import as_json, detail, page_as_json
 from service.web.effect import add_effect
 from service.web.feedback import add_feedback
+from service.web.filters import offered, view_of
+from service.web.forms import fields_of
 from service.web.health import Check, add_health
 from service.web.login import add_login
 from service.web.page import RESEARCH_USE, STATIC, Pages
@@ -110,18 +113,25 @@ class _Reader:
     clock: Callable[[], float]
     style: WebStyle
 
-    def reading_list(self, shown: Shown) -> dict[str, Any]:
-        """Return rows, entries and the figures above them."""
+    def reading_list(self, given: Mapping[str, str], text: str = "") -> dict[str, Any]:
+        """Return rows, entries and the figures above them. given: the query of the address; text: what is searched for."""
         now, style = self.clock(), self.style
+        view = view_of(given, text, style.patient_names)
+        window_s = view.hours * 3600.0 or style.window_s
         with self.database.reading() as session:
             census = worklist.census(session, now, style.window_s, style.order.longest_wait_s)
             order = census.order(style.order)
-            entries = worklist.reading_list(session, style.limit, now, style.window_s, order, shown)
+            entries = worklist.reading_list(session, style.limit, now, window_s, order, view.chosen)
+            findings = worklist.findings_seen(session, now, window_s)
+            there = len(entries)
+            if there == style.limit:
+                there = worklist.how_many(session, now, window_s, view.chosen)
         rows = [row(entry, now, style.patient_names) for entry in entries]
-        there = {Shown.OPEN: census.open, Shown.READ: census.read, Shown.ALL: census.open + census.read}[shown]
+        window_h = round(style.window_s / 3600)
         return {"now": now, "entries": entries, "rows": rows, "counts": census.by_state, "tally": tally(census, rows),
-                "hidden": there - len(rows), "window_h": round(style.window_s / 3600), "shown": shown,
-                "cap": cap_words(style.order, order)}
+                "hidden": there - len(rows), "window_h": round(window_s / 3600), "view": view,
+                "cap": cap_words(style.order, order), "most_text": MOST_TEXT,
+                "choices": offered(view, findings, window_h, style.patient_names)}
 
     def study(self, study_instance_uid: str) -> tuple[worklist.StudyPage, ReadingOrder]:
         """Return one study and the order in force; 404 when there is none."""
@@ -149,19 +159,37 @@ class _Reader:
 
 def _add_worklist(app: FastAPI, reader: _Reader, pages: Pages) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def worklist_page(request: Request, shown: Shown = Shown.OPEN) -> HTMLResponse:
-        return pages.answer(request, "worklist.html", **reader.reading_list(shown))
+    def worklist_page(request: Request) -> HTMLResponse:
+        return pages.answer(request, "worklist.html", **reader.reading_list(request.query_params))
 
     @app.get("/rows", response_class=HTMLResponse, include_in_schema=False)
-    def worklist_rows(request: Request, shown: Shown = Shown.OPEN) -> HTMLResponse:
-        return pages.answer(request, "rows.html", **reader.reading_list(shown))
+    def worklist_rows(request: Request) -> HTMLResponse:
+        return pages.answer(request, "rows.html", **reader.reading_list(request.query_params))
+
+    @app.post("/", response_class=HTMLResponse, include_in_schema=False)
+    async def searched_page(request: Request) -> HTMLResponse:
+        return await _searched(request, reader, pages, "worklist.html")
+
+    @app.post("/rows", response_class=HTMLResponse, include_in_schema=False)
+    async def searched_rows(request: Request) -> HTMLResponse:
+        return await _searched(request, reader, pages, "rows.html")
 
     @app.get("/api/worklist")
-    def worklist_json(shown: Shown = Shown.OPEN) -> dict[str, Any]:
-        """Return the reading list: what to read next first; what is read (shown=read) last read first."""
-        read = reader.reading_list(shown)
+    def worklist_json(request: Request) -> dict[str, Any]:
+        """Return the reading list: what to read next first; what is read (shown=read) last read first.
+
+        Narrowed by shown, state, modality, urgency, finding, age and hours, as on the page.
+        """
+        read = reader.reading_list(request.query_params)
         studies = [as_json(entry, reader.style.patient_names) for entry in read["entries"]]
         return {"notice": RESEARCH_USE, "at": read["now"], "counts": read["counts"], "studies": studies}
+
+
+async def _searched(request: Request, reader: _Reader, pages: Pages, template: str) -> HTMLResponse:
+    """Answer a search: its text, which may be a name, comes in the body and stands in no address and no log."""
+    text = (await fields_of(request)).get("text", "")
+    found = await run_in_threadpool(reader.reading_list, request.query_params, text)
+    return pages.answer(request, template, **found)
 
 
 def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[str], can_resend: bool) -> None:

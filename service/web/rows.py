@@ -74,13 +74,14 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
     now: Unix time, seconds; patient_names: full, initials or hidden.
     """
     study = entry.study
+    found = marks(study.summary)
     return Row(
         uid=study.study_instance_uid,
         urgency=study.reading_urgency,
         why=words.why_here(study, entry.overdue, entry.waited_s),
         raised=study.reading_rank < study.urgency_rank,
-        marks=foremost(marks(study.summary)),
-        ai=ai_words(study),
+        marks=foremost(found),
+        ai=ai_words(study, found),
         extent=extent(study.summary),
         change=change_words(study.summary),
         name=words.called(study, patient_names),
@@ -128,9 +129,8 @@ def foremost(found: tuple[Mark, ...]) -> tuple[Mark, ...]:
     return tuple(named.values())
 
 
-def ai_words(study: Study) -> Said:
-    """Say what the AI answered. Never "normal": where nothing is over its threshold it says "No flag"."""
-    found = marks(study.summary)
+def ai_words(study: Study, found: tuple[Mark, ...]) -> Said:
+    """Say what the AI answered. Never "normal": where nothing is over its threshold it says "No flag". found: its marks."""
     earlier = "of the earlier images" if found and study.state != StudyState.ASSESSED else ""
     if any(mark.present for mark in found):
         return Said("", earlier)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 from service.domain.job import DeliveryState, StudyState
 from service.errors import Reason
@@ -25,6 +26,7 @@ class Said:
     tone: str = "plain"
 
 
+@lru_cache(maxsize=512)
 def humanised(name: str) -> str:
     """Turn a name of the code ("covid_pneumonia") into words ("COVID pneumonia")."""
     text = spelled(name)

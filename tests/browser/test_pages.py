@@ -229,3 +229,36 @@ def test_a_reader_disagrees_with_a_finding_and_the_page_of_feedback_counts_it(de
         assert desk.tab.ask(CONTRAST) == [] and desk.tab.ask("document.documentElement.scrollWidth <= innerWidth")
         assert desk.tab.ask("document.querySelector('.ppv tbody').rows.length") == 2
         desk.tab.photograph(desk.pictures / f"feedback-{theme}-{width}.png")
+
+
+def test_a_filter_narrows_the_list_and_stands_in_the_address_and_a_search_does_not(desk: Desk) -> None:
+    desk.tab.open(f"{desk.address}/")
+    desk.tab.ask("(s => { s.value = 'not_assessed'; s.dispatchEvent(new Event('change', {bubbles: true})); })"
+                 "(document.querySelector('select[name=state]'))")
+    desk.tab.wait(f"{ORDER}.length == 2")
+    assert desk.tab.ask("location.search") == "?state=not_assessed"
+    desk.tab.press("/")
+    for key in "kowalska":
+        desk.tab.press(key)
+    desk.tab.wait(f"{ORDER}.join() == '{desk.uids[6]}'")
+    assert desk.tab.ask("location.search") == "?state=not_assessed"
+    desk.tab.press("Escape")
+    desk.tab.press("j")
+    assert desk.tab.ask(FOCUSED) == desk.uids[6], "the letters went into the search, and moved nothing"
+    desk.tab.press("Enter")
+    desk.tab.wait(f"location.pathname == '/studies/{desk.uids[6]}' && document.readyState == 'complete'")
+    desk.tab.press("Escape")
+    desk.tab.wait(f"location.search == '?state=not_assessed' && document.readyState == 'complete' && {ORDER}.length == 2")
+    desk.tab.ask("document.getElementById('clear').click()")
+    desk.tab.wait(f"document.readyState == 'complete' && {ORDER}.length == {len(desk.uids)}")
+
+
+def test_a_search_goes_on_while_the_list_is_refreshed(desk: Desk) -> None:
+    desk.tab.open(f"{desk.address}/")
+    desk.tab.ask("(t => { t.value = 'chest lateral'; t.dispatchEvent(new Event('input', {bubbles: true})); })"
+                 "(document.getElementById('text'))")
+    desk.tab.wait(f"{ORDER}.length == 2")
+    seen = desk.tab.ask("document.getElementById('news').dataset.at")
+    desk.arrive(54, "stat")
+    desk.tab.wait(f"document.getElementById('news').dataset.at != '{seen}'")
+    assert desk.tab.ask(f"{ORDER}.length") == 2

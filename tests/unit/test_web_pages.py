@@ -165,7 +165,7 @@ def test_a_full_worklist_takes_the_same_number_of_queries_as_a_short_one(house: 
     event.listen(house.database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
     page = house.client().get("/")
     assert len(_rows(page.text)) == 212
-    assert len([query for query in queries if "SELECT" in query]) == 2
+    assert len([query for query in queries if "SELECT" in query]) == 3
 
 
 def test_studies_beyond_the_limit_are_counted_not_forgotten(house: House) -> None:

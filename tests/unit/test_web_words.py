@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from service.domain.job import DeliveryState, StudyState
+from service.store.tables import Study
 from service.web import words
-from service.web.rows import ai_words, extent, marks
+from service.web.rows import ai_words as said_of
+from service.web.rows import extent, marks
 from tests.browser import seed
 
 NOW = 1_767_400_000.0
+
+
+def ai_words(study: Study) -> words.Said:
+    return said_of(study, marks(study.summary))
 
 
 @pytest.mark.parametrize(("name", "how", "said"), [

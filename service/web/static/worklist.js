@@ -1,13 +1,21 @@
-// Worklist: fetch the rows again and again, without moving what the reader is pointing at; keys j, k, Enter, m, r.
+// Worklist: fetch the rows again and again, without moving what the reader is pointing at; keys j, k, Enter, m, r, /.
+// Filters stand in the address; what is searched for does not, for it may be a name.
 "use strict";
 (() => {
   const script = document.currentScript;
+  const base = script.dataset.base;
+  const filters = document.getElementById("filters");
+  const search = document.getElementById("search");
   const everyMs = Number(script.dataset.refreshS) * 1000;
   const restMs = 10000;
+  const typingMs = 300;
   const status = document.getElementById("status");
   const waiting = document.getElementById("waiting");
   let held = null;
   let touchedAt = 0;
+  let chosen = 0;
+  let timer = 0;
+  let typing = 0;
   let seenAt = document.getElementById("news").dataset.at;
 
   const body = () => document.getElementById("rows");
@@ -61,12 +69,44 @@
     if (same || !inUse()) replace(news); else fillIn(news);
   }
 
+  const query = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value)).toString();
+  const address = (path) => base + path + (query() ? "?" + query() : "");
+
+  // Ask for the rows that are chosen now; the text of a search goes in the body.
+  function ask() {
+    const text = search.elements.text.value.trim();
+    const options = text ? { method: "POST", body: new URLSearchParams(new FormData(search)) } : {};
+    return fetch(address("/rows"), { cache: "no-store", ...options });
+  }
+
+  // The page of a study leads back to the list as it was.
+  function remember() {
+    try { sessionStorage.setItem("firstlook-list", query()); } catch { /* not kept */ }
+  }
+
+  // The reader chose something else: the list is drawn anew, wherever the pointer is.
+  async function choose() {
+    chosen += 1;
+    history.replaceState(null, "", address("/"));
+    remember();
+    search.action = address("/");
+    for (const label of document.querySelectorAll(".filters label")) {
+      label.classList.toggle("set", Boolean(label.querySelector("select, input").value.trim()));
+    }
+    document.getElementById("clear").hidden = !document.querySelector(".filters label.set");
+    touchedAt = 0;
+    await refresh();
+  }
+
   async function refresh() {
+    const asked = chosen;
+    clearTimeout(timer);
     try {
-      const answer = await fetch(script.dataset.rows, { cache: "no-store" });
+      const answer = await ask();
       if (!answer.ok) throw new Error(String(answer.status));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const news = document.adoptNode(page.getElementById("news"));
+      if (asked !== chosen) return;
       seenAt = news.dataset.at;
       status.textContent = "Updated " + seenAt;
       status.classList.remove("lost");
@@ -75,7 +115,10 @@
       status.textContent = "No answer: this list is of " + seenAt;
       status.classList.add("lost");
     } finally {
-      setTimeout(refresh, everyMs);
+      if (asked === chosen) {
+        clearTimeout(timer);
+        timer = setTimeout(refresh, everyMs);
+      }
     }
   }
 
@@ -113,12 +156,19 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, select")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
     touchedAt = Date.now();
     if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
     else if (event.key === "m" && focusedUid()) mark(find(focusedUid()).querySelector(".mark-read"));
     else if (event.key === "r" && held) replace(held);
-    else if (event.key === "Escape") document.activeElement?.blur?.();
+    else if (event.key === "/") {
+      event.preventDefault();
+      search.elements.text.select();
+    } else if (event.key === "Escape") document.activeElement?.blur?.();
   });
   document.addEventListener("pointermove", () => { touchedAt = Date.now(); });
   document.addEventListener("wheel", () => { touchedAt = Date.now(); }, { passive: true });
@@ -132,5 +182,16 @@
     const row = event.target.closest("tr[data-uid]");
     if (row && !event.target.closest("a") && !String(getSelection())) row.querySelector("a").click();
   });
-  setTimeout(refresh, everyMs);
+  filters.addEventListener("change", choose);
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  search.addEventListener("submit", (event) => {
+    event.preventDefault();
+    choose();
+  });
+  search.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(choose, typingMs);
+  });
+  remember();
+  timer = setTimeout(refresh, everyMs);
 })();
