@@ -92,25 +92,26 @@ def main() -> int:
         with asyncio.Runner() as runner:
             client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
+            async def asked(query: str, text: str) -> None:
+                answer = await (client.post(f"/rows?{query}", data={"text": text}) if text else client.get(f"/rows?{query}"))
+                assert answer.status_code == 200, answer.text
+
             def draw(query: str, text: str) -> None:
-                asked = client.post(f"/rows?{query}", data={"text": text}) if text else client.get(f"/rows?{query}")
-                runner.run(_whole(asked))
+                runner.run(asked(query, text))
+
+            def read_bare(since: float) -> None:
+                bare.execute(BARE, {"since": since}).fetchall()
 
             for name, query, text in VIEWS:
                 since = NOW - (30 if "720" in query else 2) * DAY_S
                 drawn_ms = milliseconds(partial(draw, query, text), rounds)
-                bare_ms = milliseconds(lambda at=since: bare.execute(BARE, {"since": at}).fetchall(), rounds)
+                bare_ms = milliseconds(partial(read_bare, since), rounds)
                 late |= drawn_ms / bare_ms > LIMIT
                 tell(f"{name:<22} drawn {drawn_ms:7.1f} ms, bare query {bare_ms:6.2f} ms, ratio {drawn_ms / bare_ms:5.1f}")
             runner.run(client.aclose())
         bare.close()
         database.close()
     return int(late and not quick)
-
-
-async def _whole(asked: httpx.Response) -> None:
-    answer = await asked  # type: ignore[misc]
-    assert answer.status_code == 200, answer.text
 
 
 if __name__ == "__main__":
