@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,12 +12,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import __version__, logs
+from service.administration import administration_of
 from service.assemble.early import EarlyStart
 from service.assemble.geometry import GeometryRules
 from service.assemble.quiet import QuietTimes
 from service.checks import check_bundles, check_database, check_disk, require_tasks
+from service.deliver.target import Outlet
 from service.domain.commitment import Answer
-from service.domain.job import JobKind, RetryPolicy
+from service.domain.job import JobKind
 from service.domain.order import ReadingOrder
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
@@ -28,7 +30,7 @@ from service.inlets import policy_of, tls_of, where
 from service.metrics import Metrics
 from service.operating import expectation_file
 from service.outlets import inquiries, kinds_by_target, outlets
-from service.pipeline.again import send_once_more
+from service.pipeline.again import send_once_more, take_up_again
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
 from service.pipeline.inquiring import Asking, Inquirer
@@ -46,10 +48,8 @@ from service.store.database import Database
 from service.store.intake import Intake
 from service.store.notices import Notices
 from service.tls.renewal import Renewed
-from service.triage.queue import Queue, this_owner
-from service.triage.rules import RULES, Rule, table_of
-from service.triage.rules_file import load_rules
 from service.triage.turns import Turns
+from service.triaging import queue_of, rules_of
 from service.web.app import WebStyle, create_app
 from service.web.health import Check, create_monitor
 from service.web.pictures import montage
@@ -248,8 +248,16 @@ class App:
                          expectation=expectation_file(self.settings))
         picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture,
-                         self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail)
+                         self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail,
+                         administration_of(self.settings, self._targets, self._retry))
         self._serve(app, "web", web.host, web.port)
+
+    def _targets(self) -> Mapping[str, Outlet]:
+        return self.line.targets if self.line is not None else outlets(self.settings, self._record)
+
+    def _retry(self, study_instance_uid: str) -> list[str]:
+        queue = queue_of(self.settings, self.database, self.clock)
+        return take_up_again(self.database, queue, self.clock(), study_instance_uid)
 
     def _resend(self, study_instance_uid: str) -> list[str]:
         return send_once_more(self.database, self.clock(), study_instance_uid, kinds_by_target(self.settings))
@@ -266,16 +274,3 @@ class App:
                 raise OSError(f"{section}.host {host}, {section}.port {port}: cannot be listened on")
             self._web_thread.join(0.02)
         _log.info("page", extra={"url": f"http://{host}:{self.web_port}/", "for": section})
-
-
-def queue_of(settings: Settings, database: Database, clock: Callable[[], float]) -> Queue:
-    """Return the queue as these settings want it."""
-    work = settings.work
-    retry = RetryPolicy(work.tries, work.first_wait_s, work.wait_factor, work.longest_wait_s, work.deliver_for_h * 3600)
-    return Queue(database, clock, retry, work.lease_s, this_owner())
-
-
-def rules_of(settings: Settings) -> tuple[Rule, ...]:
-    """Return the rules of urgency that these settings want.  Raises: InvalidRules."""
-    triage = settings.triage
-    return table_of(triage.emergency_ae_titles, load_rules(triage.rules) if triage.rules else RULES)

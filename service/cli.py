@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import DISCLAIMER, __version__, logs
-from service.app import ROLES, App, queue_of, rules_of
+from service.app import ROLES, App
 from service.care_cli import add_care
 from service.certs_cli import add_certs
 from service.checks import (
@@ -50,6 +50,7 @@ from service.store.database import Database
 from service.tls.files import UnusableCertificate
 from service.triage.rules_file import InvalidRules
 from service.triage_cli import add_triage
+from service.triaging import queue_of, rules_of
 from service.users_cli import add_users
 from service.web.health import Check
 

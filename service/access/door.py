@@ -49,7 +49,7 @@ class Door:
     def __init__(self, database: Database, clock: Callable[[], float], login: Login, shared_token: str,
                  sessions: Sessions, passwords: Passwords, throttle: Throttle, trail: Trail | None = None) -> None:
         self._database, self._clock, self._login, self._shared = database, clock, login, shared_token
-        self.sessions, self._passwords, self._throttle = sessions, passwords, throttle
+        self.sessions, self.passwords, self._throttle = sessions, passwords, throttle
         self._asks, self._trail = login is Login.REQUIRED, trail or silent()
 
     def asks(self) -> bool:
@@ -82,11 +82,11 @@ class Door:
             account = accounts.find(session, name)
         known = account is not None and account.role in accounts.PEOPLE and account.disabled_at is None
         kept = account.password_hash if account is not None and known else ""
-        if not self._passwords.matches(kept, password) or account is None:
+        if not self.passwords.matches(kept, password) or account is None:
             _log.warning("login failed", extra={"address": address, "user": account.name if account else "(unknown)"})
             self._trail.login_failed(account.name if account else "", address, "name or password is wrong")
             return TurnedAway()
-        newer = self._passwords.renewed(kept, password)
+        newer = self.passwords.renewed(kept, password)
         with self._database.transaction() as session:
             account = accounts.known(session, name)
             if account.disabled_at is not None or account.password_hash != kept:  # changed in the meantime

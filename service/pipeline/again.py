@@ -68,7 +68,7 @@ def take_up_again(database: Database, queue: Queue, now: float, study_instance_u
                 study.state = StudyState.QUEUED.value if looks else StudyState.RECEIVING.value
                 study.state_reason = study.state_detail = ""
                 study.completed_at = study.completed_at if looks else None
-            if study.delivery in _STUCK:
+            if study.delivery in _STUCK and jobs:  # none where a person dismissed them
                 sent = study.delivery == DeliveryState.UNPROVEN.value
                 study.delivery = (DeliveryState.SENT if sent else DeliveryState.PENDING).value
                 study.delivery_detail = ""

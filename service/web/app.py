@@ -29,6 +29,7 @@ from service.store.tables import ResultObject
 from service.store.verdicts import MOST_NOTE
 from service.web import guard
 from service.web.actions import Resend, add_actions
+from service.web.admin import Administration, add_admin
 from service.web.detail import as_json, detail, page_as_json
 from service.web.effect import add_effect
 from service.web.feedback import add_feedback
@@ -74,13 +75,14 @@ def create_app(
     database: Database, metrics: Metrics, clock: Callable[[], float], style: WebStyle,
     ready: Callable[[], Sequence[Check]], results_dir: Path, picture: Montage | None = None,
     resend: Resend | None = None, door: Door | None = None, trail: Trail | None = None,
+    administration: Administration | None = None,
 ) -> FastAPI:
     """Return the web application.
 
     clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
     picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown;
     resend: sends a result once more; None: no page offers it; door: who may log in; None: nobody is asked to;
-    trail: is told who looked at which study.
+    trail: is told who looked at which study; administration: of the page /admin, which needs a door; None: there is none.
     """
     app = FastAPI(title=style.title, version=style.version or "0", docs_url=None, redoc_url=None,
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
@@ -90,7 +92,7 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_health(app, metrics, ready)
     reader = _Reader(database, clock, style)
-    pages = Pages(style.title, style.version, style.refresh_s)
+    pages = Pages(style.title, style.version, style.refresh_s, administration is not None)
     _add_worklist(app, reader, pages)
     _add_study(app, reader, pages, frozenset({"sc", "seg"} if picture else {"sc"}), resend is not None)
     _add_objects(app, reader, results_dir, picture)
@@ -100,6 +102,8 @@ def create_app(
     add_feedback(app, database, clock, pages, metrics)
     if door is not None:
         add_login(app, door, pages)
+        if administration is not None:
+            add_admin(app, database, clock, pages, administration, door, trail)
     add_effect(app, database, clock, pages, style.expectation)
     _add_errors(app, pages)
     return app

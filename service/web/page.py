@@ -22,12 +22,13 @@ _THEMES = ("dark", "light")
 class Pages:
     """The templates. Every value is escaped; a value that a template names and nobody gives is an error."""
 
-    def __init__(self, title: str, version: str, refresh_s: int) -> None:
+    def __init__(self, title: str, version: str, refresh_s: int, with_admin: bool = False) -> None:
         self._environment = Environment(
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )
-        self._given = {"title": title, "version": version, "refresh_s": refresh_s, "notice": RESEARCH_USE}
+        self._given = {"title": title, "version": version, "refresh_s": refresh_s, "notice": RESEARCH_USE,
+                       "with_admin": with_admin}
 
     def answer(
         self, request: Request, template: str, status: int = 200, headers: Mapping[str, str] | None = None,

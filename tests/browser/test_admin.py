@@ -1,0 +1,111 @@
+"""Login and the administrator's page in Chromium: both themes, and an administrator's way through them.
+
+FIRSTLOOK_SCREENSHOTS names a folder that keeps the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import Tab, browser, executable
+from tests.browser.test_pages import CONTRAST
+from tests.peers import missing
+from tests.unit.test_access import PASSWORD
+from tests.unit.test_web_admin import Office
+
+pytestmark = pytest.mark.peer
+
+
+class Room:
+    """The office, a browser at it, and where pictures are kept."""
+
+    def __init__(self, office: Office, tab: Tab, pictures: Path) -> None:
+        self.office, self.tab, self.pictures = office, tab, pictures
+        self.address = str(office.client().base_url).rstrip("/")
+
+    def fill(self, **fields: str) -> None:
+        """Type into the fields of the form."""
+        for name, value in fields.items():
+            self.tab.ask(f"document.querySelector('main [name={name}]').value = {json.dumps(value)}")
+
+    def log_in(self, name: str, password: str = PASSWORD) -> None:
+        """Fill in the login form that is shown, and send it."""
+        self.fill(name=name, password=password)
+        self.press("main form button")
+
+    def press(self, selector: str) -> None:
+        """Press a button, and wait until the page that it leads to is there."""
+        self.tab.ask(f"window.left = true; document.querySelector({json.dumps(selector)}).click()")
+        self.tab.wait("!window.left && document.readyState == 'complete'")
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    if executable() is None:
+        missing("Chromium")
+    office = Office(tmp_path)
+    office.people()
+    pictures = Path(os.environ.get("FIRSTLOOK_SCREENSHOTS", tmp_path))
+    pictures.mkdir(parents=True, exist_ok=True)
+    with browser(tmp_path / "profile") as tab:
+        tab.size(1280, 900)
+        yield Room(office, tab, pictures)
+    office.still_open.close()
+    office.database.close()
+
+
+def test_login_and_administration_are_readable_in_both_themes(room: Room) -> None:
+    for theme in ("dark", "light"):
+        room.tab.open(f"{room.address}/login?theme={theme}")
+        _look(room, f"login-{theme}")
+    room.log_in("chief", "not the password")
+    _look(room, "login-wrong")
+    room.log_in("chief")
+    for name, path, height in (("admin", "/admin", 1300), ("card", "/admin/bundles/tiny-ct", 900)):
+        room.tab.size(1280, height)
+        for theme in ("dark", "light"):
+            room.tab.open(f"{room.address}{path}?theme={theme}")
+            _look(room, f"{name}-{theme}")
+    room.tab.size(3840, 2160)
+    room.tab.open(f"{room.address}/admin?theme=dark")
+    _look(room, "admin-dark-3840")
+
+
+def _look(room: Room, name: str) -> None:
+    room.tab.photograph(room.pictures / f"{name}.png")
+    assert room.tab.ask(CONTRAST) == [], "every text has a contrast of 4.5 at least (WCAG AA)"
+    assert room.tab.ask("document.documentElement.scrollWidth <= innerWidth"), "nothing is cut off at the side"
+    unnamed = "[...document.querySelectorAll('main input:not([type=hidden]), select')].filter(i => !i.labels.length).length"
+    assert room.tab.ask(unnamed) == 0, "every field has a label"
+
+
+def test_an_administrator_logs_in_asks_a_place_dismisses_a_job_and_leaves(room: Room) -> None:
+    room.tab.open(f"{room.address}/login?next=%2Fadmin")
+    room.log_in("chief")
+    room.tab.wait("location.pathname == '/admin'")
+    assert "firstlook-session" not in room.tab.ask("document.cookie"), "no script reads the session"
+    room.press("form[action='/admin/echo/pacs'] button")
+    assert room.tab.ask("document.querySelector('.told').innerText") == "pacs answers."
+    room.press("form[action$='/dismiss'] button")
+    assert "Nothing is parked." in room.tab.ask("document.body.innerText")
+    room.fill(name="moreau", password=PASSWORD)
+    room.press("form.new button")
+    assert "moreau" in room.tab.ask("document.querySelector('main').innerText")
+    room.press("form.leave button")
+    room.tab.wait("location.pathname == '/login'")
+
+
+def test_a_reader_marks_a_study_with_the_token_of_the_session(room: Room) -> None:
+    room.tab.open(f"{room.address}/login")
+    room.log_in("reader")
+    uid = room.office.studies[0].study_instance_uid
+    room.tab.wait("document.querySelectorAll('tr[data-uid]').length > 0")
+    assert not room.tab.ask("!!document.querySelector('a.admin')")
+    room.tab.press("j")
+    room.tab.press("m")
+    room.tab.wait(f"!document.querySelector('tr[data-uid=\"{uid}\"]')")
