@@ -8,21 +8,24 @@ from pathlib import Path
 from service.deliver.places import FolderPlace, Hl7Place, Place, StowPlace, WebhookPlace
 from service.deliver.target import Outlet
 from service.domain.manifest import InvalidManifest, read_manifest
+from service.domain.study import Kind
 from service.outlets import kinds_by_target
 from service.sections import Target
 from service.settings import Settings
+from service.store.activations import switched_to
+from service.store.database import Database
 from service.web.admin import Administration, BundleLine, Destination, Sender
 
 _CARD = "MODEL_CARD.md"
 
 
-def administration_of(settings: Settings, targets: Callable[[], Mapping[str, Outlet]],
+def administration_of(settings: Settings, database: Database, targets: Callable[[], Mapping[str, Outlet]],
                       retry: Callable[[str], Sequence[str]]) -> Administration:
     """Return what the page works with. targets: made when one is asked; retry: takes up again what a study left."""
-    folder, active = settings.infer.models_dir, frozenset(settings.infer.bundles)
+    folder = settings.infer.models_dir
     return Administration(
         senders=_senders(settings), destinations=_destinations(settings), echo=lambda name: targets()[name].target.echo(),
-        bundles=lambda: _bundles(folder, active), card=lambda name: _card(folder, name), retry=retry)
+        bundles=lambda: _bundles(folder, _uses(settings, database)), card=lambda name: _card(folder, name), retry=retry)
 
 
 def _senders(settings: Settings) -> list[Sender]:
@@ -56,7 +59,18 @@ def _host(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
-def _bundles(folder: Path, active: frozenset[str]) -> list[BundleLine]:
+def _uses(settings: Settings, database: Database) -> dict[str, str]:
+    """Return what each bundle is used for now, in words; a switch made while the service runs goes over the settings."""
+    infer = settings.infer
+    uses = dict.fromkeys(infer.shadow_bundles, "looks beside")
+    with database.reading() as session:
+        for kind, names, told in ((Kind.CT, infer.ct_bundles, "CT"), (Kind.CXR, infer.cxr_bundles, "radiographs")):
+            switched = switched_to(session, kind.value)
+            uses |= dict.fromkeys(switched or names, f"reads {told}{', switched' if switched else ''}")
+    return uses | {infer.cxr_gate: "judges radiographs", infer.cxr_lungs: "finds lung fields"}
+
+
+def _bundles(folder: Path, uses: Mapping[str, str]) -> list[BundleLine]:
     """Return the bundles as their manifests describe them; the weights were compared with these when they were loaded."""
     lines = []
     for path in sorted(folder.glob("*/manifest.toml")):
@@ -68,7 +82,7 @@ def _bundles(folder: Path, active: frozenset[str]) -> list[BundleLine]:
             lines.append(BundleLine(name, problem=str(error), card=card))
             continue
         lines.append(BundleLine(found.name, found.version, found.title, found.task, found.sha256,
-                                "active" if found.name in active else "", card=card))
+                                uses.get(found.name, ""), card=card))
     return sorted(lines, key=lambda line: (line.use == "", line.name))
 
 

@@ -249,7 +249,7 @@ class App:
         picture = partial(montage, self.data_dir / "spool", self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture,
                          self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail,
-                         administration_of(self.settings, self._targets, self._retry))
+                         administration_of(self.settings, self.database, self._targets, self._retry))
         self._serve(app, "web", web.host, web.port)
 
     def _targets(self) -> Mapping[str, Outlet]:

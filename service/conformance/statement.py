@@ -92,7 +92,10 @@ TLS follows the BCP 195 RFC 8996, 9325 profile (PS3.15 B.12): TLS 1.2 at least, 
 {suites}
 
 No compression, no renegotiation, no resumption of sessions. An AE title is no proof of identity: callers are bound to
-networks, and to certificates where TLS asks for them. Logs, metrics and file names hold UIDs, never names or birth dates."""
+networks, and to certificates where TLS asks for them. Logs, metrics and file names hold UIDs, never names or birth dates.
+
+Audit messages (PS3.15 A.5) are written to files and sent to a syslog receiver (RFC 5424; over TLS, RFC 5425, or UDP, RFC
+5426): Application Activity, User Authentication, DICOM Instances Accessed, DICOM Instances Transferred, Security Alert."""
 
 
 def _results() -> Iterable[str]:

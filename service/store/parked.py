@@ -34,7 +34,8 @@ def parked(session: Session, most: int) -> tuple[Sequence[Parked], int]:
     query = (select(Job, Study).join(Study, col(Study.id) == Job.study_id).where(Job.state == JobState.PARKED.value)
              .order_by(col(Job.id).desc()).limit(most))
     rows = [Parked(job.id or 0, study.study_instance_uid, study.modality, study.accession_number, job.kind, job.target,
-                   job.reason, job.detail, job.failures, job.ended_at or job.queued_at) for job, study in session.exec(query).all()]
+                   job.reason, job.detail, job.failures, job.ended_at or job.queued_at)
+            for job, study in session.exec(query).all()]
     return rows, session.exec(select(func.count()).select_from(Job).where(Job.state == JobState.PARKED.value)).one()
 
 

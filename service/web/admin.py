@@ -49,7 +49,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class BundleLine:
-    """A bundle. digest: SHA-256 of its weights; use: "active" or ""; problem: why it cannot be used, "" when it can."""
+    """A bundle. digest: SHA-256 of its weights; use: what for, "" for none; problem: why it cannot be used."""
 
     name: str
     version: str = ""

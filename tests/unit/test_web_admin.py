@@ -22,6 +22,7 @@ from service.errors import PeerUnavailable, Reason
 from service.metrics import Metrics
 from service.pipeline.again import take_up_again
 from service.settings import Settings
+from service.store.activations import switch
 from service.store.database import Database
 from service.store.tables import Event, Job, Study
 from service.triaging import queue_of
@@ -82,7 +83,8 @@ class Office:
         app = create_app(
             self.database, Metrics(), lambda: self.ward.now, WebStyle(), tuple, self.folder / "results",
             door=self.ward.door(), trail=Trail([self.kept], Source("firstlook"), "FIRSTLOOK", lambda: self.ward.now),
-            administration=administration_of(self.settings, lambda: {"pacs": outlet, "hook": outlet}, self.retry))
+            administration=administration_of(
+                self.settings, self.database, lambda: {"pacs": outlet, "hook": outlet}, self.retry))
         return self.still_open.enter_context(asked(app))
 
     def logged_in(self, name: str) -> tuple[httpx.Client, str]:
@@ -114,7 +116,7 @@ def test_the_page_shows_peers_bundles_parked_jobs_and_accounts(office: Office) -
     client, _ = office.logged_in("chief")
     page = client.get("/admin").text
     for part in ("CT_SCANNER_1 10.0.0.0/8", "pacs DICOM PACS@pacs.example:104", "hook webhook https://hook.example",
-                 "tiny-ct 1.0.0 active", "tiny-cxr 1.0.0 not in use", "Deliver to pacs",
+                 "tiny-ct 1.0.0 reads CT", "tiny-cxr 1.0.0 not in use", "Deliver to pacs",
                  "The PACS or other receiver refused it. status 0xA900", "ACC-26004", "chief administrator",
                  "robot service"):
         assert part in text(page), part
@@ -123,6 +125,12 @@ def test_the_page_shows_peers_bundles_parked_jobs_and_accounts(office: Office) -
     assert digest and digest[1] in page
     assert SECRET not in page and "Moreau" not in page, "neither secrets nor patients"
     assert 'href="/admin"' in client.get("/").text
+
+
+def test_the_bundles_are_those_that_were_switched_to(office: Office) -> None:
+    with office.database.transaction() as session:
+        switch(session, "cxr", ["tiny-cxr"], office.ward.now, "chief")
+    assert "tiny-cxr 1.0.0 reads radiographs, switched" in text(office.client().get("/admin").text)
 
 
 def test_a_reader_neither_sees_the_page_nor_presses_its_buttons(office: Office) -> None:
