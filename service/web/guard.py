@@ -30,6 +30,7 @@ HEADERS = {
 }
 _OPEN = "/health/"
 _LOGIN, _FILES = "/login", "/static/"  # what is needed before anybody is known
+_ROWS = "/rows"  # what the list asks for by itself, by POST too where it is searched
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 _HSTS = {"Strict-Transport-Security": "max-age=31536000"}
@@ -81,7 +82,8 @@ class Guard:
         if refusal or given:
             return refusal or await run_in_threadpool(_program, door, scope, given), receive
         token = cookies(headers).get(COOKIE, "")
-        active = headers.get("sec-fetch-mode", "navigate") == "navigate" or method not in _SAFE
+        by_itself = scope["path"] == _ROWS or method in _SAFE
+        active = headers.get("sec-fetch-mode", "navigate") == "navigate" or not by_itself
         user = await run_in_threadpool(door.sessions.user, token, active) if token else None
         if user is None:
             before = scope["path"] == _LOGIN or scope["path"].startswith(_FILES)

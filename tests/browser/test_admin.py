@@ -109,3 +109,13 @@ def test_a_reader_marks_a_study_with_the_token_of_the_session(room: Room) -> Non
     room.tab.press("j")
     room.tab.press("m")
     room.tab.wait(f"!document.querySelector('tr[data-uid=\"{uid}\"]')")
+
+
+def test_the_list_leads_to_the_login_when_a_session_is_over(room: Room) -> None:
+    room.tab.open(f"{room.address}/login")
+    room.log_in("reader")
+    room.tab.wait("document.querySelectorAll('tr[data-uid]').length > 0")
+    room.office.ward.now += 20_000
+    room.tab.wait("location.pathname == '/login' && document.readyState == 'complete'")
+    room.log_in("reader")
+    room.tab.wait("location.pathname == '/' && document.querySelectorAll('tr[data-uid]').length > 0")

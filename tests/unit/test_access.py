@@ -20,6 +20,9 @@ from service.access.throttle import Limits, Throttle
 from service.domain.person import Role
 from service.store.database import Database
 from service.store.tables import AccessToken, Account, LoginSession, LoginTry
+from tests.unit.test_store_migrations import postgres
+
+__all__ = ["postgres"]
 
 PASSWORD = "seven radiographs at dawn"
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -231,6 +234,30 @@ def test_tries_at_the_same_time_count_too(ward: Ward) -> None:
     door.enter("nobody", "x", "10.0.0.9")
     with ward.database.reading() as session:
         assert len(session.exec(select(LoginTry)).all()) == 3, "old tries are forgotten"
+
+
+@pytest.mark.peer
+def test_on_postgresql_accounts_sessions_and_limits_are_the_same(postgres: str) -> None:
+    database = Database(postgres)
+    database.migrate()
+    ward = Ward(database)
+    ward.add("okafor", Role.ADMINISTRATOR)
+    robot = ward.add("robot", Role.SERVICE)
+    door = ward.door()
+    entered = door.enter("okafor", PASSWORD, "10.0.0.1")
+    assert isinstance(entered, Entered) and door.asks() and ward.sessions.user(entered.token, True) == entered.user
+    with database.transaction() as session:
+        token = accounts.issue_token(session, robot, ward.now, None)
+        assert [(one.name, one.sessions, one.tokens) for one in accounts.listed(session, ward.now)] == [
+            ("okafor", 1, 0), ("robot", 0, 1)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: door.enter("okafor", f"guess number {n}", "10.0.0.2"), range(16)))
+    assert sum(isinstance(one, TurnedAway) and one.wait_s == 0 for one in found) <= 5
+    assert door.program(token) is not None
+    with database.transaction() as session:
+        assert accounts.revoke_tokens(session, robot, ward.now) == 1
+    assert door.program(token) is None
+    database.close()
 
 
 def test_the_log_names_no_password_and_no_name_that_is_not_an_account(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:

@@ -81,7 +81,7 @@ class Office:
     def client(self) -> httpx.Client:
         outlet = Outlet(self.place, frozenset({"sr"}))
         app = create_app(
-            self.database, Metrics(), lambda: self.ward.now, WebStyle(), tuple, self.folder / "results",
+            self.database, Metrics(), lambda: self.ward.now, WebStyle(refresh_s=1), tuple, self.folder / "results",
             door=self.ward.door(), trail=Trail([self.kept], Source("firstlook"), "FIRSTLOOK", lambda: self.ward.now),
             administration=administration_of(
                 self.settings, self.database, lambda: {"pacs": outlet, "hook": outlet}, self.retry))

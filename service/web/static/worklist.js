@@ -103,6 +103,7 @@
     clearTimeout(timer);
     try {
       const answer = await ask();
+      if (answer.status === 401) location.reload();  // the login is over: its page comes instead
       if (!answer.ok) throw new Error(String(answer.status));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const news = document.adoptNode(page.getElementById("news"));
