@@ -203,6 +203,7 @@ class App:
         self._loops = [
             self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
             *([self._loop("ask", inquirer.step)] if assemble.ask else []),
+            self._loop("lease", every(self.settings.work.lease_s / 4, line.queue.renew)),
             self._loop("infer", work_step(line, JobKind.INFER)),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
             *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),

@@ -20,7 +20,7 @@ LABELS = {
     "gpu": "GPUs of the machine, by number",
     "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages; "
             "availability, procedure_step, unknown for notices",
-    "loop": "watch, assemble, ask, infer, retain, deliver-<target>, prove-<target>",
+    "loop": "watch, assemble, ask, lease, infer, retain, deliver-<target>, prove-<target>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
     "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls",

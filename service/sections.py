@@ -179,7 +179,9 @@ class Work(Section):
     passing: int = Field(3, ge=0, le=8, description="Looks that may be under way beside the first, each more urgent than "
                          "those before it, which stand still meanwhile; 0: a look is never passed.")
     longest_hold_s: float = Field(60.0, ge=0, description="A look stands still no longer than this in all, seconds.")
-    lease_s: float = Field(600.0, gt=0, description="A job not finished in this time may be taken again, seconds.")
+    lease_s: float = Field(60.0, gt=0, description="Jobs of a process that gave no sign of life for so long are taken by "
+                           "another, seconds.")
+    longest_job_s: float = Field(600.0, gt=0, description="And so is a job that is under way for longer, seconds.")
     tries: int = Field(5, ge=1, le=100, description="Tries before a job is parked.")
     first_wait_s: float = Field(2.0, ge=0, description="Wait after the first failure, seconds.")
     wait_factor: float = Field(3.0, ge=1, le=10, description="Each further wait is this many times longer.")

@@ -19,16 +19,19 @@ from service.store.arrivals import (
     forget_notices,
     images_held,
     instances_held,
+    locked,
     notices_of,
     open_studies,
     rhythms_of,
     senders_of,
 )
+from service.store.studies import add_event
 from service.store.tables import Notice, Rhythm, Study
 
 _KNOWN_FOR_S = 30.0  # what was learned of a sender is read again after this
 _NOTICES_FOR_S = 7 * 86400.0  # a notice of images that never came is forgotten after this
 _NO_END = Quiet(math.inf, "")
+CLOCKS_DIFFER_S = 60.0  # clocks of two machines may; an image from further ahead came before a clock was put back
 
 
 def _nothing() -> frozenset[str]:
@@ -49,6 +52,17 @@ class Arriving:
 
     open_studies: Callable[[], frozenset[str]] = _nothing
     unwritten: Callable[[], frozenset[str]] = _nothing
+
+
+def _put_back(line: Line, number: int, now: float) -> None:
+    """Have a study wait from now on whose images came, as its row says, at a time that is still to come."""
+    with line.database.transaction() as session:
+        study = locked(session, number)
+        ahead_s = study.last_received_at - now
+        for name in ("first_received_at", "receiving_since_at", "last_received_at"):
+            setattr(study, name, min(getattr(study, name), now))
+        session.add(study)
+        add_event(session, number, now, "clock", f"images came {ahead_s:.0f} s from now: the clock was put back")
 
 
 class Assembler:
@@ -84,6 +98,9 @@ class Assembler:
     def advance(self, study: Study) -> bool:
         """Judge one study and do what follows; tell whether anything did."""
         line, number, now = self._line, study.id or 0, self._line.clock()
+        if study.last_received_at > now + CLOCKS_DIFFER_S:
+            _put_back(line, number, now)
+            return True
         still_open = study.study_instance_uid in self._arriving.open_studies()
         told = self._announced(study)
         complete = judge(self._evidence(study, still_open, told), now, line.longest_wait_s)

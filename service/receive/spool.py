@@ -6,22 +6,26 @@ import itertools
 import os
 import secrets
 import struct
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from service.errors import OutOfSpace, Reason
 from service.receive.part import Buffers, Part, Spooled, mapped, sync_folder
+from service.store.process import is_dead, this_process
 
 IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
 IMPLEMENTATION_VERSION_NAME = "FIRSTLOOK"
 _PART, _WHOLE = ".part", ".dcm"
 _QUARANTINE = "quarantine"
 _NEIGHBOURS = 512
+_ABANDONED_S = 3600.0
 
 
 class Spool:
-    """A folder of received images. One process receives into it; any number may read. Safe to share between threads.
+    """A folder of received images. Processes of several machines may receive into it, and read. Safe to share between
+    threads.
 
     root: made if absent; min_free_bytes: below this free space nothing is taken.
     Layout: <2 hex digits>/<32 hex digits>.dcm, and quarantine/ for what is set aside. Images that come after each
@@ -33,6 +37,7 @@ class Spool:
         self.min_free_bytes = min_free_bytes
         self._folder = str(root)
         self._buffers = Buffers()
+        self._part = f".{this_process()}{_PART}"  # whose it is
         self._turns = itertools.count(_NEIGHBOURS * secrets.randbelow(256))
         for folder in (*(f"{n:02x}" for n in range(256)), _QUARANTINE):
             (root / folder).mkdir(parents=True, exist_ok=True)
@@ -50,7 +55,7 @@ class Spool:
         whole = f"{self._folder}/{path}"
         meta = _file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_aet)
         try:
-            return Part(whole + _PART, whole + _WHOLE, path + _WHOLE, meta, self._buffers)
+            return Part(whole + self._part, whole + _WHOLE, path + _WHOLE, meta, self._buffers)
         except OSError as error:
             raise mapped(error) from error
 
@@ -86,8 +91,11 @@ class Spool:
                 yield file.relative_to(self.root).as_posix()
 
     def remove_leftovers(self) -> int:
-        """Remove what an earlier process had not finished writing, none of which was acknowledged; return how many."""
-        leftovers = list(self.root.glob("[0-9a-f][0-9a-f]/*" + _PART))
+        """Remove what an earlier process had not finished writing, none of which was acknowledged; return how many.
+
+        What another process of this host is writing now stays, and what one of another host was within the last hour.
+        """
+        leftovers = [f for f in self.root.glob("[0-9a-f][0-9a-f]/*" + _PART) if _is_leftover(f)]
         for file in leftovers:
             file.unlink(missing_ok=True)
         return len(leftovers)
@@ -101,6 +109,17 @@ class Spool:
         free = self.free_bytes()
         if free < self.min_free_bytes:
             raise OutOfSpace(Reason.OUT_OF_SPACE, f"{free} bytes free, {self.min_free_bytes} must stay free")
+
+
+def _is_leftover(file: Path) -> bool:
+    """Tell whether nobody writes this file any more."""
+    _, _, owner = file.name.removesuffix(_PART).partition(".")
+    if not owner or is_dead(owner):  # without an owner: of a release before
+        return True
+    try:
+        return time.time() - file.stat().st_mtime > _ABANDONED_S  # the file system's clock, not the service's
+    except FileNotFoundError:
+        return False  # it was finished meanwhile
 
 
 def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_aet: str) -> bytes:

@@ -194,6 +194,8 @@ class Intake:
         header = arrival.header
         known = session.exec(select(Instance).where(Instance.sop_instance_uid == header.sop_instance_uid)).first()
         if known is not None:
+            if known.path == arrival.path:
+                return Outcome.STORED  # another process has found the file and written it down before us
             if known.sha256 == arrival.sha256:
                 return Outcome.DUPLICATE if known.path else self._restored(session, known, arrival.path)
             session.add(self._changed(known, header, arrival.calling_aet))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import and_, func, or_, update
@@ -16,14 +13,11 @@ from service.domain.job import MAY_FOLLOW, JobKind, JobState, RetryPolicy
 from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
+from service.store.process import is_dead
 from service.store.tables import Job
 
 OPEN = (JobState.WAITING.value, JobState.LEASED.value)
-
-
-def this_owner() -> str:
-    """Return the name that a lease of this process carries: host, process id, and when the process began."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}"
+_SKEW_S = 300.0  # clocks of two machines may differ by this much
 
 
 @dataclass(frozen=True)
@@ -35,15 +29,20 @@ class Place:
 
 
 class Queue:
-    """Jobs in the database. Every method that takes a session runs inside the caller's transaction."""
+    """Jobs in the database. Every method that takes a session runs inside the caller's transaction.
+
+    owner: the name of this process (`store.process.this_process`). lease_s: a job whose process has not said for so long
+    that it works on it is taken by another; longest_job_s: and so is one that is under way for longer than this.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float], retry: RetryPolicy, lease_s: float,
-                 owner: str) -> None:
+                 owner: str, longest_job_s: float = 600.0) -> None:
         self._database = database
         self._clock = clock
         self._retry = retry
         self._lease_s = lease_s
         self._owner = owner
+        self._longest_job_s = longest_job_s
 
     def insert(self, session: Session, job: Job) -> bool:
         """Queue a job; return False when a job with this key is there already."""
@@ -60,10 +59,7 @@ class Queue:
         workers never get the same job.
         """
         now = self._clock()
-        due = or_(
-            and_(col(Job.state) == JobState.WAITING.value, col(Job.not_before_at) <= now),
-            and_(col(Job.state) == JobState.LEASED.value, col(Job.lease_until_at) <= now),
-        )
+        due = self._due(kind, now)
         if above is not None:
             due = and_(col(Job.urgency).in_([u.value for u in Urgency if u.rank < above.rank]), due)
         oldest = (
@@ -80,6 +76,33 @@ class Queue:
             job.lease_until_at, job.started_at = now + self._lease_s, now
             session.add(job)
         return job
+
+    def _due(self, kind: JobKind, now: float) -> Any:
+        """Return the condition of a job that may be taken; a moment that only a clock put back can have left is over."""
+        wait_until, lease_until = col(Job.not_before_at), col(Job.lease_until_at)
+        waited = wait_until <= now
+        if kind is not JobKind.PROVE:  # that one waits as long as its target may take
+            waited = or_(waited, wait_until > now + self._retry.longest_wait_s + _SKEW_S)
+        ended = or_(lease_until <= now, lease_until > now + self._lease_s + _SKEW_S)
+        return or_(and_(col(Job.state) == JobState.WAITING.value, waited),
+                   and_(col(Job.state) == JobState.LEASED.value, ended))
+
+    def renew(self) -> int:
+        """Say of the jobs in hand that this process still works on them; return of how many.
+
+        Not of one that is under way for longest_job_s: another process may take it when the lease ends.
+        """
+        now = self._clock()
+        with self._database.reading() as session:
+            if session.exec(select(Job.id).where(
+                    col(Job.state).in_(OPEN), Job.state == JobState.LEASED.value, Job.lease_owner == self._owner)
+                    .limit(1)).first() is None:
+                return 0
+        with self._database.transaction() as session:
+            done = session.exec(update(Job).where(
+                col(Job.state).in_(OPEN), col(Job.state) == JobState.LEASED.value, col(Job.lease_owner) == self._owner,
+                col(Job.started_at) > now - self._longest_job_s).values(lease_until_at=now + self._lease_s))
+        return int(getattr(done, "rowcount", 0))
 
     def _anything_due(self, kind: JobKind, target: str, due: Any) -> bool:
         """Look without a write lock, so that an idle worker never holds up a writer."""
@@ -163,33 +186,12 @@ class Queue:
 
     def release_dead_leases(self) -> int:
         """Give back the leases of processes of this host that no longer live; return how many."""
-        host = self._owner.split(":")[0]
         freed = 0
         with self._database.transaction() as session:
-            for job in session.exec(select(Job).where(Job.state == JobState.LEASED.value)).all():
-                owner_host, pid, began = (*job.lease_owner.split(":"), "", "")[:3]
-                if owner_host == host and (job.lease_owner == self._owner or not _lives(pid, began)):
+            leased = select(Job).where(col(Job.state).in_(OPEN), Job.state == JobState.LEASED.value)
+            for job in session.exec(leased).all():
+                if job.lease_owner == self._owner or is_dead(job.lease_owner):
                     job.state, job.lease_owner = JobState.WAITING.value, ""
                     session.add(job)
                     freed += 1
         return freed
-
-
-def _lives(pid: str, began: str) -> bool:
-    """Tell whether the process that took a lease still runs; another one with its number is another process."""
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return _began(int(pid)) == began
-
-
-def _began(pid: int) -> str:
-    """Return when a process began, in ticks since boot (Linux); "" where the system does not tell."""
-    try:
-        about = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-    return about.rpartition(")")[2].split()[19]

@@ -53,6 +53,15 @@ def events(database: Database) -> list[Event]:
         return list(session.exec(select(Event)))
 
 
+def test_a_file_that_another_process_wrote_down_first_is_no_second_copy(database: Database, intake: Intake):
+    for path in ("ab/first.dcm", "ab/second.dcm"):
+        header = replace(HEADER, sop_instance_uid=f"1.2.3.{len(path)}")
+        assert intake.record(header, "aa", 7, path, "MOD") is Outcome.STORED
+        assert intake.record(header, "aa", 7, path, "MOD") is Outcome.STORED
+        assert intake.record(header, "aa", 7, "cd/copy.dcm", "MOD") is Outcome.DUPLICATE
+    assert [i.path for i in instances(database)] == ["ab/first.dcm", "ab/second.dcm"]
+
+
 def test_the_first_image_makes_the_study(database: Database, intake: Intake):
     assert intake.record(HEADER, "aa", 7, "ab/x.dcm", "MOD") is Outcome.STORED
     made = study(database)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pydicom
@@ -14,6 +15,7 @@ import pytest
 from service.errors import OutOfSpace, Reason
 from service.receive.header import read_file_header
 from service.receive.spool import Spool
+from service.store.process import this_process
 from tests import builders
 from tests.peers import Raw
 
@@ -84,6 +86,22 @@ def test_leftovers_of_an_earlier_process_are_removed_and_whole_files_kept(spool:
     assert spool.remove_leftovers() == 1
     assert not left.exists()
     assert list(spool.files()) == [kept.path]
+
+
+def test_what_another_process_is_writing_stays(spool: Spool, tmp_path: Path):
+    raw = Raw.of(builders.radiograph())
+    left = {owner: spool.root / "ab" / f"ab{number:030}.{owner}.part" for number, owner in enumerate(
+        (this_process(), f"{this_process()}1", "elsewhere:7:7", "elsewhere:8:8"))}
+    for file in left.values():
+        file.write_bytes(b"half")
+    os.utime(left["elsewhere:8:8"], (0, time.time() - 3700))
+    with spool.begin(raw.sop_class_uid, raw.sop_instance_uid, raw.transfer_syntax_uid) as part:
+        part.write(raw.data[:1000])
+        assert Spool(spool.root).remove_leftovers() == 2
+        part.write(raw.data[1000:])
+        part.commit()
+    assert [owner for owner, file in left.items() if file.exists()] == [this_process(), "elsewhere:7:7"]
+    assert len(list(spool.files())) == 1
 
 
 def test_too_little_free_space_is_out_of_space(tmp_path: Path):

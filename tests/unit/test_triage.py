@@ -15,8 +15,9 @@ from service.domain.order import NO_CAP, ReadingOrder
 from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
+from service.store.process import began, this_process
 from service.store.tables import Job, Study
-from service.triage.queue import Queue, _began, this_owner
+from service.triage.queue import Queue
 from service.triage.rules import Facts, decide, emergency_sender, table_of
 
 
@@ -172,14 +173,50 @@ def test_a_lease_that_ended_is_taken_by_another_and_the_first_loses_its_hold(dat
         assert not first.holds(session, job) and second.holds(session, job)
 
 
+def test_a_sign_of_life_keeps_the_lease_until_a_job_takes_too_long(database: Database) -> None:
+    clock = Clock()
+    first = Queue(database, clock, RetryPolicy(3, 10, 3, 60, deliver_for_s=1000), 100, "here:1", longest_job_s=250)
+    second = queue_of(database, clock, "there:2")
+    put(database, first, "a", 10)
+    assert first.renew() == 0 and first.claim(JobKind.INFER) is not None
+    for _ in range(3):
+        clock.now += 80
+        assert (first.renew(), second.renew()) == (1, 0) and second.claim(JobKind.INFER) is None
+    clock.now += 80
+    assert first.renew() == 0 and second.claim(JobKind.INFER) is None
+    clock.now += 21
+    assert second.claim(JobKind.INFER) is not None
+
+
+def test_a_clock_put_back_holds_no_job_up(database: Database) -> None:
+    clock = Clock()
+    clock.now += 86400
+    ahead, queue = queue_of(database, clock, "dead:1"), queue_of(database, clock, "there:2")
+    for key in ("leased", "failed", "asking"):
+        put(database, queue, key, 10)
+    with database.transaction() as session:
+        session.get_one(Job, 3).kind = JobKind.PROVE
+    taken = [ahead.claim(JobKind.INFER) for _ in range(2)]
+    prove = ahead.claim(JobKind.PROVE)
+    assert taken[1] is not None and prove is not None
+    with database.transaction() as session:
+        assert ahead.fail(session, taken[1], Reason.ENGINE_FAILED, "why") == 10
+        ahead.defer(session, prove, clock.now + 3600, "waits")
+    clock.now -= 200  # as two machines may differ: nothing is taken away
+    assert queue.claim(JobKind.INFER) is None
+    clock.now -= 86200
+    assert [j.key if j else "" for j in (queue.claim(JobKind.INFER) for _ in range(3))] == ["leased", "failed", ""]
+    assert queue.claim(JobKind.PROVE) is None
+
+
 def test_leases_of_a_dead_process_of_this_host_are_given_back_at_start(database: Database) -> None:
-    host, pid, began = this_owner().split(":")
+    host, pid, when = this_process().split(":")
     parent = os.getppid()
-    owners = [f"{host}:999999999:1", f"{host}:{pid}:{began}1", "elsewhere:7:7", f"{host}:{parent}:{_began(parent)}"]
+    owners = [f"{host}:999999999:1", f"{host}:{pid}:{when}1", "elsewhere:7:7", f"{host}:{parent}:{began(parent)}"]
     for key in owners:
         put(database, queue_of(database, Clock()), key, 10)
         assert queue_of(database, Clock(), key).claim(JobKind.INFER) is not None
-    assert queue_of(database, Clock(), this_owner()).release_dead_leases() == 2
+    assert queue_of(database, Clock(), this_process()).release_dead_leases() == 2
     freed = [queue_of(database, Clock()).claim(JobKind.INFER) for _ in range(3)]
     assert [j.key if j else "" for j in freed] == [*owners[:2], ""]
 
