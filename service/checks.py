@@ -17,7 +17,7 @@ from service.domain.manifest import READERS, TASKS
 from service.domain.study import Kind
 from service.errors import FirstlookError
 from service.infer.catalogue import Catalogue
-from service.infer.engine import Engine
+from service.infer.networks import Networks
 from service.sections import Asked
 from service.sections import Target as TargetTable
 from service.settings import InvalidSettings, Settings
@@ -89,7 +89,7 @@ def check_disk(folder: Path, min_free_bytes: int) -> Check:
     return Check("disk", free >= min_free_bytes, said)
 
 
-def check_bundles(settings: Settings, engine: Engine) -> Check:
+def check_bundles(settings: Settings, engine: Networks) -> Check:
     """Tell which bundle runs where."""
     wanted = settings.infer.bundles
     running = engine.providers()

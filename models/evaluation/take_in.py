@@ -133,7 +133,7 @@ def _write_manifest(folder: Path, recipe: dict[str, Any]) -> Manifest:
         "name": folder.name, **{k: recipe["bundle"][k] for k in ("version", "title", "task")},
         "sha256": sha256((folder / "model.onnx").read_bytes()).hexdigest(), "limitations": recipe["limitations"],
         "input": {"steps": steps}, "parameters": recipe.get("parameters", {}), "accepts": recipe.get("accepts", {}),
-        "outputs": recipe["outputs"],
+        **{k: recipe[k] for k in ("placement",) if k in recipe}, "outputs": recipe["outputs"],
     }
     (folder / "manifest.toml").write_text(dumps(table), encoding="utf-8")
     return read_manifest(folder)

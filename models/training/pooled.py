@@ -76,7 +76,8 @@ def manifest_of(recipe: Recipe, digest: str, figures: dict[str, Any]) -> dict[st
     bundle = {k: v for k, v in recipe["bundle"].items() if k not in ("softmax", "logit_offsets")}
     return {
         **bundle, "sha256": digest, "limitations": recipe["card"]["limitations"], "input": recipe["input"],
-        "parameters": recipe["parameters"], "accepts": recipe["accepts"], "figures": figures, "outputs": recipe["outputs"],
+        "parameters": recipe["parameters"], "accepts": recipe["accepts"],
+        **{k: recipe[k] for k in ("placement",) if k in recipe}, "figures": figures, "outputs": recipe["outputs"],
     }
 
 

@@ -74,6 +74,17 @@ class Aggregate:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """What a session of a bundle takes of the machine it is put on, where an engine places sessions on several.
+
+    gpus: share of one GPU where there are any, 0.25 for four sessions on one; cpus: cores, as threads and for the placing.
+    """
+
+    gpus: float = 0.25
+    cpus: float = 1.0
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A bundle's manifest.
 
@@ -94,6 +105,7 @@ class Manifest:
     limitations: tuple[str, ...]
     figures: dict[str, Any]
     others: tuple[Variant, ...] = ()
+    placement: Placement = Placement()
 
     @property
     def kind(self) -> Kind:
@@ -151,7 +163,7 @@ def read_manifest(folder: Path) -> Manifest:
             sha256=raw["sha256"], steps=tuple(raw["input"]["steps"]), parameters=dict(raw.get("parameters", {})),
             outputs=tuple(_output(path, row) for row in raw["outputs"]), accepts=_accepts(path, raw.get("accepts", {})),
             limitations=tuple(raw["limitations"]), figures=dict(raw.get("figures", {})),
-            others=_variants(path, raw.get("variants", {})),
+            others=_variants(path, raw.get("variants", {})), placement=_placement(path, raw.get("placement", {})),
         )
     except KeyError as error:
         raise InvalidManifest(f"{path}: the key {error} is missing") from error
@@ -182,6 +194,17 @@ def _variants(path: Path, table: dict[str, Any]) -> tuple[Variant, ...]:
             raise InvalidManifest(f"{path}: two variants are for the {use}; accepted: one")
         found.append(Variant(Precision(name), row["sha256"], Use(use)))
     return tuple(found)
+
+
+def _placement(path: Path, table: dict[str, Any]) -> Placement:
+    known = [f.name for f in fields(Placement)]
+    if unknown := sorted(set(table) - set(known)):
+        raise InvalidManifest(f"{path}: placement.{unknown[0]} is unknown; accepted: {', '.join(known)}")
+    for key, value in table.items():
+        most = 1 if key == "gpus" else 256
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise InvalidManifest(f"{path}: placement.{key} is {value!r}; accepted: a number over 0, at most {most}")
+    return Placement(**{key: float(value) for key, value in table.items()})
 
 
 def _accepts(path: Path, table: dict[str, Any]) -> Accepts:

@@ -14,7 +14,6 @@ from service.domain.codes import Code
 from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest
 from service.domain.study import CtVolume
-from service.infer.engine import Engine
 from service.infer.extent import (
     INFECTION_BIT,
     LEFT_BIT,
@@ -27,6 +26,7 @@ from service.infer.extent import (
     tally,
 )
 from service.infer.masks import masks_of
+from service.infer.networks import Networks
 from service.infer.presentation import Presentation
 from service.infer.reading import CtTransform, read_slices
 from service.infer.unfamiliar import require_familiar, unfamiliarity
@@ -39,7 +39,7 @@ _ZONES = "severity score by five zones of equal height (right lung 3, left lung 
 
 
 def assess_ct(
-    volume: CtVolume, engine: Engine, manifest: Manifest, transform: CtTransform, limitations: Sequence[str] = (),
+    volume: CtVolume, engine: Networks, manifest: Manifest, transform: CtTransform, limitations: Sequence[str] = (),
     sop_instance_uids: Sequence[str] = (),
 ) -> Assessment:
     """Segment lungs and infection in every slice, and measure.

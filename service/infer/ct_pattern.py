@@ -14,7 +14,7 @@ from service.domain.finding import Assessment, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest, Output
 from service.domain.study import CtVolume
 from service.errors import EngineUnavailable, Reason
-from service.infer.engine import Engine, Run
+from service.infer.networks import Networks, Run
 from service.infer.presentation import Presentation
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
@@ -24,7 +24,7 @@ Tensor = NDArray[np.float32]
 
 
 def classify_ct(
-    volume: CtVolume, engine: Engine, manifest: Manifest, to_tensor: Callable[[Tensor], Tensor],
+    volume: CtVolume, engine: Networks, manifest: Manifest, to_tensor: Callable[[Tensor], Tensor],
     limitations: Sequence[str] = (), sop_instance_uids: Sequence[str] = (), lung: NDArray[np.int64] | None = None,
 ) -> Assessment:
     """Score the slices of a volume and put their scores together.
@@ -84,7 +84,7 @@ def _with_lung(count: int, lung: NDArray[np.int64] | None, least_share: float) -
 
 
 def _scores(
-    hu: Tensor, used: NDArray[np.intp], engine: Engine, manifest: Manifest, to_tensor: Callable[[Tensor], Tensor],
+    hu: Tensor, used: NDArray[np.intp], engine: Networks, manifest: Manifest, to_tensor: Callable[[Tensor], Tensor],
 ) -> NDArray[np.float64]:
     """Return the scores of the used slices, (n, k), a few slices at a time on each thread of the engine."""
     classes = max(o.index for o in manifest.outputs) + 1

@@ -14,8 +14,8 @@ from service.domain.finding import Assessment, Finding, Outline, Presence
 from service.domain.manifest import Manifest, Output
 from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason, UnusableStudy
-from service.infer.engine import Engine
 from service.infer.fields import LungFields, Placement, place
+from service.infer.networks import Networks
 from service.infer.outline import outlines
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
@@ -38,7 +38,7 @@ class CxrTransform:
 
 
 def assess_cxr(
-    images: Sequence[RadiographImage], engine: Engine, manifest: Manifest, transform: CxrTransform,
+    images: Sequence[RadiographImage], engine: Networks, manifest: Manifest, transform: CxrTransform,
     limitations: Sequence[str] = (), fields: Mapping[str, LungFields] | None = None,
 ) -> Assessment:
     """Score every frontal radiograph of a study.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -24,6 +24,7 @@ from service.domain.study import Kind
 from service.domain.variant import Precision, Use, Variant
 from service.errors import EngineUnavailable, Reason
 from service.infer.catalogue import Catalogue, identity
+from service.infer.networks import Feed, Item, Result, Run
 from service.metrics import Metrics
 
 _log = logs.get("engine")
@@ -31,11 +32,6 @@ _log = logs.get("engine")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 _CPU_BATCH, _GPU_BATCH = 4, 32
-
-Feed = Mapping[str, NDArray[Any]]
-Run = Callable[[Feed], dict[str, NDArray[Any]]]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
     *(e for e in vars(ort_errors).values() if isinstance(e, type) and issubclass(e, Exception)),

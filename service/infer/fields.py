@@ -15,8 +15,8 @@ from service.domain.codes import Code
 from service.domain.manifest import Manifest
 from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason
-from service.infer.engine import Engine
 from service.infer.lungs import LEFT, RIGHT
+from service.infer.networks import Networks
 from service.infer.outline import STRONG
 from service.infer.tidy import without_holes
 from service.infer.unfamiliar import require_familiar, unfamiliarity
@@ -75,7 +75,7 @@ class Placement:
 
 
 def find_fields(
-    image: RadiographImage, engine: Engine, manifest: Manifest, transform: FieldsTransform, mirrored: bool = False,
+    image: RadiographImage, engine: Networks, manifest: Manifest, transform: FieldsTransform, mirrored: bool = False,
 ) -> LungFields:
     """Segment the lung fields of one radiograph.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.domain.manifest import Gate, Manifest
 from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason, UnusableStudy
-from service.infer.engine import Engine
+from service.infer.networks import Networks
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 _REASONS = {
@@ -39,7 +39,7 @@ class Judged:
 
 
 def judge(
-    image: RadiographImage, engine: Engine, manifest: Manifest,
+    image: RadiographImage, engine: Networks, manifest: Manifest,
     to_tensor: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> Judged:
     """Let a quality bundle look at one radiograph.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.errors import EngineUnavailable, Reason
 from service.infer.air import BACKGROUND, INFECTION
-from service.infer.engine import Engine, Run
+from service.infer.networks import Networks, Run
 
 Tensor = NDArray[np.float32]
 
@@ -39,7 +39,7 @@ class Read:
     beside: dict[str, NDArray[Any]]
 
 
-def read_slices(hu: NDArray[np.float32], engine: Engine, bundle_name: str, transform: CtTransform) -> Read:
+def read_slices(hu: NDArray[np.float32], engine: Networks, bundle_name: str, transform: CtTransform) -> Read:
     """Run the network over all slices, a few at a time on each thread of the engine.
 
     hu: (z, y, x), turned as a radiologist sees it. Raises: EngineUnavailable when the model fails or its output

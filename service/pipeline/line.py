@@ -14,7 +14,7 @@ from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
-from service.infer.engine import Engine
+from service.infer.networks import Networks
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
 from service.prepare.codestream import FrameDecoder
@@ -47,7 +47,7 @@ class Line:
     spool_dir: Path
     results_dir: Path
     catalogue: Catalogue
-    engine: Engine
+    engine: Networks
     bundles: Mapping[Kind, tuple[str, ...]]
     shadows: tuple[str, ...]
     cxr_gate: str

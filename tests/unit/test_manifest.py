@@ -9,11 +9,18 @@ import pytest
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
-from service.domain.manifest import Accepts, Aggregate, Gate, InvalidManifest, read_manifest
+from service.domain.manifest import Accepts, Aggregate, Gate, InvalidManifest, Placement, read_manifest
 from service.errors import Reason, UnusableStudy
 from service.pipeline.accept import require_accepted
 from tests.tiny_bundles import band_gate, density_ct, threshold_ct
 from tests.unit.test_assemble_geometry import slices
+
+
+def test_placement_is_what_a_session_takes(tmp_path: Path) -> None:
+    assert threshold_ct(tmp_path).placement == Placement(gpus=0.25, cpus=1.0)
+    file = tmp_path / "tiny-ct" / "manifest.toml"
+    file.write_text(f"{file.read_text()}\n[placement]\ngpus = 0.5\ncpus = 2\n")
+    assert read_manifest(file.parent).placement == Placement(gpus=0.5, cpus=2.0)
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
@@ -28,6 +35,9 @@ from tests.unit.test_assemble_geometry import slices
     ("[input]", "[accepts]\nleast_slices = -1\n[input]", ["accepts.least_slices", "-1"]),
     ("[input]", '[accepts]\nleast_age_years = "adult"\n[input]', ["accepts.least_age_years", "adult"]),
     ("[input]", '[accepts]\nmost_unfamiliarity = "low"\n[input]', ["accepts.most_unfamiliarity", "low"]),
+    ("[input]", "[placement]\nnodes = 1\n[input]", ["placement.nodes", "gpus, cpus"]),
+    ("[input]", "[placement]\ngpus = 2\n[input]", ["placement.gpus is 2", "at most 1"]),
+    ("[input]", "[placement]\ncpus = true\n[input]", ["placement.cpus is True", "a number over 0"]),
     ('task = "ct-segmentation"', 'task = "cxr-quality"', ["parameters.gate", '"require" | "refuse" | "note"']),
 ])
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
