@@ -33,6 +33,7 @@ from service.outlets import inquiries, kinds_by_target, outlets
 from service.pipeline.again import send_once_more, take_up_again
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
+from service.pipeline.frames import Frames
 from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
 from service.pipeline.retain import delete_images
@@ -177,7 +178,8 @@ class App:
             results_dir=self.results_dir, catalogue=catalogue, engine=engine,
             bundles={Kind.CT: settings.infer.ct_bundles, Kind.CXR: settings.infer.cxr_bundles},
             shadows=settings.infer.shadow_bundles, cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
-            comparison=Comparison(self.data_dir / "spool", self.decoders), decoder=self.decoders,
+            comparison=Comparison(self.data_dir / "spool", self.decoders), frames=Frames(self.data_dir / "spool"),
+            decoder=self.decoders,
             most_decoded_bytes=settings.decode.max_study_bytes,
             queue=queue_of(settings, self.database, self.clock), turns=turns,
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),

@@ -80,7 +80,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.DERIVED_ONLY: "The CT holds derived or secondary images only (for example MIP or MPR).",
     Reason.TOO_FEW_SLICES: "The CT series has too few slices for a volume.",
     Reason.NOT_AXIAL: "The CT slices are not axial.",
-    Reason.MULTIFRAME: "Multi-frame (enhanced) images are not read yet; send single-frame images.",
+    Reason.MULTIFRAME: "Multi-frame images other than enhanced CT are not read; send single-frame images.",
     Reason.MISSING_SLICES: "Slices of the CT volume are missing.",
     Reason.CONFLICTING_DUPLICATES: "Different slices of one CT series lie at the same position.",
     Reason.VARIABLE_GEOMETRY: "The CT slices differ in size, spacing, orientation or frame of reference.",

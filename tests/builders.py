@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
+    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
 )
 
@@ -80,6 +82,52 @@ def ct_series(
         ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 1, -1024, "HU"
         _pixels(ds, (volume[k].astype(np.int32) + 1024).astype(np.uint16), bits=16)
         made.append(_changed(ds, changes))
+    return made
+
+
+def enhanced_ct(slices: Sequence[FileDataset], per_frame: Iterable[str] = (), **changes: Any) -> FileDataset:
+    """Return the slices as the frames of one Enhanced CT Image (PS3.3 A.38.1), in their order.
+
+    What is the same in all of them stands in the shared functional groups, unless `per_frame` names its group; position
+    and content are always of the frame.
+    """
+    made = _changed(_base(EnhancedCTImageStorage, 1, 1, 1, 1), {})
+    made.update({e.tag: deepcopy(e) for e in slices[0] if e.keyword not in (*_OF_FRAMES, "PixelData")})
+    made.SOPClassUID, made.SOPInstanceUID = EnhancedCTImageStorage, f"{slices[0].SeriesInstanceUID}.77"
+    made.ImageType, made.NumberOfFrames = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], len(slices)
+    made.PixelPresentation, made.VolumetricProperties, made.VolumeBasedCalculationTechnique = "MONOCHROME", "VOLUME", "NONE"
+    made.AcquisitionDateTime, made.AcquisitionDuration, made.ContentQualification = "20260102101500", 1.0, "PRODUCT"
+    made.BurnedInAnnotation, made.LossyImageCompression, made.PresentationLUTShape = "NO", "00", "IDENTITY"
+    shared, own = set(_FRAME_GROUPS) - set(per_frame) - {"PlanePositionSequence"}, {"PlanePositionSequence", *per_frame}
+    made.SharedFunctionalGroupsSequence = [_frame_groups(slices[0], shared)]
+    made.PerFrameFunctionalGroupsSequence = []
+    for number, one in enumerate(slices, 1):
+        groups, content = _frame_groups(one, own), Dataset()
+        content.StackID, content.InStackPositionNumber, content.FrameAcquisitionNumber = "1", number, 1
+        groups.FrameContentSequence = [content]
+        made.PerFrameFunctionalGroupsSequence.append(groups)
+    made.PixelData = b"".join(one.PixelData for one in slices)
+    return _changed(made, changes)
+
+
+_FRAME_GROUPS = {
+    "PlanePositionSequence": ("ImagePositionPatient",), "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope", "RescaleType"),
+    "CTReconstructionSequence": ("ConvolutionKernel",),
+}
+_OF_FRAMES = tuple(keyword for keywords in _FRAME_GROUPS.values() for keyword in keywords)
+
+
+def _frame_groups(one: Dataset, names: Iterable[str]) -> Dataset:
+    """Return an item with these functional groups of a slice."""
+    made = Dataset()
+    for name in names:
+        group = Dataset()
+        for keyword in _FRAME_GROUPS[name]:
+            if keyword in one:
+                group.add(deepcopy(one[keyword]))
+        setattr(made, name, [group])
     return made
 
 

@@ -23,6 +23,8 @@ from service.errors import Reason, UnusableStudy
 
 THIN_MM = 3.0  # a series with slices at most this far apart is preferred to a thicker one
 SamePixels = Callable[[Header, Header], bool]
+FramesOf = Callable[[Header], Sequence[Header]]
+"""Gives a header for each frame of an enhanced CT; raises UnusableStudy."""
 
 _CHEST = re.compile(r"\b(chest|thorax|thoracic|lungs?|pulm\w*|ribs?|cxr|heart|cardiac)\b", re.I)
 _ELSEWHERE = re.compile(
@@ -41,8 +43,14 @@ class Candidate:
     coverage_mm: float
 
 
-def choose(headers: Sequence[Header], rules: GeometryRules, same_pixels: SamePixels) -> Selection:
-    """Choose the images of one study that shall be read.
+def no_frames(header: Header) -> Sequence[Header]:
+    """Refuse a multi-frame image, where nobody can look into it."""
+    raise UnusableStudy(Reason.MULTIFRAME)
+
+
+def choose(headers: Sequence[Header], rules: GeometryRules, same_pixels: SamePixels,
+           frames_of: FramesOf = no_frames) -> Selection:
+    """Choose the images of one study that shall be read; each frame of an enhanced CT counts as a slice.
 
     CT before radiographs. Of several usable CT series: slices at most 3 mm apart first, then the longest coverage,
     then the lowest Series Number. All frontal radiographs are read.
@@ -57,19 +65,21 @@ def choose(headers: Sequence[Header], rules: GeometryRules, same_pixels: SamePix
         raise UnusableStudy(Reason.NO_SUPPORTED_IMAGES)
     if slices:
         try:
-            return _choose_ct(slices, rules, same_pixels)
+            return _choose_ct(slices, rules, same_pixels, frames_of)
         except UnusableStudy:
             if not radiographs:
                 raise
     return _choose_radiographs(radiographs)
 
 
-def _choose_ct(slices: Sequence[Header], rules: GeometryRules, same_pixels: SamePixels) -> Selection:
+def _choose_ct(
+    slices: Sequence[Header], rules: GeometryRules, same_pixels: SamePixels, frames_of: FramesOf,
+) -> Selection:
     aside: list[tuple[SetAside, UnusableStudy]] = []
     candidates: list[Candidate] = []
     for uid, series in _by_series(slices).items():
         try:
-            candidates.append(_as_volume(series, rules, same_pixels))
+            candidates.append(_as_volume(_single(series, frames_of), rules, same_pixels))
         except UnusableStudy as error:
             aside.append((SetAside(uid, error.reason, error.detail), error))
     if not candidates:
@@ -90,9 +100,20 @@ _TELLING = (
 )
 
 
+def _single(series: Sequence[Header], frames_of: FramesOf) -> list[Header]:
+    """Return a header for each slice, of an enhanced CT for each frame. Raises: UnusableStudy."""
+    single: list[Header] = []
+    for header in series:
+        if header.sop_class_uid == ENHANCED_CT_IMAGE_STORAGE:
+            single.extend(frames_of(header))
+        elif (header.number_of_frames or 1) > 1:
+            raise UnusableStudy(Reason.MULTIFRAME)
+        else:
+            single.append(header)
+    return single
+
+
 def _as_volume(series: Sequence[Header], rules: GeometryRules, same_pixels: SamePixels) -> Candidate:
-    if any(h.sop_class_uid == ENHANCED_CT_IMAGE_STORAGE or (h.number_of_frames or 1) > 1 for h in series):
-        raise UnusableStudy(Reason.MULTIFRAME)
     no_scout = [h for h in series if "LOCALIZER" not in h.image_type[2:3]]
     if not no_scout:
         raise UnusableStudy(Reason.LOCALIZER_ONLY)

@@ -13,3 +13,12 @@ def device_uid(digest: str) -> str:
     """
     first = hashlib.sha256(digest.lower().encode("ascii")).digest()[:16]
     return f"2.25.{int.from_bytes(first, 'big')}"
+
+
+def frame_uid(sop_instance_uid: str, number: int) -> str:
+    """Return a UID for one frame of a multi-frame image, so that frames can be told apart like images; never sent.
+
+    number: from 1. Returns a UID below 2.25, at most 44 characters.
+    """
+    first = hashlib.sha256(f"frame {number} of {sop_instance_uid}".encode("ascii")).digest()[:16]
+    return f"2.25.{int.from_bytes(first, 'big')}"

@@ -32,7 +32,9 @@ class Kind(StrEnum):
 class Header:
     """The attributes of one image that choosing, ordering and checking need; names are DICOM keywords.
 
-    Absent values are "" , None or (). Read by `service.receive.header`, kept as JSON beside the instance.
+    Absent values are "" , None or (). Read by `service.receive.header`, kept as JSON beside the instance. frame_number: from
+    1, of one frame of a multi-frame image, which then stands for an image of its own, with a SOP Instance UID of
+    `service.domain.identity.frame_uid`; multiframe_uid: the SOP Instance UID of the whole.
     """
 
     sop_instance_uid: str
@@ -94,6 +96,13 @@ class Header:
     frame_of_reference_uid: str = ""
     gantry_detector_tilt: float | None = None
     lossy_image_compression: str = ""
+    frame_number: int | None = None
+    multiframe_uid: str = ""
+
+    @property
+    def stored_uid(self) -> str:
+        """SOP Instance UID of the object as received: of a frame, that of the whole."""
+        return self.multiframe_uid or self.sop_instance_uid
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON types; absent values are left out."""

@@ -127,7 +127,7 @@ def _choose(line: Line, images: list[StoredImage]) -> _Chosen:
     gone = sum(not image.path for image in images)
     if gone:
         raise UnusableStudy(Reason.IMAGES_DELETED, f"{gone} of {len(images)} images are gone")
-    selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
+    selection = choose([i.header for i in images], line.geometry, line.comparison.of(images), line.frames.of(images))
     return _Chosen(selection, *accepting(line.bundles_for(selection.kind), selection))
 
 

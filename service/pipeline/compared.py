@@ -22,18 +22,18 @@ class Comparison:
 
     def __init__(self, spool_dir: Path, decoder: FrameDecoder = decode_frame) -> None:
         self._spool_dir, self._decoder = spool_dir, decoder
-        self._answers: dict[tuple[str, str], bool] = {}
+        self._answers: dict[tuple[tuple[str, int], ...], bool] = {}
 
     def of(self, images: list[StoredImage]) -> Callable[[Header, Header], bool]:
         """Return a function that tells whether two of these images hold the same pixels."""
         stored = {i.header.sop_instance_uid: i for i in images}
 
         def same(one: Header, other: Header) -> bool:
-            first, second = sorted((stored[one.sop_instance_uid], stored[other.sop_instance_uid]), key=lambda i: i.sha256)
-            key = (first.sha256, second.sha256)
+            key = tuple(sorted((stored[h.stored_uid].sha256, h.frame_number or 1) for h in (one, other)))
             answer = self._answers.get(key)
             if answer is None:
-                answer = np.array_equal(self._pixels(first), self._pixels(second))
+                first, second = (self._pixels(stored[h.stored_uid], h.frame_number or 1) for h in (one, other))
+                answer = np.array_equal(first, second)
                 if len(self._answers) >= _MOST:
                     self._answers.clear()
                 self._answers[key] = answer
@@ -41,5 +41,5 @@ class Comparison:
 
         return same
 
-    def _pixels(self, image: StoredImage) -> NDArray[Any]:
-        return decode(self._spool_dir / image.path, decoder=self._decoder)
+    def _pixels(self, image: StoredImage, frame_number: int) -> NDArray[Any]:
+        return decode(self._spool_dir / image.path, frame_number - 1, self._decoder)

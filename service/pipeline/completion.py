@@ -83,7 +83,7 @@ def revised(study: Study) -> str:
 
 def chosen_digest(selection: Selection, images: Sequence[StoredImage]) -> str:
     """Return the digest of the images that were chosen: what is not read changes no result."""
-    chosen = {h.sop_instance_uid for h in selection.headers}
+    chosen = {h.stored_uid for h in selection.headers}
     return input_digest([i for i in images if i.header.sop_instance_uid in chosen])
 
 

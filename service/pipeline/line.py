@@ -17,6 +17,7 @@ from service.infer.catalogue import Catalogue
 from service.infer.networks import Networks
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
+from service.pipeline.frames import Frames
 from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
 from service.store.activations import switched_to
@@ -30,13 +31,11 @@ from service.triage.turns import Turns
 class Line:
     """The parts that `admit` and `run` work with.
 
-    bundles: the active bundles of each kind, the leading one first; shadows: those that look beside them;
-    cxr_gate, cxr_lungs: those that judge radiographs and
-    find their lung fields, "" for none; comparison: of the pixels of duplicates; decoder: of compressed pixels;
-    most_decoded_bytes: of all images of a study, as float32; longest_wait_s: after which a study is complete in any case;
-    turns: of the looks under way; rules: of urgency on arrival;
-    target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results
-    delivered.
+    bundles: the active bundles of each kind, the leading one first; shadows: those that look beside them; cxr_gate,
+    cxr_lungs: those that judge radiographs and find their lung fields, "" for none; comparison: of the pixels of
+    duplicates; frames: of enhanced CT; decoder: of compressed pixels; most_decoded_bytes: of all images of a study, as
+    float32; longest_wait_s: after which a study is complete in any case; turns: of the looks under way; rules: of urgency
+    on arrival; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results delivered.
     """
 
     database: Database
@@ -53,6 +52,7 @@ class Line:
     cxr_gate: str
     cxr_lungs: str
     comparison: Comparison
+    frames: Frames
     decoder: FrameDecoder
     most_decoded_bytes: int
     geometry: GeometryRules

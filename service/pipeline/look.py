@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from service.domain.finding import Assessment
 from service.domain.manifest import Manifest
 from service.domain.study import Kind, Selection
 from service.pipeline.accept import accepting
+from service.pipeline.frames import read_sources
 from service.pipeline.line import Line
 from service.pipeline.look_ct import look_at_ct
 from service.pipeline.look_cxr import look_at_radiographs
@@ -38,7 +38,7 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage],
     """
     manifests, notes = accepting(line.bundles_for(selection.kind) if bundles is None else bundles, selection)
     files = {i.header.sop_instance_uid: line.spool_dir / i.path for i in images}
-    paths = [files[h.sop_instance_uid] for h in selection.headers]
+    paths = [files[h.stored_uid] for h in selection.headers]
     pictures: Mapping[str, NDArray[np.float32]] = {}
     if selection.kind is Kind.CT:
         assessment = look_at_ct(line, selection, paths, manifests)
@@ -46,4 +46,4 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage],
     else:
         assessment, pictures = look_at_radiographs(line, selection, paths, manifests)
     assessment = replace(assessment, limitations=tuple(dict.fromkeys((*assessment.limitations, *notes))))
-    return Looked(assessment, [dcmread(p, stop_before_pixels=True) for p in paths], pictures)
+    return Looked(assessment, read_sources(paths, selection.headers), pictures)

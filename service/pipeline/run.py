@@ -44,7 +44,7 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         study = session.get_one(Study, job.study_id)
         images = images_of(session, job.study_id)
     try:
-        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
+        selection = choose([i.header for i in images], line.geometry, line.comparison.of(images), line.frames.of(images))
     except UnusableStudy as error:
         if study.state == StudyState.RECEIVING.value or study.revision != job.revision:
             _overtaken(line, job)

@@ -41,7 +41,7 @@ def look_beside(line: Line, job: Job) -> None:
     summary: dict[str, Any] = {}
     try:
         with line.turns.taken(None) as turn:
-            selection = choose([i.header for i in images], line.geometry, line.comparison.of(images))
+            selection = choose([i.header for i in images], line.geometry, line.comparison.of(images), line.frames.of(images))
             apart = replace(line, metrics=Metrics())  # its stages are not those of the results
             said = look(apart, selection, images, _with_what_it_needs(line, manifest, selection)).assessment
         summary = _own(said, manifest.name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from service.domain.study import CtVolume, Header, VolumeGeometry
 from service.errors import Defect, Reason, UnusableStudy
@@ -50,7 +51,8 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
                 give_way: Callable[[], None] = lambda: None) -> CtVolume:
     """Read and decode the slices of a series into one volume in HU; two threads decode.
 
-    paths, headers: one for each slice, in the order of `geometry`. Slope and intercept are those of each slice; padding
+    paths, headers: one for each slice, in the order of `geometry`; of the frames of an enhanced CT all have the same path,
+    and the file is read once. Slope and intercept are those of each slice; padding
     becomes air. decoder: of compressed slices; most_bytes: the largest volume that is made; give_way: called before
     each slice, in the caller's context.
     Raises: UnusableStudy with INVALID_RESCALE (also when the values cannot be HU), VARIABLE_GEOMETRY (a slice of
@@ -59,10 +61,12 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
     """
     require_room(len(headers) * geometry.rows * geometry.columns, most_bytes)
     hu = np.empty((len(headers), geometry.rows, geometry.columns), np.float32)
+    whole = {path: read(path) for path, header in zip(paths, headers, strict=True) if header.frame_number}
 
     def load(index: int) -> None:
         give_way()
-        hu[index] = _slice_hu(paths[index], headers[index], geometry, decoder)
+        path = paths[index]
+        hu[index] = _slice_hu(whole[path] if path in whole else read(path), headers[index], geometry, decoder)
 
     with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
         work = [pool.submit(copy_context().run, load, index) for index in range(len(headers))]
@@ -75,13 +79,12 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
     return CtVolume(hu, geometry)
 
 
-def _slice_hu(path: Path, header: Header, geometry: VolumeGeometry, decoder: FrameDecoder) -> NDArray[np.float32]:
+def _slice_hu(dataset: Dataset, header: Header, geometry: VolumeGeometry, decoder: FrameDecoder) -> NDArray[np.float32]:
     if header.rescale_type.upper() not in _ACCEPTED_RESCALE_TYPES:
         raise _invalid("RescaleType", header.rescale_type[:16], "HU")
-    dataset = read(path)
-    if element(dataset, "SOPInstanceUID") != header.sop_instance_uid:
+    if element(dataset, "SOPInstanceUID") != header.stored_uid:
         raise Defect(Reason.INTERNAL_ERROR, "a file in the spool holds another instance than its record says")
-    stored = decode(dataset, decoder=decoder)
+    stored = decode(dataset, (header.frame_number or 1) - 1, decoder)
     if stored.shape != (geometry.rows, geometry.columns):
         raise UnusableStudy(Reason.VARIABLE_GEOMETRY,
                             f"a slice has the shape {stored.shape}, expected {(geometry.rows, geometry.columns)}")

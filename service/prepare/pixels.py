@@ -39,7 +39,7 @@ _KEYWORDS = (
     "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 )
 
-_READ_ERRORS = (InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError, IndexError,
+READ_ERRORS = (InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError, IndexError,
                 AttributeError, NotImplementedError, RecursionError, OverflowError, MemoryError, struct.error)
 """What pydicom raises while it parses a damaged file or element."""
 
@@ -64,7 +64,7 @@ def read(path: Path, *keywords: str) -> Dataset:
     """
     try:
         return dcmread(path, specific_tags=[*_KEYWORDS, *keywords])
-    except (*_READ_ERRORS, OSError) as error:
+    except (*READ_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # pydicom raises it without a number for bad tags
             raise
         raise UnusableStudy(Reason.UNREADABLE_PIXELS,
@@ -137,7 +137,7 @@ def element(dataset: Dataset, keyword: str) -> Any:
     """
     try:
         return dataset.get(keyword)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise _invalid(keyword, "unreadable", "a value of its VR") from error
 
 
@@ -159,7 +159,7 @@ def _codestream(dataset: Dataset, data: bytes, description: PixelDescription, fr
     extended = (offsets, lengths) if offsets and lengths else None
     try:
         codestream: bytes = get_frame(data, frame, extended_offsets=extended, number_of_frames=description.frames)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise UnusableStudy(Reason.UNREADABLE_PIXELS,
                             f"the fragments of PixelData are damaged ({type(error).__name__})") from error
     return codestream

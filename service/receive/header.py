@@ -36,6 +36,7 @@ _IDENTIFIERS = ("sop_instance_uid", "sop_class_uid", "study_instance_uid", "seri
 _KEYWORDS = {"sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "patient_id": "PatientID",
              "issuer_of_patient_id": "IssuerOfPatientID"}
 _NESTED = ("transfer_syntax_uid", "view_code_meaning", "requested_procedure_priority")
+_NOT_READ = ("frame_number", "multiframe_uid")
 _TRANSFER_SYNTAX, _SENDER = 0x00020010, 0x00020017
 _CONTROL = dict.fromkeys((*range(32), 127), " ")
 _ESCAPE = re.compile(rb"\x1b[\x20-\x2f]+[\x30-\x7e]")
@@ -55,7 +56,7 @@ def _tag(keyword: str) -> int:
     return int(tag)
 
 
-_TAGS = {f.name: _tag(_keyword(f.name)) for f in fields(Header) if f.name not in _NESTED}
+_TAGS = {f.name: _tag(_keyword(f.name)) for f in fields(Header) if f.name not in (*_NESTED, *_NOT_READ)}
 _FIELDS = tuple((f.name, _TAGS[f.name], str(f.type)) for f in fields(Header)
                 if f.name in _TAGS and f.name not in _IDENTIFIERS)
 _CHARACTER_SET = _tag("SpecificCharacterSet")

@@ -17,6 +17,7 @@ from service.report.capture import capture
 from service.report.compared import comparison_key
 from service.report.content import key_slices
 from service.report.document import Context, Made, Style, anonymous
+from service.report.frames import refer_to_frames
 from service.report.identity import equipment_of
 from service.report.key_objects import key_objects
 from service.report.montage import montage
@@ -36,7 +37,8 @@ def build(
 ) -> list[Made]:
     """Build every object that goes back for one assessed study; evidence first, the SR last.
 
-    sources: data sets of `selection.headers`, in that order, without pixels; masks lie on their grid. input_digest: of
+    sources: data sets of `selection.headers`, in that order, without pixels, of a frame of an enhanced CT as if it were an
+    image; masks lie on their grid. input_digest: of
     the selected images, so that the same input and bundles give the same UIDs, whatever the revision. previous: earlier
     SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
     0..1, bright = dense, the grid of the image (of a CT in the lung window; only those of key slices are asked for);
@@ -53,7 +55,10 @@ def build(
         urgent=any(f.urgency for f in assessment.present), revision=revision, comparison=comparison,
     )
     if selection.kind is Kind.CT:
-        return _ct(context, selection, sources, assessment, previous, pictures or {})
+        made = _ct(context, selection, sources, assessment, previous, pictures or {})
+        for one in made:
+            refer_to_frames(one.dataset, selection.headers)
+        return made
     return _radiographs(context, selection, sources, assessment, previous, pictures or {})
 
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels, pixel_array
 
+from service.domain.study import Header
 from service.errors import FirstlookError
 from service.prepare.codestream import FrameDecoder
+from service.prepare.frames import frame_headers
 from service.prepare.pixels import decode, read
 
 _LONGEST_PX = 1600
@@ -56,7 +58,8 @@ def montage(spool_dir: Path, decoder: FrameDecoder, result: Path, sources: Mappi
     try:
         seg = pydicom.dcmread(result, stop_before_pixels=True)
         slices = _key_slices(seg, result)
-        tiles = [_tile(seg, result, _hu(spool_dir / sources[uid], decoder), frames) for uid, frames in slices]
+        tiles = [_tile(seg, result, _hu(spool_dir / sources[uid], number, decoder), frames)
+                 for (uid, number), frames in slices]
     except (OSError, KeyError, TypeError, InvalidDicomError, AttributeError, FirstlookError) as error:
         raise NoPicture("the segmentation or an image of it cannot be read") from error
     if not tiles:
@@ -68,29 +71,34 @@ def montage(spool_dir: Path, decoder: FrameDecoder, result: Path, sources: Mappi
     return _png(np.vstack([*lines, _legend(seg, columns * _TILE_PX)]))
 
 
-def _key_slices(seg: Any, result: Path) -> list[tuple[str, list[int]]]:
-    """Choose slices spread over the last segment (the finding); return (source UID, its frames), head to foot order."""
+def _key_slices(seg: Any, result: Path) -> list[tuple[tuple[str, int], list[int]]]:
+    """Choose slices spread over the last segment (the finding); return (source, its frames of the SEG), head to foot."""
     numbers = [_segment_number(group) for group in seg.PerFrameFunctionalGroupsSequence]
     areas = [int(np.count_nonzero(frame)) for frame in iter_pixels(result)]
     finding = max((n for n, area in zip(numbers, areas, strict=True) if area), default=None)
-    by_source: dict[str, list[int]] = {}
+    by_source: dict[tuple[str, int], list[int]] = {}
     for frame, group in enumerate(seg.PerFrameFunctionalGroupsSequence):
         if areas[frame]:
-            by_source.setdefault(_source_uid(group), []).append(frame)
-    held = [(uid, sum(areas[f] for f in frames if numbers[f] == finding), frames) for uid, frames in by_source.items()]
-    candidates = [(uid, area, frames) for uid, area, frames in held if area]
+            by_source.setdefault(_source(group), []).append(frame)
+    held = [(source, sum(areas[f] for f in frames if numbers[f] == finding), frames) for source, frames in by_source.items()]
+    candidates = [(source, area, frames) for source, area, frames in held if area]
     chosen = []
     for part in np.array_split(np.arange(len(candidates)), min(_TILES, len(candidates)) or 1):
         if part.size:
-            uid, _, frames = max((candidates[k] for k in part), key=lambda one: one[1])
-            chosen.append((uid, frames))
+            source, _, frames = max((candidates[k] for k in part), key=lambda one: one[1])
+            chosen.append((source, frames))
     return chosen
 
 
-def _hu(source: Path, decoder: FrameDecoder) -> NDArray[np.float32]:
+def _hu(source: Path, number: int, decoder: FrameDecoder) -> NDArray[np.float32]:
+    """Return an image, or a frame of it (number from 1), in HU."""
     image = read(source, "RescaleSlope", "RescaleIntercept")
-    slope, intercept = np.float32(image.RescaleSlope), np.float32(image.RescaleIntercept)
-    return decode(image, decoder=decoder).astype(np.float32) * slope + intercept
+    if "RescaleSlope" in image:
+        slope, intercept = float(image.RescaleSlope), float(image.RescaleIntercept)
+    else:
+        header = frame_headers(source, Header("", "", "", ""))[number - 1]
+        slope, intercept = header.rescale_slope or 1.0, header.rescale_intercept or 0.0
+    return decode(image, number - 1, decoder).astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def _tile(seg: Any, result: Path, hu: NDArray[np.float32], frames: list[int]) -> Picture:
@@ -133,8 +141,10 @@ def _segment_number(group: Any) -> int:
     return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
 
 
-def _source_uid(group: Any) -> str:
-    return str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+def _source(group: Any) -> tuple[str, int]:
+    """Return the SOP Instance UID and the number of the frame, 1 for an image of one, that a frame was drawn on."""
+    source = group.DerivationImageSequence[0].SourceImageSequence[0]
+    return str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 1)
 
 
 def _png(picture: Picture) -> bytes:

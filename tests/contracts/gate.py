@@ -52,6 +52,7 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
     """Return everything that is wrong with the objects of one study. made: files by kind (seg, sr, sc)."""
     files = [path for paths in made.values() for path in paths]
     images = [dcmread(p) for p in sources]
+    slices = [one for image in images for one in slices_of(image)]
     found = [line for kind, paths in made.items() for p in paths for line in class_is(dcmread(p), kind)]
     if any("SOP class" in line for line in found):
         return found  # no tool can read it as what it says it is
@@ -59,6 +60,7 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
               for line in dciodvfy(p, ALLOWED_OF_STATES if kind == "pr" else ALLOWED)]
     found += dcentvfy([*sources, *files])
     found += [line for p in files for line in same_study(dcmread(p), images[0])]
+    found += [line for p in files for line in dangling(dcmread(p), [*sources, *files])]
     for path in made.get("sr", []):
         report = dcmread(path)
         found += [*mandatory_rows(report), *meanings(report), *references(report, [*sources, *files])]
@@ -67,7 +69,7 @@ def problems(made: dict[str, list[Path]], sources: Sequence[Path], said: Assessm
         found += [*read_by_highdicom(path), *read_by_dcmqi(path)]
     for path in made.get("seg", []):
         assert said is not None and said.masks is not None
-        found += [*meanings(dcmread(path)), *on_source_grid(dcmread(path), images), *voxels(path, said)]
+        found += [*meanings(dcmread(path)), *on_source_grid(dcmread(path), slices), *voxels(path, said)]
         found += volumes(path, dcmread(made["sr"][0]))
     for path in made.get("pr", []):
         found += [*meanings(dcmread(path)), *outlined(dcmread(path), images)]
@@ -165,16 +167,38 @@ def on_source_grid(seg: Dataset, images: Sequence[Dataset]) -> list[str]:
         found.append("orientation differs from the source")
     if not np.allclose(shared.PixelMeasuresSequence[0].PixelSpacing, images[0].PixelSpacing, atol=1e-6):
         found.append("Pixel Spacing differs from the source")
-    at = {str(i.SOPInstanceUID): np.array(i.ImagePositionPatient, dtype=float) for i in images}
+    at = {place: np.array(i.ImagePositionPatient, dtype=float) for i in images for place in [_place(i)]}
     for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence, 1):
         position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        uid = str(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
-        if uid not in at or np.abs(at[uid] - position).max() > 1e-3:
+        source = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        place = str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 0)
+        if place not in at or np.abs(at[place] - position).max() > 1e-3:
             found.append(f"frame {number} is not at the position of its source slice")
-    listed = {str(r.ReferencedSOPInstanceUID) for s in seg.ReferencedSeriesSequence for r in s.ReferencedInstanceSequence}
-    if listed != set(at):
+    listed = [str(r.ReferencedSOPInstanceUID) for s in seg.ReferencedSeriesSequence for r in s.ReferencedInstanceSequence]
+    if sorted(listed) != sorted({uid for uid, _ in at}):
         found.append("Referenced Series Sequence does not list the source images")
     return found
+
+
+def slices_of(image: Dataset) -> list[Dataset]:
+    """Return the frames of an enhanced CT as images, by their functional groups; another image as it is."""
+    if "PerFrameFunctionalGroupsSequence" not in image:
+        return [image]
+    made = []
+    for number, own in enumerate(image.PerFrameFunctionalGroupsSequence, 1):
+        one = Dataset()
+        one.update({e.tag: e for e in image if e.VR != "SQ" and e.keyword != "InstanceNumber"})
+        for groups in (image.SharedFunctionalGroupsSequence[0], own):
+            for group in groups:
+                one.update({e.tag: e for e in group.value[0]})
+        one.InstanceNumber = number
+        made.append(one)
+    return made
+
+
+def _place(image: Dataset) -> tuple[str, int]:
+    """Return the SOP Instance UID of a slice and, of a frame, its number."""
+    return str(image.SOPInstanceUID), int(image.InstanceNumber) if "NumberOfFrames" in image else 0
 
 
 def voxels(path: Path, said: Assessment) -> list[str]:
@@ -342,6 +366,23 @@ def references(report: Dataset, files: Iterable[Path]) -> list[str]:
     listed = {str(r.ReferencedSOPInstanceUID) for s in report.CurrentRequestedProcedureEvidenceSequence
               for series in s.ReferencedSeriesSequence for r in series.ReferencedSOPSequence}
     return [f"evidence {uid} does not exist" for uid in sorted(listed - known)]
+
+
+def dangling(made: Dataset, files: Iterable[Path]) -> list[str]:
+    """Check that every reference, however deep, is to an object of the study, by its class, and to a frame that it has."""
+    known = {str(d.SOPInstanceUID): d for d in (dcmread(p, stop_before_pixels=True) for p in files)}
+    found = set()
+    for item in (item for element in made.iterall() if element.VR == "SQ" for item in element.value):
+        if "ReferencedSOPInstanceUID" not in item:
+            continue
+        other = known.get(str(item.ReferencedSOPInstanceUID))
+        if other is None:
+            found.add(f"{item.ReferencedSOPInstanceUID} is referred to and does not exist")
+        elif other.SOPClassUID != item.ReferencedSOPClassUID:
+            found.add(f"{item.ReferencedSOPInstanceUID} is referred to as {item.ReferencedSOPClassUID.name}")
+        elif not 1 <= int(item.get("ReferencedFrameNumber") or 1) <= int(other.get("NumberOfFrames") or 1):
+            found.add(f"frame {item.ReferencedFrameNumber} is referred to and does not exist")
+    return sorted(found)
 
 
 def meanings(made: Dataset) -> list[str]:

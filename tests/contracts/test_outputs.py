@@ -14,11 +14,16 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from service.assemble.choose import choose
+from service.assemble.geometry import GeometryRules
 from service.deliver.cstore import CStoreTarget
 from service.domain import codes
 from service.domain.finding import Assessment
 from service.domain.study import Selection
 from service.errors import Reason
+from service.pipeline.frames import read_sources
+from service.prepare.frames import frame_headers
+from service.receive.header import read_file_header
 from service.report.build import build, build_refusal
 from tests import builders
 from tests.contracts import gate
@@ -54,6 +59,18 @@ def ct_output(folder: Path, infection: bool = True, keep: int = 7, said_by: Sayi
     selection, said = said_by(sources, infection, masks=drawn)
     made = build(selection, _headers(sources), said, EVERYTHING, "digest", 1, [], NOW, pictures(sources))
     return _write(folder, sources, made, said)
+
+
+def enhanced_output(folder: Path, saying: Saying = ct) -> Output:
+    """Return what is made of an enhanced CT, whose frames are read and written by the very code of the pipeline."""
+    image = builders.enhanced_ct(builders.ct_series(slices=12, size=48, spacing_mm=(10.0, 6.0, 6.5)))
+    [path] = builders.write([image], folder / "sources")
+    frames = frame_headers(path, read_file_header(path))
+    sources = read_sources([path] * len(frames), frames)
+    _, said = saying(sources, masks=masks(12, 48))
+    selection = choose([read_file_header(path)], GeometryRules(5, 12.0), lambda a, b: True, lambda _: frames)
+    shown = {h.sop_instance_uid: np.zeros((48, 48), np.float32) for h in frames}
+    return _write(folder, [image], build(selection, sources, said, EVERYTHING, "digest", 1, [], NOW, shown), said)
 
 
 def cxr_output(folder: Path, *sources: Dataset, present: bool = True, said_by: Saying = cxr) -> Output:
@@ -106,6 +123,8 @@ CASES: dict[str, Callable[[Path], Output]] = {
     "ct with names in UTF-8": lambda f: ct_output(f, PatientName="Müller^Zoë=山田^太郎", PatientID="Ä-17"),
     "ct with lossy pixels": lambda f: ct_output(
         f, LossyImageCompression="01", LossyImageCompressionRatio="12.5", LossyImageCompressionMethod="ISO_10918_1"),
+    "ct of one enhanced object": enhanced_output,
+    "ct of one enhanced object by two bundles": lambda f: enhanced_output(f, ct_by_two),
     "dx": lambda f: cxr_output(f, builders.radiograph()),
     "dx without finding": lambda f: cxr_output(f, builders.radiograph(), present=False),
     "two dx": lambda f: cxr_output(f, builders.radiograph(), builders.radiograph(instance=2, ViewPosition="AP")),
