@@ -103,8 +103,8 @@ class Metrics:
                                     "the urgency of what stood.", ["urgency"], namespace=_PREFIX, registry=r)
 
     def _of_models(self, r: CollectorRegistry) -> None:
-        self.stage_seconds = Histogram("stage_duration_seconds", "Time in each stage (decode, infer, report, deliver).",
-                                       ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.stage_seconds = Histogram("stage_duration_seconds", "Time in each stage (decode, infer, follow, report, "
+                                       "deliver).", ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.jobs = Counter("jobs_ended", "Jobs by kind and outcome (done, retried, parked, refused).",
                             ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.jobs_parked = Gauge("jobs_parked", "Jobs that need a person.", ["kind"], namespace=_PREFIX, registry=r)

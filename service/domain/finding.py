@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.codes import NO_FINDING, Code
+from service.domain.lesion import Lesion
 from service.domain.urgency import Urgency
 
 Outline = tuple[tuple[float, float], ...]
@@ -97,6 +98,7 @@ class Assessment:
     masks: (z, y, x) uint8 on the source grid in the order of the selection; segment n is the bit 1 << (n - 1), so
     segments may overlap (a lung holds its infection). None for radiographs.
     saliency: by SOP Instance UID, (y, x) float32 in 0..1 on the source pixel grid; empty for CT.
+    lesions: the pieces of what is abnormal, the largest first, once they were looked for.
     quality: of the images by technical checks (CID 7036); None: not judged.
     others: bundles that spoke or helped besides `bundle`, which leads; drawn_by: whose masks or saliency these are, None:
     those of `bundle`.
@@ -112,6 +114,7 @@ class Assessment:
     quality: Code | None = None
     others: tuple[BundleIdentity, ...] = ()
     drawn_by: BundleIdentity | None = None
+    lesions: tuple[Lesion, ...] = ()
 
     @property
     def bundles(self) -> tuple[BundleIdentity, ...]:
@@ -172,6 +175,7 @@ class Assessment:
                 {"name": m.name, "value": round(m.value, 3), "unit": m.unit.value, "segment": m.segment}
                 for m in self.measurements
             ],
+            **({"lesions": [lesion.to_json() for lesion in self.lesions]} if self.lesions else {}),
             "limitations": list(self.limitations),
             "quality": self.quality.meaning if self.quality else "",
         }

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from service.domain.lesion import Following
+
 INCOMPLETE = "incomplete coverage"
 """How a limitation begins that says that the lungs were not seen whole."""
 
@@ -38,14 +40,30 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """One earlier study of the patient, for the course. percent: of the lungs involved; volume_ml: of what is abnormal."""
+
+    study_instance_uid: str
+    study_date: str
+    percent: float
+    volume_ml: float
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """An earlier study beside this one. study_date: YYYYMMDD of the earlier one; cautions: why numbers may not compare."""
+    """An earlier study beside this one.
+
+    study_date: YYYYMMDD of the earlier one; cautions: why numbers may not compare; following: lesion by lesion, of CT;
+    course: all earlier studies, this one's prior among them, oldest first.
+    """
 
     study_instance_uid: str
     study_date: str
     changes: tuple[Change, ...]
     findings: tuple[Turned, ...]
     cautions: tuple[str, ...] = ()
+    following: Following | None = None
+    course: tuple[Earlier, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON types."""
@@ -55,7 +73,9 @@ class Comparison:
     def from_json(cls, stored: Mapping[str, Any]) -> Comparison:
         """Read back what `to_json` made."""
         return cls(stored["study_instance_uid"], stored["study_date"], tuple(Change(**c) for c in stored["changes"]),
-                   tuple(Turned(**f) for f in stored["findings"]), tuple(stored["cautions"]))
+                   tuple(Turned(**f) for f in stored["findings"]), tuple(stored["cautions"]),
+                   Following.from_json(stored["following"]) if stored.get("following") else None,
+                   tuple(Earlier(**e) for e in stored.get("course", ())))
 
 
 def compare(then: Mapping[str, Any], now: Mapping[str, Any], study_instance_uid: str, study_date: str) -> Comparison | None:
@@ -75,6 +95,14 @@ def compare(then: Mapping[str, Any], now: Mapping[str, Any], study_instance_uid:
         if any(str(text).startswith(INCOMPLETE) for text in summary.get("limitations", ())):
             cautions.append(f"the lungs were not seen whole {when}")
     return Comparison(study_instance_uid, study_date, changes, findings, tuple(cautions))
+
+
+def involved(summary: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return per cent of the lungs involved and volume in ml that a summary gives; None where it measures no extent."""
+    measured = {(m["unit"], bool(m["segment"])): float(m["value"]) for m in reversed(summary.get("measurements", ()))
+                if m["unit"] == "%" or (m["unit"] == "cm3" and m["name"] == "infection volume")}
+    percent, volume_ml = measured.get(("%", False)), measured.get(("cm3", True))
+    return None if percent is None or volume_ml is None else (percent, volume_ml)
 
 
 def _digests(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -59,16 +59,16 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         looked = look(line, selection, images)
         line.turns.give_way()
         _say_held(line, job, turn)
-        comparison = compared_with_prior(line, study, looked.assessment)
+        assessment, comparison = compared_with_prior(line, study, selection, looked.assessment)
         with timed(line.metrics, "report", selection.kind.value):
             made = build(
-                selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
+                selection=selection, sources=looked.sources, assessment=assessment, style=line.style,
                 input_digest=study.input_digest, revision=study.revision, previous=previous_reports(line, study),
                 now=now_of(line), pictures=looked.pictures, comparison=comparison)
     except UnusableStudy as error:
         _refuse(line, study, job, error)
         return
-    if record(line, job, study, looked.assessment, made, comparison):
+    if record(line, job, study, assessment, made, comparison):
         line.metrics.jobs.labels(job.kind, "done").inc()
 
 

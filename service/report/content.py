@@ -60,7 +60,7 @@ def study_group(
         qualitative_evaluations=[QualitativeEvaluation(concept(name), concept(value)) for name, value in judged],
     )
     for name, text in comments:
-        _say(group, name, text)
+        say(group, name, text)
     for picture in explanations:
         group[0].ContentSequence.append(ImageContentItem(
             concept(codes.VISUAL_EXPLANATION), picture.SOPClassUID, picture.SOPInstanceUID, relationship_type="CONTAINS"))
@@ -79,7 +79,7 @@ def finding_groups(context: Context, finding: Finding, image: Dataset | None) ->
     if finding.presence is Presence.ABSENT:
         _rename_finding(group)
     for text in _said_of(finding):
-        _say(group, codes.COMMENT, text)
+        say(group, codes.COMMENT, text)
     further = [_region_group(context, finding, image, n, drawn[n]) for n in range(1, len(drawn)) if image]
     return [group, *further]
 
@@ -154,7 +154,7 @@ def empty_segment_group(
         tracking_identifier=_tracking(context, label), algorithm_id=algorithm(context, by),
         measurements=[numeric(m, with_site=True) for m in measurements],
     )
-    _say(group, codes.COMMENT, f"No voxel was marked as {label}.")
+    say(group, codes.COMMENT, f"No voxel was marked as {label}.")
     return group
 
 
@@ -211,7 +211,7 @@ def _tracking(context: Context, label: str, *of: str) -> TrackingIdentifier:
     return TrackingIdentifier(uid=context.uid("tracking", label, *of), identifier=label)
 
 
-def _say(group: Group, name: Code, text: str) -> None:
+def say(group: Group, name: Code, text: str) -> None:
     """Add a sentence to a group, as a qualitative evaluation in words (TID 1501)."""
     group[0].ContentSequence.append(
         TextContentItem(name=concept(name), value=text, relationship_type="CONTAINS"))

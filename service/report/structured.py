@@ -27,6 +27,7 @@ from service.report.compared import sentences
 from service.report.content import empty_segment_group, finding_groups, segment_group, study_group
 from service.report.document import Context, Made, anonymous, finish
 from service.report.identity import DISCLAIMER, MANUFACTURER, Equipment
+from service.report.lesions import lesion_groups
 from service.report.segmentation import Drawn
 
 
@@ -48,6 +49,7 @@ def report(
     groups += [group for f in assessment.findings if _worth_saying(f)
                for group in finding_groups(context, f, _image(sources, f))]
     groups += _segment_groups(context, assessment, found, others)
+    groups += lesion_groups(context, sources, assessment)
     made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
     finish(made, context, "report", [text for _, text in comments])
     return Made("sr", made, f"{len(assessment.abnormal)} of {_asked(assessment)} findings present")

@@ -8,7 +8,10 @@ from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
 from service.domain.job import StudyState
-from service.store.tables import Study
+from service.store.tables import ResultObject, Study
+
+MOST_EARLIER = 12
+"""Earlier studies that the course is told of."""
 
 
 def prior_of(session: Session, study: Study) -> Study | None:
@@ -17,13 +20,25 @@ def prior_of(session: Session, study: Study) -> Study | None:
     The same patient: Patient ID, its issuer and the birth date agree, and there is an ID. Made before: by Study Date and
     Time; where this study has no date, by arrival.
     """
+    return next(iter(earlier_of(session, study, 1)), None)
+
+
+def earlier_of(session: Session, study: Study, most: int = MOST_EARLIER) -> list[Study]:
+    """Return the studies of which `prior_of` names the latest, newest first."""
     if not study.patient_id:
-        return None
-    return session.exec(
+        return []
+    return list(session.exec(
         select(Study).where(*_same_patient(study), Study.kind == study.kind, _before(study),
                             Study.state == StudyState.ASSESSED.value)
         .order_by(col(Study.study_date).desc(), col(Study.study_time).desc(), col(Study.first_received_at).desc())
-        .limit(1)).first()
+        .limit(most)).all())
+
+
+def segmentation_of(session: Session, study: Study) -> ResultObject | None:
+    """Return the Segmentation of a study's present result; None when it has none."""
+    return session.exec(
+        select(ResultObject).where(ResultObject.study_id == study.id, ResultObject.kind == "seg",
+                                   ResultObject.revision == study.revision)).first()
 
 
 def others_of_this_id(session: Session, study: Study) -> int:

@@ -101,7 +101,7 @@ def detail(
         measurements=tuple(
             Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))
             for m in summary.get("measurements", ())),
-        prior=then_and_now(summary),
+        prior=then_and_now(summary, study.study_date),
         limitations=tuple(summary.get("limitations", ())),
         objects=tuple(_object(page, result, now, pictures) for result in page.results),
         jobs=tuple(_job(job) for job in page.jobs),

@@ -86,6 +86,12 @@ def dicom_date(text: str) -> str:
     return day.isoformat() if day else ""
 
 
+def ordinal(text: str) -> int | None:
+    """Return the number of the day of a DICOM date, for distances in time; None where it is no date."""
+    day = _day(text)
+    return day.toordinal() if day else None
+
+
 def person(name: str, how: str) -> str:
     """Write a DICOM person name (PN, PS3.5 6.2.1) for the page.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import uvicorn
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from service.domain import codes
-from service.domain.prior import compare
+from service.domain.lesion import Alignment, Course, Followed, Following
+from service.domain.prior import Earlier, compare
 from service.domain.urgency import Urgency
 from service.metrics import Metrics
 from service.store.database import Database
@@ -59,11 +61,21 @@ def summary(*findings: dict[str, Any], percent: float | None = None, ct: bool = 
     }
 
 
-def since(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Return a summary that was compared with an earlier one."""
+def since(then: dict[str, Any], now: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return a summary that was compared with an earlier one; more: fields of the comparison."""
     compared = compare(then, now, builders.uid(99, 1), "20251219")
     assert compared is not None
-    return now | {"prior": compared.to_json()}
+    return now | {"prior": replace(compared, **more).to_json()}
+
+
+FOLLOWED = Following((
+    Followed("2.25.1", 1, Course.GROWN, 120.4, 801.2, "Left"), Followed("2.25.2", 1, Course.MERGED, 9.1, 0.0, "Left"),
+    Followed("2.25.3", 2, Course.NEW, 0.0, 212.7, "Right"), Followed("2.25.4", 3, Course.STEADY, 12.2, 12.9, "Right"),
+    Followed("2.25.5", 0, Course.GONE, 4.3, 0.0, "Right")), Alignment(0.94, 23.4, 2.1))
+"""What became of lesions, one of each kind."""
+COURSE = tuple(Earlier(builders.uid(90 + n, 1), date, percent, percent * 43.5) for n, (date, percent) in enumerate(
+    [("20250612", 0.8), ("20250901", 11.2), ("20251103", 7.5), ("20251219", 3.9)], 6))
+"""Earlier studies, the last of them on the date of the comparison."""
 
 
 def study(number: int, now: float, age_s: float, state: str, **given: Any) -> Study:
@@ -100,7 +112,7 @@ def studies(now: float) -> list[Study]:
               study_description="CT chest with contrast, pulmonary vessels", flag="covid_pneumonia 93%",
               assessed_at=now - 2300, delivered_at=now - 2290,
               summary=since(summary(finding("covid_pneumonia", 0.2204), percent=3.9, ct=True),
-                            summary(covid, percent=24.31, ct=True))),
+                            summary(covid, percent=24.31, ct=True), following=FOLLOWED, course=COURSE)),
         study(4, now, 1500, "assessed", delivery="parked", delivery_detail="peer_refused: status 0xA900", reading="urgent",
               ordered="urgent", urgency_reason="description says emergency or intensive care", patient_sex="M",
               patient_name="Moreau^Jean-Baptiste", assessed_at=now - 1420,
