@@ -31,12 +31,14 @@ from service.metrics import Metrics
 from service.operating import expectation_file
 from service.outlets import inquiries, kinds_by_target, outlets
 from service.pipeline.again import send_once_more, take_up_again
+from service.pipeline.ahead import Ahead
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
 from service.pipeline.frames import Frames
 from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
 from service.pipeline.retain import delete_images
+from service.pipeline.shelf import Shelf
 from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
@@ -192,7 +194,9 @@ class App:
                 presentation_state=settings.report.presentation_state, key_objects=settings.report.key_objects,
                 software_version=__version__),
             report_refusals=settings.report.report_refusals,
-            targets=outlets(settings, self._record, self.clock, self._watch), trail=self.trail)
+            targets=outlets(settings, self._record, self.clock, self._watch), trail=self.trail,
+            shelf=Shelf(settings.work.ahead_bytes, self.metrics.slices_ahead.labels("dropped").inc),
+            first_look_mm=settings.infer.first_look_mm)
 
     def _start_work(self, line: Line) -> None:
         freed = line.queue.release_dead_leases()
@@ -206,6 +210,7 @@ class App:
             self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
             *([self._loop("ask", inquirer.step)] if assemble.ask else []),
             self._loop("lease", every(self.settings.work.lease_s / 4, line.queue.renew)),
+            *([self._loop("ahead", Ahead(line, arriving).step)] if self.settings.work.ahead_bytes else []),
             self._loop("infer", work_step(line, JobKind.INFER)),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
             *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),

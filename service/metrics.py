@@ -99,12 +99,17 @@ class Metrics:
         self.overtakes = Counter("overtakes", "Less urgent jobs that waited longer and were passed when a job was claimed, "
                                  "by the urgency of the one that passed.", ["urgency"], namespace=_PREFIX, registry=r)
 
+        self.slices_ahead = Counter("slices_ahead", "CT slices that were read while their study arrived, by outcome (used, "
+                                    "dropped).", ["outcome"], namespace=_PREFIX, registry=r)
+        self.ahead_bytes = Gauge("ahead_bytes", "Memory of what was read ahead and not used yet.", namespace=_PREFIX,
+                                 registry=r)
         self.held_seconds = Counter("look_held_seconds", "Time that looks under way stood still for more urgent ones, by "
                                     "the urgency of what stood.", ["urgency"], namespace=_PREFIX, registry=r)
 
     def _of_models(self, r: CollectorRegistry) -> None:
         self.stage_seconds = Histogram("stage_duration_seconds", "Time in each stage (decode, infer, follow, report, "
-                                       "deliver).", ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
+                                       "deliver; the slices of a CT are decoded beside the network, decode is their sum).",
+                                       ["stage", "kind"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.jobs = Counter("jobs_ended", "Jobs by kind and outcome (done, retried, parked, refused).",
                             ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.jobs_parked = Gauge("jobs_parked", "Jobs that need a person.", ["kind"], namespace=_PREFIX, registry=r)
@@ -125,6 +130,11 @@ class Metrics:
             "time_to_notification_seconds", "Last image received to result on the worklist, by urgency, kind and bundle "
             "(that which calls for the most urgent reading; without a flag the leading one).",
             ["urgency", "kind", "bundle"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
+        self.first_look_seconds = Histogram("first_look_seconds", "Last image received to what a first look at a CT says on "
+                                            "the worklist, by urgency.", ["urgency"], namespace=_PREFIX, registry=r,
+                                            buckets=_SECONDS)
+        self.first_looks = Counter("first_looks", "First looks, by what the full look made of their flags (confirmed, "
+                                   "raised, withdrawn).", ["outcome"], namespace=_PREFIX, registry=r)
         self.time_to_reading_seconds = Histogram(
             "time_to_reading_seconds", "Last image received to marked as read by a person, by urgency when it was read "
             "and kind.", ["urgency", "kind"], namespace=_PREFIX, registry=r, buckets=_READING_SECONDS)

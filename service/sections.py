@@ -143,6 +143,8 @@ class Infer(Section):
     ct_bundles: tuple[str, ...] = Field(("ct-lung-infection",), description="Bundles for chest CT, the leading one first.")
     cxr_bundles: tuple[str, ...] = Field(("cxr-pattern", "cxr-findings"),
                                          description="Bundles for radiographs, the leading one first.")
+    first_look_mm: float = Field(6.0, ge=0, le=10, description="A first look at a CT takes slices up to so far apart, mm, "
+                                 "and flags the study early; the full look revises it. 0: none.")
     cxr_gate: str = Field("cxr-quality", description="Bundle that judges each radiograph before these; empty: none.")
     cxr_lungs: str = Field("cxr-lungs", description="Bundle that finds lung fields, to place findings; empty: none.")
 
@@ -178,6 +180,8 @@ class Work(Section):
 
     passing: int = Field(3, ge=0, le=8, description="Looks that may be under way beside the first, each more urgent than "
                          "those before it, which stand still meanwhile; 0: a look is never passed.")
+    ahead_bytes: int = Field(1_073_741_824, ge=0, description="CT slices are read while they arrive, behind all other work; "
+                             "memory for them, bytes (about 1.4 MB a slice); 0: not before the study is looked at.")
     longest_hold_s: float = Field(60.0, ge=0, description="A look stands still no longer than this in all, seconds.")
     lease_s: float = Field(60.0, gt=0, description="Jobs of a process that gave no sign of life for so long are taken by "
                            "another, seconds.")

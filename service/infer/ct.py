@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.domain import codes
 from service.domain.codes import Code
-from service.domain.finding import Assessment, Finding, Presence
+from service.domain.finding import Assessment, BundleIdentity, Finding, Presence
 from service.domain.manifest import InvalidManifest, Manifest
 from service.domain.study import CtVolume
 from service.infer.extent import (
@@ -28,7 +28,7 @@ from service.infer.extent import (
 from service.infer.masks import masks_of
 from service.infer.networks import Networks
 from service.infer.presentation import Presentation
-from service.infer.reading import CtTransform, read_slices
+from service.infer.reading import CtTransform, Read, read_slices
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 _CUT_AREA_MM2 = 300.0
@@ -53,9 +53,22 @@ def assess_ct(
     Raises: UnusableStudy(NO_LUNG_FOUND, UNFAMILIAR_IMAGE); EngineUnavailable; InvalidManifest for a
     missing parameter of the read-out.
     """
+    hu = Presentation.of(volume.geometry).turn(volume.hu)
+    return assess_read(volume, read_slices(hu, engine, manifest.name, transform), engine.identity(manifest.name), manifest,
+                       limitations, sop_instance_uids)
+
+
+def assess_read(
+    volume: CtVolume, read: Read, bundle: BundleIdentity, manifest: Manifest, limitations: Sequence[str] = (),
+    sop_instance_uids: Sequence[str] = (),
+) -> Assessment:
+    """Measure what a network has said of every slice; see `assess_ct`.
+
+    read: of the slices as `Presentation` turns them; bundle: whose network that was.
+    Raises: as `assess_ct`.
+    """
     presentation = Presentation.of(volume.geometry)
     hu = presentation.turn(volume.hu)
-    read = read_slices(hu, engine, manifest.name, transform)
     require_familiar(unfamiliarity(read.beside, manifest, len(hu)), manifest)
     masks, misread = masks_of(read.classes, hu, volume.geometry.spacing_mm,
                               _parameter(manifest.parameters, "min_infection_ml", 0.0))
@@ -66,7 +79,7 @@ def assess_ct(
     if found.ml(bits=INFECTION_BIT) and not any(f.presence is Presence.PRESENT for f in findings):
         own.append(_CANDIDATES)
     return Assessment(
-        bundle=engine.identity(manifest.name), findings=findings,
+        bundle=bundle, findings=findings,
         measurements=measurements(found, complete), limitations=(*limitations, *own, *([_ZONES] if complete else [])),
         segments=SEGMENTS, masks=np.ascontiguousarray(presentation.turn_back(masks)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,17 @@ class Presentation:
 
     @classmethod
     def of(cls, geometry: VolumeGeometry) -> Presentation:
-        """Read it from the orientation, in patient coordinates: x grows to the left, y to posterior, z to the head."""
-        along_columns, along_rows = geometry.orientation[:3], geometry.orientation[3:]
+        """Read it from the orientation and the normal of a volume."""
+        return cls.along(geometry.orientation, geometry.normal[2] > 0)
+
+    @classmethod
+    def along(cls, orientation: Sequence[float], ascends: bool) -> Presentation:
+        """Read it from Image Orientation (Patient): x grows to the left, y to posterior, z to the head."""
+        along_columns, along_rows = tuple(orientation[:3]), tuple(orientation[3:])
         transpose = abs(along_rows[0]) > abs(along_columns[0])
         if transpose:
             along_columns, along_rows = along_rows, along_columns
-        return cls(transpose, along_rows[1] < 0, along_columns[0] < 0, geometry.normal[2] > 0)
+        return cls(transpose, along_rows[1] < 0, along_columns[0] < 0, ascends)
 
     def turn(self, slices: NDArray[Any]) -> NDArray[Any]:
         """Turn (z, y, x) of the source grid; the order of the slices stays."""

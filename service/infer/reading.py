@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,21 +45,35 @@ def read_slices(hu: NDArray[np.float32], engine: Networks, bundle_name: str, tra
     hu: (z, y, x), turned as a radiologist sees it. Raises: EngineUnavailable when the model fails or its output
     `probabilities` is not (n, 3, h, w).
     """
-    classes = np.empty(hu.shape, np.uint8)
     batch = engine.batch(bundle_name)
 
-    def read(run: Run, first: int) -> dict[str, NDArray[Any]]:
-        slices = np.ascontiguousarray(hu[first:first + batch])
-        tensors = run({"slices": transform.to_tensor(slices)})
-        probabilities = tensors.pop("probabilities", None)
-        if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3):
-            raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {bundle_name} does not fit its manifest")
-        for k, one in enumerate(probabilities):
-            _classify(one, transform.restore, classes[first + k])
-        return tensors
+    def read(run: Run, first: int) -> Read:
+        return read_chunk(hu[first:first + batch], run, bundle_name, transform)
 
-    parts = engine.spread(bundle_name, read, range(0, len(hu), batch))
-    return Read(classes, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return joined(engine.spread(bundle_name, read, range(0, len(hu), batch)))
+
+
+def read_chunk(hu: NDArray[np.float32], run: Run, bundle_name: str, transform: CtTransform) -> Read:
+    """Run the network once, over a few slices.
+
+    hu: (n, y, x), turned as a radiologist sees it; run: the network. Raises: as `read_slices`.
+    """
+    slices = np.ascontiguousarray(hu)
+    tensors = run({"slices": transform.to_tensor(slices)})
+    probabilities = tensors.pop("probabilities", None)
+    if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3) \
+            or any(len(values) != len(slices) for values in tensors.values()):
+        raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {bundle_name} does not fit its manifest")
+    classes = np.empty(slices.shape, np.uint8)
+    for k, one in enumerate(probabilities):
+        _classify(one, transform.restore, classes[k])
+    return Read(classes, tensors)
+
+
+def joined(parts: Sequence[Read]) -> Read:
+    """Put parts of a volume together, in their order."""
+    beside = {name: np.concatenate([part.beside[name] for part in parts]) for name in parts[0].beside}
+    return Read(np.concatenate([part.classes for part in parts]), beside)
 
 
 def _classify(probabilities: Tensor, restore: Callable[[Tensor, int, int], Tensor], classes: NDArray[np.uint8]) -> None:

@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from service.assemble.complete import Complete
 from service.assemble.quiet import Pause
+from service.domain.flag import flags_in, pending, read_as
 from service.domain.job import DeliveryState, JobState, StudyState
 from service.domain.order import deadline_at
 from service.domain.study import Selection
@@ -40,7 +41,7 @@ class Completion:
     anew: bool = True
 
     def apply_to(self, study: Study, now: float, target_s: Callable[[Urgency], float]) -> None:
-        """Begin a new revision of the study: nothing is known of it yet but how urgent it is."""
+        """Begin a new revision of the study: nothing is known of it yet but how urgent it is, and what a first look said."""
         if not self.anew:
             study.completed_at = now
             return
@@ -48,12 +49,14 @@ class Completion:
         study.revision, study.input_digest = study.revision + 1, self.input_digest
         study.completed_at = now if self.complete else None
         study.urgency, study.urgency_rank, study.urgency_reason = urgency.value, urgency.rank, self.decision.reason
-        study.reading_urgency, study.reading_rank = urgency.value, urgency.rank
+        said = study.summary if pending(study.summary) else {}
+        reading = read_as(urgency, flags_in(said))
+        study.reading_urgency, study.reading_rank = reading.value, reading.rank
         study.ordered_priority = self.ordered_priority
         study.deadline_at = deadline_at(study.first_received_at, target_s(urgency))
         study.started_at = study.assessed_at = study.delivered_at = None
         study.delivery, study.delivery_detail = DeliveryState.NONE.value, ""
-        study.flag, study.summary = "", {}
+        study.flag, study.summary = study.flag if said else "", said
 
     def still_holds(self, session: Session, study: Study) -> bool:
         """Tell whether no image has come since it was decided, nor another process decided it. The row is locked."""

@@ -18,6 +18,7 @@ from service.infer.networks import Networks
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
 from service.pipeline.frames import Frames
+from service.pipeline.shelf import Shelf
 from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
 from service.store.activations import switched_to
@@ -35,7 +36,9 @@ class Line:
     cxr_lungs: those that judge radiographs and find their lung fields, "" for none; comparison: of the pixels of
     duplicates; frames: of enhanced CT; decoder: of compressed pixels; most_decoded_bytes: of all images of a study, as
     float32; longest_wait_s: after which a study is complete in any case; turns: of the looks under way; rules: of urgency
-    on arrival; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results delivered.
+    on arrival; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results delivered;
+    shelf: what is known already of studies to be looked at; first_look_mm: distance of the slices of a first look at a CT,
+    0: there is none.
     """
 
     database: Database
@@ -63,6 +66,8 @@ class Line:
     report_refusals: bool
     targets: Mapping[str, Outlet]
     trail: Trail = field(default_factory=silent)
+    shelf: Shelf = field(default_factory=Shelf)
+    first_look_mm: float = 0.0
 
     def bundles_for(self, kind: Kind) -> tuple[Manifest, ...]:
         """Return the active bundles for a kind of study, the leading one first: as last switched, else as set.

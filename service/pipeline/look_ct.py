@@ -1,34 +1,62 @@
-"""Decode a CT volume once, and let each CT bundle look at it: segmentations first, for classifiers use their lungs."""
+"""Look at a CT: a segmentation reads it slice by slice, a coarse part of it first; then each bundle says what it found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.finding import Assessment, together
 from service.domain.manifest import Manifest
-from service.domain.study import CtVolume, Selection
+from service.domain.study import CtVolume, Selection, VolumeGeometry
 from service.errors import Reason, UnusableStudy
-from service.infer.ct import assess_ct
+from service.infer.ct import assess_ct, assess_read
 from service.infer.ct_pattern import classify_ct
 from service.infer.extent import lung_voxels
-from service.infer.reading import CtTransform
+from service.infer.presentation import Presentation
 from service.pipeline.accept import did_not_read
 from service.pipeline.line import Line
+from service.pipeline.shelf import SliceRead
+from service.pipeline.slices_ct import Kept, SliceFile, SliceReader, Stack, filled, transform_of
 from service.pipeline.technical import quality_of
 from service.pipeline.timing import timed
 from service.prepare import ct
 from service.prepare.hounsfield import load_volume
 
 _SEGMENTATION = "ct-segmentation"
+_LEAST_STEP = 2  # fewer slices than half of all, or a first look saves nothing
+_LEAST_SLICES = 10
 
 
-def look_at_ct(line: Line, selection: Selection, paths: Sequence[Path], manifests: Sequence[Manifest]) -> Assessment:
+@dataclass(frozen=True)
+class Part:
+    """What a first look has seen: so many slices of all, one of every `step`."""
+
+    slices: int
+    of: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a look at a CT goes. known: slices that were read before; kept: is handed those that are read now.
+
+    first: is told what a first look says, before the whole one goes on; None: there is no first look.
+    """
+
+    known: Mapping[str, SliceRead] = field(default_factory=dict)
+    kept: Kept = lambda uid, one: None
+    first: Callable[[Assessment, Part], object] | None = None
+
+
+PLAIN = Course()
+
+
+def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], manifests: Sequence[Manifest],
+               course: Course = PLAIN) -> Assessment:
     """Let the bundles look at one volume; one that refuses it is named in a limitation.
 
     Images without lung are refused for all, whatever a classifier would say.
@@ -36,22 +64,75 @@ def look_at_ct(line: Line, selection: Selection, paths: Sequence[Path], manifest
     """
     if selection.geometry is None:
         raise ValueError("a CT selection has a geometry")
-    with timed(line.metrics, "decode", "ct"):
-        volume = load_volume(paths, selection.headers, selection.geometry, line.decoder, line.most_decoded_bytes,
-                             line.turns.give_way)
+    lead = leading(manifests)
+    if lead is None:
+        with timed(line.metrics, "decode", "ct"):
+            volume = load_volume([f.path for f in files], selection.headers, selection.geometry, line.decoder,
+                                 line.most_decoded_bytes, line.turns.give_way)
+        with timed(line.metrics, "infer", "ct"):
+            return _asked(line, selection, volume, manifests, None)
+    with timed(line.metrics, "infer", "ct"):
+        stack = _read(line, selection.geometry, files, lead, course)
+        volume, read = stack.part(slice(None))
+        say = partial(assess_read, volume, read, line.engine.identity(lead.name), lead,
+                      (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers])
+        return _asked(line, selection, volume, manifests, (lead, say))
+
+
+def leading(manifests: Sequence[Manifest]) -> Manifest | None:
+    """Return the segmentation that reads slice by slice, ahead of all else; None where there is none."""
+    return next((m for m in manifests if m.task == _SEGMENTATION), None)
+
+
+def first_slices(geometry: VolumeGeometry, spacing_mm: float) -> slice | None:
+    """Return the slices of a first look: so many that they lie up to spacing_mm apart; None when that would be most.
+
+    Where they lie goes by their position, not by which is the first, so that they are the same ones while others come.
+    """
+    between_mm = geometry.spacing_mm[0]
+    step = int(spacing_mm / between_mm + 1e-6)
+    if step < _LEAST_STEP or len(geometry.positions_mm) < _LEAST_SLICES * step:
+        return None
+    return slice(-round(geometry.positions_mm[0] / between_mm) % step, None, step)
+
+
+def _read(line: Line, geometry: VolumeGeometry, files: Sequence[SliceFile], lead: Manifest, course: Course) -> Stack:
+    reader = SliceReader.of(line, lead, Presentation.of(geometry), (geometry.rows, geometry.columns))
+    early, tell = first_slices(geometry, line.first_look_mm), course.first
+    if early is None or tell is None:
+        return filled(reader, files, geometry, course.known, kept=course.kept)
+    seen = partial(_tell_first, reader, files, early, tell)
+    return filled(reader, files, geometry, course.known, early, seen, course.kept)
+
+
+def _tell_first(reader: SliceReader, files: Sequence[SliceFile], early: slice, tell: Callable[[Assessment, Part], object],
+                stack: Stack) -> None:
+    """Say what the slices of a first look show; where they cannot be read as a volume, the whole look decides."""
+    try:
+        volume, read = stack.part(early, early.step * stack.geometry.spacing_mm[0])
+        said = assess_read(volume, read, reader.bundle, reader.manifest, (),
+                           [file.header.sop_instance_uid for file in files[early]])
+    except UnusableStudy:
+        return
+    tell(said, Part(len(volume.hu), len(files), early.step))
+
+
+def _asked(line: Line, selection: Selection, volume: CtVolume, manifests: Sequence[Manifest],
+           lead: tuple[Manifest, Callable[[], Assessment]] | None) -> Assessment:
+    """Ask each bundle, segmentations first, for classifiers use their lungs. lead: one that has read all, and its answer."""
     said: dict[str, Assessment] = {}
     refused: dict[str, UnusableStudy] = {}
     lung: NDArray[np.int64] | None = None
-    with timed(line.metrics, "infer", "ct"):
-        for manifest in sorted(manifests, key=lambda m: m.task != _SEGMENTATION):
-            try:
-                said[manifest.name] = found = _ask(line, selection, volume, manifest, lung)
-            except UnusableStudy as error:
-                if error.reason is Reason.NO_LUNG_FOUND:
-                    raise
-                refused[manifest.name] = error
-            else:
-                lung = lung_voxels(found.masks) if lung is None and found.masks is not None else lung
+    for manifest in sorted(manifests, key=lambda m: m.task != _SEGMENTATION):
+        try:
+            found = lead[1]() if lead and manifest is lead[0] else _ask(line, selection, volume, manifest, lung)
+            said[manifest.name] = found
+        except UnusableStudy as error:
+            if error.reason is Reason.NO_LUNG_FOUND:
+                raise
+            refused[manifest.name] = error
+        else:
+            lung = lung_voxels(found.masks) if lung is None and found.masks is not None else lung
     if not said:
         raise next(refused[m.name] for m in manifests)
     whole = together([said[m.name] for m in manifests if m.name in said])
@@ -63,9 +144,9 @@ def look_at_ct(line: Line, selection: Selection, paths: Sequence[Path], manifest
 def _ask(
     line: Line, selection: Selection, volume: CtVolume, manifest: Manifest, lung: NDArray[np.int64] | None,
 ) -> Assessment:
-    to_tensor = partial(ct.slice_tensor, parameters=manifest.parameters, steps=manifest.steps)
     limitations = (*manifest.limitations, *selection.limitations)
     uids = [h.sop_instance_uid for h in selection.headers]
     if manifest.task == _SEGMENTATION:
-        return assess_ct(volume, line.engine, manifest, CtTransform(to_tensor, ct.restore), limitations, uids)
+        return assess_ct(volume, line.engine, manifest, transform_of(manifest), limitations, uids)
+    to_tensor = partial(ct.slice_tensor, parameters=manifest.parameters, steps=manifest.steps)
     return classify_ct(volume, line.engine, manifest, to_tensor, limitations, uids, lung)

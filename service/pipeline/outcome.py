@@ -15,11 +15,12 @@ from sqlmodel import Session, select
 
 from service import logs
 from service.domain.finding import Assessment
+from service.domain.flag import Look, flags_in, flags_of, pending, revised_by
 from service.domain.job import JobState, StudyState
 from service.domain.prior import Comparison
-from service.domain.urgency import Urgency
 from service.errors import OutOfSpace, Reason
 from service.pipeline.completion import Completion, revised
+from service.pipeline.first_look import show_flags, withdraw
 from service.pipeline.line import Line
 from service.pipeline.sending import queue_sending
 from service.pipeline.shadowing import queue_shadows
@@ -55,9 +56,8 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
         row = locked(session, study.id or 0)
         if not line.queue.holds(session, job):
             return False
-        if row.revision == job.revision:
-            _show(row, assessment, comparison, now)
-            session.add(row)
+        came = _show(row, assessment, comparison, now) if row.revision == job.revision else ""
+        session.add(row)
         _add_objects(line, session, row, job.revision, made, paths)
         line.queue.end(session, job, JobState.DONE)
         if row.revision == job.revision:
@@ -65,7 +65,10 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
         if comparison is not None:
             add_event(session, row.id or 0, now, "compared", f"with study {comparison.study_instance_uid}"
                       + "".join(f"; {text}" for text in comparison.cautions))
-        add_event(session, row.id or 0, now, "reported", _sentence(assessment, made))
+        add_event(session, row.id or 0, now, "reported", _sentence(assessment, made)
+                  + (f"; the first look is {came}" if came else ""))
+    if came:
+        line.metrics.first_looks.labels(came).inc()
     for finding in assessment.findings:
         bundle = assessment.speaker(finding).name
         line.metrics.findings.labels(bundle, finding.name, str(finding.presence)).inc()
@@ -99,7 +102,8 @@ def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | Non
             return False
         if completion is not None or row.state != StudyState.RECEIVING.value:
             row.state, row.state_reason, row.state_detail = state.value, reason.value, detail
-        row.flag, row.summary = "", {}
+        if state is not StudyState.FAILED or not pending(row.summary):
+            withdraw(row)
         session.add(row)
         _add_objects(line, session, row, study.revision, made, paths)
         if job is not None and line.queue.holds(session, job):
@@ -125,19 +129,18 @@ def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made
 _EVIDENCE = 50  # images named as evidence in an SR that only says "not assessed"
 
 
-def _show(row: Study, assessment: Assessment, comparison: Comparison | None, now: float) -> None:
-    """Put the result onto the worklist; AI may raise the place in the reading list, never lower it."""
+def _show(row: Study, assessment: Assessment, comparison: Comparison | None, now: float) -> str:
+    """Put the result onto the worklist; return what came of a first look, "" where there was none."""
     if row.state != StudyState.RECEIVING.value:  # else images came while the model looked: a new revision follows
         row.state, row.state_reason, row.state_detail = StudyState.ASSESSED.value, "", ""
-    row.assessed_at, row.summary = now, assessment.summary()
+    before = row.summary if pending(row.summary) else {}
+    flags = flags_of(assessment, Look.FULL, now, flags_in(before))
+    first, came = revised_by(assessment, before)
+    row.assessed_at, row.summary = now, assessment.summary() | {"flags": [f.to_json() for f in flags]} | first
     if comparison is not None:
         row.summary |= {"prior": comparison.to_json()}
-    calling = [f for f in assessment.present if f.urgency]
-    row.flag = "; ".join(f"{f.name} {f.probability:.0%}" for f in calling)
-    reading = Urgency(row.urgency)
-    for finding in calling:
-        reading = reading.raised_to(Urgency(finding.urgency))
-    row.reading_urgency, row.reading_rank = reading.value, reading.rank
+    show_flags(row, flags)
+    return came
 
 
 def _add_objects(line: Line, session: Session, study: Study, revision: int, made: Sequence[Made],

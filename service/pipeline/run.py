@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from service import logs
 from service.assemble.choose import choose
 from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.domain.study import Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.completion import chosen_digest
+from service.pipeline.first_look import tell_first, withdraw
 from service.pipeline.line import Line
-from service.pipeline.look import look
+from service.pipeline.look import Looked, bundles_here, look
+from service.pipeline.look_ct import Course
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
 from service.pipeline.priors import compared_with_prior
 from service.pipeline.prove import prove
@@ -18,7 +24,7 @@ from service.pipeline.shadow import look_beside
 from service.pipeline.timing import timed
 from service.report.build import build
 from service.store.arrivals import locked
-from service.store.studies import add_event, images_of
+from service.store.studies import StoredImage, add_event, images_of
 from service.store.tables import Job, Study
 from service.triage.turns import Turn
 
@@ -56,7 +62,7 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         return
     _begin(line, job)
     try:
-        looked = look(line, selection, images)
+        looked = _look(line, job, study, selection, images)
         line.turns.give_way()
         _say_held(line, job, turn)
         assessment, comparison = compared_with_prior(line, study, selection, looked.assessment)
@@ -70,6 +76,18 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         return
     if record(line, job, study, assessment, made, comparison):
         line.metrics.jobs.labels(job.kind, "done").inc()
+
+
+def _look(line: Line, job: Job, study: Study, selection: Selection, images: Sequence[StoredImage]) -> Looked:
+    """Look at the images, or take the look that was had while they arrived."""
+    known: Looked | None = line.shelf.take_look(job.study_id, study.input_digest)
+    if known is not None and known.bundles == bundles_here(line, selection.kind):
+        line.metrics.slices_ahead.labels("used").inc(len(selection.headers))
+        return known
+    slices = line.shelf.take(job.study_id)
+    line.metrics.slices_ahead.labels("used").inc(len(slices))
+    first = partial(tell_first, line, study, study.input_digest, Urgency(job.urgency), job)
+    return look(line, selection, images, course=Course(slices, first=first))
 
 
 def _say_held(line: Line, job: Job, turn: Turn) -> None:
@@ -98,6 +116,7 @@ def _put_off(line: Line, job: Job, error: UnusableStudy) -> bool:
         if row.state != StudyState.RECEIVING.value:
             row.state, row.state_reason, row.state_detail = (
                 StudyState.NOT_ASSESSED.value, error.reason.value, error.detail)
+            withdraw(row)
             session.add(row)
         add_event(session, job.study_id, now, "put_off",
                   f"{error.reason.value}: {error.reason.sentence} {error.detail}; decided when the study is complete")

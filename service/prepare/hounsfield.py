@@ -61,12 +61,13 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
     """
     require_room(len(headers) * geometry.rows * geometry.columns, most_bytes)
     hu = np.empty((len(headers), geometry.rows, geometry.columns), np.float32)
-    whole = {path: read(path) for path, header in zip(paths, headers, strict=True) if header.frame_number}
+    whole = read_whole(paths, headers)
 
     def load(index: int) -> None:
         give_way()
         path = paths[index]
-        hu[index] = _slice_hu(whole[path] if path in whole else read(path), headers[index], geometry, decoder)
+        dataset = whole[path] if path in whole else read(path)
+        hu[index] = slice_hu(dataset, headers[index], (geometry.rows, geometry.columns), decoder)
 
     with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
         work = [pool.submit(copy_context().run, load, index) for index in range(len(headers))]
@@ -75,19 +76,29 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
                 done.result()
         finally:
             pool.shutdown(cancel_futures=True)
-    _check_plausible(hu)
+    check_plausible(hu)
     return CtVolume(hu, geometry)
 
 
-def _slice_hu(dataset: Dataset, header: Header, geometry: VolumeGeometry, decoder: FrameDecoder) -> NDArray[np.float32]:
+def read_whole(paths: Sequence[Path], headers: Sequence[Header]) -> dict[Path, Dataset]:
+    """Return the data sets of the multi-frame images among some slices, each read once, by path."""
+    multiframe = dict.fromkeys(path for path, header in zip(paths, headers, strict=True) if header.frame_number)
+    return {path: read(path) for path in multiframe}
+
+
+def slice_hu(dataset: Dataset, header: Header, shape: tuple[int, int], decoder: FrameDecoder = decode_frame,
+             ) -> NDArray[np.float32]:
+    """Decode one slice: (y, x) float32, HU, padding as air. shape: rows and columns that it must have.
+
+    Raises: as `load_volume`, but for values that cannot be HU.
+    """
     if header.rescale_type.upper() not in _ACCEPTED_RESCALE_TYPES:
         raise _invalid("RescaleType", header.rescale_type[:16], "HU")
     if element(dataset, "SOPInstanceUID") != header.stored_uid:
         raise Defect(Reason.INTERNAL_ERROR, "a file in the spool holds another instance than its record says")
     stored = decode(dataset, (header.frame_number or 1) - 1, decoder)
-    if stored.shape != (geometry.rows, geometry.columns):
-        raise UnusableStudy(Reason.VARIABLE_GEOMETRY,
-                            f"a slice has the shape {stored.shape}, expected {(geometry.rows, geometry.columns)}")
+    if stored.shape != shape:
+        raise UnusableStudy(Reason.VARIABLE_GEOMETRY, f"a slice has the shape {stored.shape}, expected {shape}")
     hu = to_hu(stored, header.rescale_slope, header.rescale_intercept)
     outside = padded(stored, dataset)
     if outside is not None:
@@ -95,8 +106,11 @@ def _slice_hu(dataset: Dataset, header: Header, geometry: VolumeGeometry, decode
     return hu
 
 
-def _check_plausible(hu: NDArray[np.float32]) -> None:
-    """Refuse values that cannot be HU of a chest: no air or lung at all, or much denser than bone."""
+def check_plausible(hu: NDArray[np.float32]) -> None:
+    """Refuse values that cannot be HU of a chest: no air or lung at all, or much denser than bone. hu: (z, y, x).
+
+    Raises: UnusableStudy with INVALID_RESCALE.
+    """
     sample = hu[:, ::4, ::4]
     if float(sample.min()) > -300.0:
         raise UnusableStudy(Reason.INVALID_RESCALE, f"lowest value {sample.min():.0f}; a chest in HU holds air (-1000)")

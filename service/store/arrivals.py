@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func
 from sqlmodel import Session, col, select
 
-from service.domain.job import JobKind
+from service.domain.job import JobKind, StudyState
 from service.store.tables import Instance, Job, Notice, Rhythm, Study
 
 
@@ -24,6 +24,27 @@ def open_studies(session: Session) -> list[Study]:
     """Return the studies that are not complete, oldest first."""
     return list(session.exec(
         select(Study).where(col(Study.completed_at).is_(None)).order_by(col(Study.first_received_at))).all())
+
+
+def images_since(session: Session, newest: Mapping[int, int]) -> list[tuple[Study, Sequence[Instance]]]:
+    """Return the CT studies that wait for a look, oldest first, each with the images that came since.
+
+    newest: the number of the last image that is known, by the number of its study; of others all are returned, and of
+    those that arrive no longer none.
+    """
+    waiting = (StudyState.RECEIVING.value, StudyState.QUEUED.value, StudyState.INFERRING.value)
+    studies = session.exec(
+        select(Study).where(col(Study.state).in_(waiting), col(Study.modality).contains("CT"))
+        .order_by(col(Study.first_received_at))).all()
+    found: list[tuple[Study, Sequence[Instance]]] = []
+    for study in studies:
+        rows: Sequence[Instance] = ()
+        if study.state == StudyState.RECEIVING.value:
+            rows = session.exec(
+                select(Instance).where(Instance.study_id == study.id, col(Instance.id) > newest.get(study.id or 0, 0),
+                                       Instance.path != "").order_by(col(Instance.id))).all()
+        found.append((study, rows))
+    return found
 
 
 def locked(session: Session, study_id: int) -> Study:

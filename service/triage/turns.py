@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from service.domain.urgency import Urgency
 
 
+class GaveWay(Exception):
+    """Work ahead was dropped at a chunk of it, because a look that goes before it is under way."""
+
+
 @dataclass(eq=False)
 class Turn:
     """A look under way. urgency: None stands behind every other; held_s: how long it has stood still, seconds; standing:
-    threads that do now."""
+    threads that do now. ahead: work on images that still arrive; it goes after every look of its urgency, and is dropped
+    where a look would stand still."""
 
     urgency: Urgency | None
+    ahead: bool = False
     held_s: float = 0.0
     standing: int = 0
     since: float = 0.0
@@ -26,6 +32,11 @@ class Turn:
     def rank(self) -> int:
         """Place in the order, 0 first."""
         return len(Urgency) if self.urgency is None else self.urgency.rank
+
+    @property
+    def place(self) -> tuple[int, bool]:
+        """Rank, and of equals what is no work ahead first."""
+        return self.rank, self.ahead
 
 
 class Turns:
@@ -50,13 +61,22 @@ class Turns:
 
     @property
     def most_urgent(self) -> Urgency | None:
-        """The urgency of the most urgent look under way; None when there is none."""
-        return min((turn.urgency for turn in self.under_way if turn.urgency), key=lambda u: u.rank, default=None)
+        """The urgency of the most urgent look under way, work ahead left out; None when there is none."""
+        looks = (turn.urgency for turn in self.under_way if turn.urgency and not turn.ahead)
+        return min(looks, key=lambda u: u.rank, default=None)
+
+    def free_ahead(self, urgency: Urgency) -> bool:
+        """Tell whether work ahead of this urgency would go on now: no look goes before it."""
+        place = Turn(urgency, ahead=True).place
+        return all(other.place >= place for other in self.under_way)
 
     @contextmanager
-    def taken(self, urgency: Urgency | None) -> Iterator[Turn]:
-        """Count what is done within as a look of this urgency; None: it gives way to every other."""
-        turn = Turn(urgency)
+    def taken(self, urgency: Urgency | None, ahead: bool = False) -> Iterator[Turn]:
+        """Count what is done within as a look of this urgency; None: it gives way to every other.
+
+        ahead: it is work ahead, and `give_way` raises GaveWay in it.
+        """
+        turn = Turn(urgency, ahead)
         with self._changed:
             self._under_way.add(turn)
         token = self._mine.set(turn)
@@ -69,13 +89,18 @@ class Turns:
                 self._changed.notify_all()
 
     def give_way(self) -> None:
-        """Wait while a more urgent look is under way; outside of a look, return at once. Called between chunks of work."""
+        """Wait while a more urgent look is under way; outside of a look, return at once. Called between chunks of work.
+
+        Raises: GaveWay in work ahead, instead of waiting.
+        """
         turn = self._mine.get()
         if turn is None:
             return
         with self._changed:
             if not self._outranked(turn):
                 return
+            if turn.ahead:
+                raise GaveWay
             self._stand(turn)
             try:
                 while self._outranked(turn) and (left_s := self._longest_hold_s - self._held_s(turn)) > 0:
@@ -84,7 +109,7 @@ class Turns:
                 self._go_on(turn)
 
     def _outranked(self, turn: Turn) -> bool:
-        return any(other.rank < turn.rank for other in self._under_way)
+        return any(other.place < turn.place for other in self._under_way)
 
     def _stand(self, turn: Turn) -> None:
         if not turn.standing:

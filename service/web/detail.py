@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from service.domain.flag import FIRST_LOOK, Flag, Look, flags_in
 from service.domain.job import JobKind, JobState
 from service.domain.order import NO_CAP, ReadingOrder
 from service.errors import Reason
@@ -164,12 +165,31 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("AI result due", _moment(study.deadline_at, now)),
         ("Reason in detail", study.state_detail),
         ("Image quality", study.summary.get("quality", "")),
+        *(("Flag", _flag(one, now)) for one in flags_in(study.summary)),
+        ("First look", _first_look(study, now)),
         ("Assessed", _moment(study.assessed_at, now)),
         ("Stored in the PACS", _moment(study.delivered_at, now)),
         ("Read", _read(study, now)),
         ("Revision", str(study.revision) if study.revision else ""),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _flag(flag: Flag, now: float) -> str:
+    """Say a flag: finding, probability, threshold, model and version, since when it is up, and by which look."""
+    look = " by the first look" if flag.raised_by == Look.FIRST else ""
+    return (f"{words.spelled(flag.finding)} {flag.probability:.2f} (threshold {flag.threshold:.2f}), {flag.bundle} "
+            f"{flag.version}, raised {_moment(flag.raised_at, now)}{look}")
+
+
+def _first_look(study: Study, now: float) -> str:
+    """Say what a first look at a CT has said, and what the full one made of it; "" without one."""
+    first = study.summary.get(FIRST_LOOK)
+    if not first:
+        return ""
+    said = ", ".join(f"{words.spelled(name)} {value:.2f}" for name, value in first["findings"].items())
+    came = "the full look has not ended" if first["pending"] else f"{first['came']} by the full look"
+    return f"{_moment(first['at'], now)}, {first['slices']} of {first['of']} slices: {said}; {came}"
 
 
 def _completeness(page: StudyPage, now: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.codes import NO_FINDING
+from service.domain.flag import FIRST_LOOK, pending
 from service.domain.job import StudyState
 from service.domain.order import ReadingOrder
 from service.domain.urgency import Urgency
@@ -132,6 +133,9 @@ def foremost(found: tuple[Mark, ...]) -> tuple[Mark, ...]:
 def ai_words(study: Study, found: tuple[Mark, ...]) -> Said:
     """Say what the AI answered. Never "normal": where nothing is over its threshold it says "No flag". found: its marks."""
     earlier = "of the earlier images" if found and study.state != StudyState.ASSESSED else ""
+    if pending(study.summary):
+        first = study.summary[FIRST_LOOK]
+        earlier = f"first look, {first['slices']} of {first['of']} slices"
     if any(mark.present for mark in found):
         return Said("", earlier)
     if found:

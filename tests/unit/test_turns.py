@@ -11,7 +11,8 @@ from contextvars import copy_context
 import pytest
 
 from service.domain.urgency import Urgency
-from service.triage.turns import Turns
+from service.triage.turns import GaveWay, Turns
+from tests.peers import wait_until
 
 LONG_S = 30.0
 
@@ -80,3 +81,40 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
     with turns.taken(Urgency.LOW) as turn:
         turns.give_way()
     assert turn.held_s == 0
+
+
+def test_work_ahead_goes_behind_a_look_of_its_urgency_and_before_a_less_urgent_one() -> None:
+    turns = Turns(60.0)
+    assert turns.free_ahead(Urgency.ROUTINE)
+    with turns.taken(Urgency.ROUTINE):
+        assert turns.free_ahead(Urgency.STAT) and not turns.free_ahead(Urgency.ROUTINE)
+        assert not turns.free_ahead(Urgency.LOW)
+    with turns.taken(Urgency.STAT, ahead=True):
+        assert turns.most_urgent is None, "a look may be begun beside it"
+
+
+def test_work_ahead_is_dropped_where_a_look_would_stand_still() -> None:
+    turns = Turns(LONG_S)
+    with turns.taken(Urgency.ROUTINE, ahead=True):
+        turns.give_way()
+        with look_elsewhere(turns, Urgency.LOW):
+            turns.give_way()
+        with look_elsewhere(turns, Urgency.ROUTINE), pytest.raises(GaveWay):
+            turns.give_way()
+
+
+def test_less_urgent_look_stands_still_for_work_ahead_that_is_more_urgent() -> None:
+    turns, passed = Turns(LONG_S), threading.Event()
+
+    def look() -> None:
+        with turns.taken(Urgency.ROUTINE):
+            turns.give_way()
+            passed.set()
+
+    with turns.taken(Urgency.STAT, ahead=True):
+        routine = threading.Thread(target=look)
+        routine.start()
+        wait_until(lambda: any(turn.standing for turn in turns.under_way))
+        assert not passed.is_set()
+    routine.join(LONG_S)
+    assert passed.is_set()
