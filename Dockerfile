@@ -2,6 +2,7 @@
 #
 #   docker build --tag firstlook .                            for a machine with an NVIDIA GPU (falls back to the CPU)
 #   docker build --build-arg EXTRA=cpu --tag firstlook:cpu .  smaller, without CUDA
+#   EXTRA=cluster-gpu, EXTRA=cluster                          the same with Ray and S3, for several machines
 #
 # CUDA 13 and cuDNN 9, which onnxruntime-gpu needs, come as the nvidia-* wheels of requirements/gpu.lock, not from a
 # CUDA base image: so every library is pinned by its hash in one file, both variants have the same base, and nothing

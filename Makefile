@@ -57,6 +57,8 @@ UV := uv pip compile pyproject.toml -c requirements/constraints.txt --no-header 
 lock:
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres -o requirements/cpu.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres -o requirements/gpu.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres --extra ray --extra s3 -o requirements/cluster.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres --extra ray --extra s3 -o requirements/cluster-gpu.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres -o requirements/dev.lock
 	echo 'setuptools>=77' | $(subst pyproject.toml,-,$(UV)) --universal --python-version 3.11 --generate-hashes -o requirements/build.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra deploy -c requirements/dev.lock -o requirements/deploy.lock

@@ -23,10 +23,11 @@ from service.domain.job import JobKind
 from service.domain.order import ReadingOrder
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
+from service.engines import engine_of
 from service.infer.catalogue import Catalogue
-from service.infer.engine import Engine
 from service.infer.gpu import Gpus
 from service.inlets import policy_of, tls_of, where
+from service.keeping import files_of
 from service.metrics import Metrics
 from service.operating import expectation_file
 from service.outlets import inquiries, kinds_by_target, outlets
@@ -34,6 +35,7 @@ from service.pipeline.again import send_once_more, take_up_again
 from service.pipeline.ahead import Ahead
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.compared import Comparison
+from service.pipeline.drifting import show_drift
 from service.pipeline.frames import Frames
 from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
@@ -60,6 +62,7 @@ from service.worker import Loop, assemble_step, every, passing_step, work_step
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
+_DRIFT_S = 300.0  # drift is worked out this often
 _RETAIN_S = 60.0  # images whose time is over are looked for this often
 _log = logs.get("app")
 
@@ -74,10 +77,10 @@ class App:
         self.metrics = Metrics()
         self.metrics.build_info.labels(__version__).set(1)
         self.data_dir = settings.store.data_dir.resolve()
-        self.results_dir = self.data_dir / "results"
-        self.results_dir.mkdir(parents=True, exist_ok=True)
+        self.results = files_of(settings, "results")
         self.database = Database(settings.database_url)
-        self.spool = Spool(self.data_dir / "spool", settings.receive.min_free_bytes)
+        self.images = files_of(settings, "spool")
+        self.spool = Spool(self.images.root, settings.receive.min_free_bytes, self.images)
         decode = settings.decode
         self.decoders = Decoders(self.metrics, decode.processes, decode.timeout_s, decode.memory_bytes, decode.frames_each)
         self.trail = trail_of(settings, self.database, clock, self.metrics.audit_failures.inc)
@@ -122,6 +125,8 @@ class App:
             self.listener.stop()
         for loop in self._loops:
             loop.stop()
+        if self.line is not None:
+            self.line.engine.close()
         if self._web is not None and self._web_thread is not None:
             self._web.should_exit = True
             self._web_thread.join(10)
@@ -170,18 +175,14 @@ class App:
         settings = self.settings
         catalogue = Catalogue.load(settings.infer.models_dir)
         turns = Turns(settings.work.longest_hold_s)
-        engine = Engine(catalogue, settings.infer.device, settings.infer.threads, self.metrics,
-                        settings.infer.precision, turns.give_way)
         require_tasks(settings, catalogue)
-        for name in settings.infer.bundles:
-            engine.warm(name)
+        engine = engine_of(settings, catalogue, self.metrics, turns)
         return Line(
-            database=self.database, metrics=self.metrics, clock=self.clock, spool_dir=self.data_dir / "spool",
-            results_dir=self.results_dir, catalogue=catalogue, engine=engine,
+            database=self.database, metrics=self.metrics, clock=self.clock, spool_dir=self.images,
+            results_dir=self.results, catalogue=catalogue, engine=engine,
             bundles={Kind.CT: settings.infer.ct_bundles, Kind.CXR: settings.infer.cxr_bundles},
             shadows=settings.infer.shadow_bundles, cxr_gate=settings.infer.cxr_gate, cxr_lungs=settings.infer.cxr_lungs,
-            comparison=Comparison(self.data_dir / "spool", self.decoders), frames=Frames(self.data_dir / "spool"),
-            decoder=self.decoders,
+            comparison=Comparison(self.images, self.decoders), frames=Frames(self.images), decoder=self.decoders,
             most_decoded_bytes=settings.decode.max_study_bytes,
             queue=queue_of(settings, self.database, self.clock), turns=turns,
             geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
@@ -206,17 +207,22 @@ class App:
         assemble = self.settings.assemble
         inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
                             arriving.open_studies)
+        looks = ["infer", *(f"infer-{n}" for n in range(2, self.settings.work.looks + 1))]
         self._loops = [
             self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
             *([self._loop("ask", inquirer.step)] if assemble.ask else []),
             self._loop("lease", every(self.settings.work.lease_s / 4, line.queue.renew)),
             *([self._loop("ahead", Ahead(line, arriving).step)] if self.settings.work.ahead_bytes else []),
-            self._loop("infer", work_step(line, JobKind.INFER)),
+            *(self._loop(name, work_step(line, JobKind.INFER)) for name in looks),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
             *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
         ]
+        drift = self.settings.drift
+        if drift.days:
+            self._loops.append(self._loop("drift", every(_DRIFT_S, lambda: show_drift(
+                self.database, line.catalogue, self.metrics, self.clock(), drift.days, drift.least_images))))
         if self.settings.store.keep_images_h:
             keep_s = self.settings.store.keep_images_h * 3600
             self._loops.append(self._loop("retain", every(_RETAIN_S, partial(delete_images, line, keep_s))))
@@ -232,7 +238,13 @@ class App:
         return Assembler(line, times, early, arriving, inquirer.answers)
 
     def _start_watch(self) -> None:
-        """Keep the gauges fresh in every process, so that a dead worker's queue is still seen."""
+        """Keep the gauges fresh in every process, so that a dead worker's queue is still seen; delete old copies."""
+        if self.settings.store.bucket:
+            copies_s = self.settings.store.copies_h * 3600
+            self._loops += [self._loop(f"copies-{files.root.name}", every(_RETAIN_S, partial(files.forget, copies_s)))
+                            for files in (self.images, self.results)]
+            for loop in self._loops[-2:]:
+                loop.start()
         gpus = Gpus() if self.line is not None else None
         targets = [t.name for t in self.settings.deliver.targets]
         for urgency in Urgency:
@@ -254,8 +266,8 @@ class App:
                          version=__version__, limit=web.max_rows, window_s=web.window_h * 3600,
                          order=ReadingOrder(self.settings.triage.longest_reading_wait_s),
                          expectation=expectation_file(self.settings))
-        picture = partial(montage, self.data_dir / "spool", self.decoders)
-        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results_dir, picture,
+        picture = partial(montage, self.images, self.decoders)
+        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results, picture,
                          self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail,
                          administration_of(self.settings, self.database, self._targets, self._retry))
         self._serve(app, "web", web.host, web.port)

@@ -32,12 +32,13 @@ from service.conformance.statement import statement
 from service.demo.run import demo
 from service.demo.send import send
 from service.domain.manifest import InvalidManifest
+from service.engines import engine_of
 from service.errors import FirstlookError
 from service.example import example
 from service.explain import explain
 from service.feedback_cli import add_feedback
 from service.infer.catalogue import Catalogue
-from service.infer.engine import Engine
+from service.infer.networks import Networks
 from service.metrics import Metrics
 from service.metrics_page import metrics_page
 from service.models_cli import add_models
@@ -208,12 +209,8 @@ def _run_checks(settings: Settings) -> list[Check]:
     return checks
 
 
-def _warm_engine(settings: Settings) -> Engine:
-    engine = Engine(Catalogue.load(settings.infer.models_dir), settings.infer.device, settings.infer.threads, Metrics(),
-                    settings.infer.precision)
-    for name in settings.infer.bundles:
-        engine.warm(name)
-    return engine
+def _warm_engine(settings: Settings) -> Networks:
+    return engine_of(settings, Catalogue.load(settings.infer.models_dir), Metrics())
 
 
 def _explain(asked: argparse.Namespace) -> int:

@@ -20,13 +20,17 @@ LABELS = {
     "gpu": "GPUs of the machine, by number",
     "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages; "
             "availability, procedure_step, unknown for notices",
-    "loop": "watch, assemble, ask, lease, infer, retain, deliver-<target>, prove-<target>",
+    "loop": "watch, assemble, ask, lease, infer, infer-<number>, drift, copies-<folder>, retain, deliver-<target>, "
+            "prove-<target>",
+    "measure": "input mean, input spread, input detail, unfamiliarity, score <output of the bundle>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
     "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls",
     "provider": "execution providers of ONNX Runtime",
     "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions; for callers those of "
               "policy.Refusal, door.Shut and handshake.Trouble",
+    "scanner": "maker and model as images name them, at most 100 by bundle and site, then other",
+    "site": "institution as images name it, else the calling AE title; bounded as scanner",
     "stage": "decode, infer, report, deliver", "state": "receiving, queued, inferring",
     "target": "places under deliver, by name", "urgency": "stat, urgent, routine, low", "verdict": "agree, disagree",
     "version": "versions installed",
@@ -161,6 +165,13 @@ class Metrics:
                                       ["cause"], namespace=_PREFIX, registry=r)
         self.engine_info = Gauge("engine_info", "1 for the execution provider in use, by bundle and version.",
                                  ["bundle", "version", "provider"], namespace=_PREFIX, registry=r)
+        self.sessions_lost = Counter("engine_sessions_lost", "Sessions on a cluster that were lost or hung and replaced, "
+                                     "by bundle.", ["bundle"], namespace=_PREFIX, registry=r)
+        place = ["bundle", "scanner", "site"]
+        self.drift_index = Gauge("drift_stability_index", "Population stability index of what a network was given and said "
+                                 "against its bundle's reference, by scanner and site.", [*place, "measure"],
+                                 namespace=_PREFIX, registry=r)
+        self.drift_images = Gauge("drift_images", "Images that this index is of.", place, namespace=_PREFIX, registry=r)
         self.disk_free_bytes = Gauge("disk_free_bytes", "Free space where images are kept.", namespace=_PREFIX,
                                      registry=r)
         self.disk_size_bytes = Gauge("disk_size_bytes", "Size of the disk where images are kept.", namespace=_PREFIX,

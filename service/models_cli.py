@@ -44,6 +44,7 @@ _MEASURING = {
     "evaluate": "measure a bundle on a data folder: figures with intervals, by source and subgroup",
     "compare": "two bundles, or the files of one, on the same images: paired differences, agreement, speed",
     "import": "make a bundle from an ONNX file, a MONAI bundle or TorchXRayVision weights, with a recipe",
+    "reference": "write what drift is measured against into a bundle, from its held-out images",
     "card": "write a bundle's card again, from its recipe and its figures, and draw its plots",
 }
 _OPTIMISING = {"optimise": "an int8 and a fp16 file, adopted where the figures hold"}

@@ -137,6 +137,13 @@ class Infer(Section):
 
     models_dir: Path = Field(Path(__file__).parent.parent / "models", description="Folder of the bundles.")
     device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="auto: CUDA where it works, else CPU; cpu; cuda.")
+    engine: str = Field("local", pattern="^(local|ray)$", description="Where the models run: local, on this machine; ray, "
+                        "on a Ray cluster (extra ray).")
+    ray_address: str = Field("auto", description="The cluster: HOST:PORT on one of its nodes, auto for the one that this "
+                             "machine belongs to, ray://HOST:PORT from outside.")
+    ray_sessions: int = Field(2, ge=1, le=256, description="Sessions of each bundle on the cluster, as far as it has room.")
+    ray_timeout_s: float = Field(60.0, gt=0, le=3600, description="A session that gives no answer for so long is replaced, "
+                                 "seconds.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads the models use; 0: all cores.")
     precision: str = Field("auto", pattern="^(auto|fp32|int8|fp16)$",
                            description="auto: the file a bundle names for the device; else this one where it has it.")
@@ -182,6 +189,8 @@ class Work(Section):
                          "those before it, which stand still meanwhile; 0: a look is never passed.")
     ahead_bytes: int = Field(1_073_741_824, ge=0, description="CT slices are read while they arrive, behind all other work; "
                              "memory for them, bytes (about 1.4 MB a slice); 0: not before the study is looked at.")
+    looks: int = Field(1, ge=1, le=64, description="Looks at a time, in order of the queue; more than one where the models "
+                       "run on several machines.")
     longest_hold_s: float = Field(60.0, ge=0, description="A look stands still no longer than this in all, seconds.")
     lease_s: float = Field(60.0, gt=0, description="Jobs of a process that gave no sign of life for so long are taken by "
                            "another, seconds.")
@@ -288,10 +297,22 @@ class Monitor(Section):
                       "Asks for web.access_token.")
 
 
+class Drift(Section):
+    """How far images and scores have moved from what a bundle was measured on, by scanner and site."""
+
+    days: int = Field(28, ge=0, le=366, description="So many days are compared with the bundle's reference; 0: none.")
+    least_images: int = Field(200, ge=50, description="Of a scanner and site with fewer images nothing is said.")
+
+
 class Store(Section):
     """Where images, results and the database are kept."""
 
     data_dir: Path = Field(Path("firstlook-data"), description="Folder of the spool and the results.")
     keep_images_h: float = Field(168.0, ge=0, le=876_000, description="Images are deleted this long after their result was "
                                  "delivered and proven, hours; results stay. 0: never.")
+    bucket: str = Field("", description="Images and results are kept here, s3://BUCKET/PREFIX (extra s3), and data_dir "
+                        "holds copies; empty: in data_dir, which several machines must share.")
+    bucket_endpoint: str = Field("", description="URL of the S3 server; empty: as the environment says, else Amazon's. Keys "
+                                 "come from the environment.")
+    copies_h: float = Field(24.0, gt=0, le=8760, description="Copies of what is in the bucket are deleted then, hours.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir.")

@@ -22,6 +22,7 @@ from service.sections import (
     Assemble,
     Decode,
     Deliver,
+    Drift,
     Infer,
     Monitor,
     Receive,
@@ -52,6 +53,7 @@ class Settings(Section):
     report: Report = Field(default_factory=Report)
     deliver: Deliver = Field(default_factory=Deliver)
     web: Web = Field(default_factory=Web)
+    drift: Drift = Field(default_factory=Drift)
     monitor: Monitor = Field(default_factory=Monitor)
     audit: Audit = Field(default_factory=Audit)
     store: Store = Field(default_factory=Store)

@@ -1,4 +1,4 @@
-"""`python -m models.evaluation evaluate | compare | import | card`, as `firstlook models` calls it."""
+"""`python -m models.evaluation evaluate | compare | import | card | reference`, as `firstlook models` calls it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from models.evaluation.compare import compare, show_comparison
 from models.evaluation.evaluate import Request, evaluate
 from models.evaluation.held_out import CannotTell
 from models.evaluation.recard import recard
-from models.evaluation.score_table import InvalidTable
+from models.evaluation.reference import reference_of, write_reference
+from models.evaluation.score_table import InvalidTable, table_from
 from models.evaluation.show import show, write_out
 from models.evaluation.take_in import Refused, take_in
 from service import DISCLAIMER
@@ -71,6 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     plots.add_argument("--scores", type=Path, metavar="FILE", help="draw its plots from a table of scores, .npz or .json")
     plots.add_argument("--data", type=Path, metavar="DIR", help="draw its plots from the held-out images of a data folder")
     card.set_defaults(run=lambda a: recard(find_bundle(a.bundle, a.models), a.scores, a.data))
+    fixed = commands.add_parser("reference", help="write what drift is measured against into a bundle", epilog=DISCLAIMER)
+    fixed.add_argument("bundle", help="name, or path of its folder")
+    fixed.add_argument("--data", type=Path, required=True, metavar="DIR", help="laid out as models/README.md says")
+    fixed.add_argument("--scores", type=Path, metavar="FILE", help="out-of-fold answers of a bundle that was trained on "
+                       "all of the data, .npz or .json")
+    fixed.add_argument("--limit", type=_count, default=0, metavar="N", help="at most N images of each part, by the seed")
+    fixed.add_argument("--seed", type=_count, default=0, help="of the draw (0)")
+    fixed.add_argument("--threads", type=_count, default=0, help="CPU threads, 0 for all cores")
+    fixed.set_defaults(run=_reference)
     return parser
 
 
@@ -82,6 +92,21 @@ def _with_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_count, default=0, help="of the draw and of the intervals (0)")
     parser.add_argument("--resamples", type=_count, default=1000, help="for the intervals (1000)")
     parser.add_argument("--threads", type=_count, default=0, help="CPU threads, 0 for all cores")
+
+
+def _reference(asked: argparse.Namespace) -> int:
+    manifest = find_bundle(asked.bundle, asked.models)
+    if not asked.data.is_dir():
+        raise InvalidManifest(f"--data {asked.data}: no such folder")
+    scores = table_from(asked.scores) if asked.scores else None
+    with _progress() as bars:
+        made = reference_of(manifest, Request(asked.data.resolve(), asked.limit, asked.seed), scores, _ticks(bars),
+                            asked.threads)
+    path = write_reference(manifest, made)
+    told = "held out" if made.held_out else ("not held out: the bundle was trained on them, so its scores are surer than "
+                                             "in service; give out-of-fold answers with --scores")
+    Console().print(f"{path}: {len(made.bins)} measures of {made.images} images, {told}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _count(text: str) -> int:

@@ -22,11 +22,13 @@ from models.evaluation.bootstrap import Resampler
 from models.evaluation.bundles import Network
 from models.evaluation.class_scores import ClassScores
 from models.evaluation.ct_scores import CtScores
+from models.evaluation.evaluate import Request
 from models.evaluation.examples import best_and_worst, montage
 from models.evaluation.figures import Figure, answer
 from models.evaluation.plots import write_plots
 from models.evaluation.problems import Problems
 from models.evaluation.recard import link_plots
+from models.evaluation.reference import reference_of, write_reference
 from models.evaluation.score_table import table_of
 from models.evaluation.tasks import confusion_of
 from models.evaluation.tasks import of as measure_of
@@ -140,8 +142,19 @@ def export(recipe: Recipe, run: Path, data: Path, folder: Path) -> None:
     finish(recipe, folder, figures)
     write_plots(folder, table_of(scores), "out of fold", pictures(recipe, run, scores, folds))
     link_plots(folder)
+    refer(folder, data, scores)
     for what, why in problems.rows:
         print(f"left out: {what}: {why}")
+
+
+def refer(folder: Path, data: Path, scores: Any) -> None:
+    """Write what drift is measured against; a classifier's scores are those out of fold."""
+    manifest = read_manifest(folder)
+    own = table_of(scores) if isinstance(scores, ClassScores) and manifest.task != "cxr-quality" else None
+    if own is not None:
+        usual = np.array([image.part != "other pictures" for image in scores.images])
+        own = replace(own, y_score=own.y_score[usual])
+    write_reference(manifest, reference_of(manifest, Request(data), own))
 
 
 def example(folder: Path) -> Any:

@@ -57,6 +57,7 @@ class Header:
     protocol_name: str = ""
     requested_procedure_description: str = ""
     current_patient_location: str = ""
+    institution_name: str = ""
     institutional_department_name: str = ""
     requesting_service: str = ""
     series_number: int | None = None

@@ -134,6 +134,11 @@ class Engine:
         with self._lock:
             return {name: loaded.provider for (name, _), loaded in sorted(self._loaded.items())}
 
+    def close(self) -> None:
+        """Let go of the sessions."""
+        with self._lock:
+            self._loaded.clear()
+
     def _any(self, bundle_name: str) -> _Loaded:
         """Return a session of a bundle: one that is loaded, else that for `spread` where there are slices, or for `run`."""
         with self._lock:

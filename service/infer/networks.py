@@ -47,3 +47,6 @@ class Networks(Protocol):
 
     def providers(self) -> dict[str, str]:
         """Return the execution provider in use by each loaded bundle."""
+
+    def close(self) -> None:
+        """Let go of the sessions; nothing runs any more."""

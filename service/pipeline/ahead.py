@@ -103,6 +103,7 @@ class Ahead:
                 self._add(coming, images)
 
     def _add(self, coming: _Coming, images: Sequence[StoredImage]) -> None:
+        self._line.spool_dir.bring(image.path for image in images if worth_reading(image.header))
         for image in images:
             if worth_reading(image.header):
                 series = coming.series.setdefault(image.header.series_instance_uid, Series())
@@ -142,7 +143,7 @@ class Ahead:
             return False
         first = few[0].header
         presentation = Presentation.along(first.image_orientation_patient, series.ascends)
-        with line.turns.taken(coming.urgency, ahead=True):
+        with line.turns.taken(coming.urgency, ahead=True), line.engine.watching(coming.study.id or 0, ahead=True):
             SliceReader.of(line, lead, presentation, (first.rows or 0, first.columns or 0)).read(
                 few, partial(self._keep, coming))
         return True
@@ -169,7 +170,7 @@ class Ahead:
         if selection.kind is not Kind.CT or why_early(selection) is None:
             return False
         digest, rank = chosen_digest(selection, images), coming.urgency.rank
-        with line.turns.taken(coming.urgency, ahead=True):
+        with line.turns.taken(coming.urgency, ahead=True), line.engine.watching(number, ahead=True):
             line.turns.give_way()
             looked = look(line, selection, images, course=Course(
                 line.shelf.slices(number), partial(self._keep, coming),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.domain.study import Header
 from service.prepare.codestream import FrameDecoder, decode_frame
 from service.prepare.pixels import decode
+from service.store.files import Files
 from service.store.studies import StoredImage
 
 _MOST = 20_000
@@ -20,7 +21,7 @@ _MOST = 20_000
 class Comparison:
     """Compares the pixels of images, each pair of contents once. Several threads may ask."""
 
-    def __init__(self, spool_dir: Path, decoder: FrameDecoder = decode_frame) -> None:
+    def __init__(self, spool_dir: Files | Path, decoder: FrameDecoder = decode_frame) -> None:
         self._spool_dir, self._decoder = spool_dir, decoder
         self._answers: dict[tuple[tuple[str, int], ...], bool] = {}
 

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from service.domain.study import Header
 from service.errors import Reason, UnusableStudy
 from service.prepare.frames import frame_datasets, frame_headers
+from service.store.files import Files
 from service.store.studies import StoredImage
 
 _MOST = 16  # images; each has some hundred frames
@@ -19,7 +20,7 @@ _MOST = 16  # images; each has some hundred frames
 class Frames:
     """Looks into multi-frame images, into each once. Several threads may ask."""
 
-    def __init__(self, spool_dir: Path) -> None:
+    def __init__(self, spool_dir: Files | Path) -> None:
         self._spool_dir = spool_dir
         self._known: dict[str, tuple[Header, ...]] = {}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from service.assemble.geometry import GeometryRules
 from service.audit.trail import Trail, silent
@@ -14,7 +13,7 @@ from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason, UnusableStudy
 from service.infer.catalogue import Catalogue
-from service.infer.networks import Networks
+from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
 from service.pipeline.frames import Frames
@@ -23,6 +22,7 @@ from service.prepare.codestream import FrameDecoder
 from service.report.build import Style
 from service.store.activations import switched_to
 from service.store.database import Database
+from service.store.files import Files
 from service.triage.queue import Queue
 from service.triage.rules import Rule
 from service.triage.turns import Turns
@@ -46,10 +46,10 @@ class Line:
     turns: Turns
     metrics: Metrics
     clock: Callable[[], float]
-    spool_dir: Path
-    results_dir: Path
+    spool_dir: Files
+    results_dir: Files
     catalogue: Catalogue
-    engine: Networks
+    engine: WatchedEngine
     bundles: Mapping[Kind, tuple[str, ...]]
     shadows: tuple[str, ...]
     cxr_gate: str

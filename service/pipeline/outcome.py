@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from service.pipeline.sending import queue_sending
 from service.pipeline.shadowing import queue_shadows
 from service.report.build import Made, build_refusal
 from service.store.arrivals import locked
+from service.store.files import Files
 from service.store.studies import add_event, images_of, latest_before
 from service.store.tables import Job, ResultObject, Study
 
@@ -152,16 +154,18 @@ def _add_objects(line: Line, session: Session, study: Study, revision: int, made
             continue
         session.add(ResultObject(
             study_id=study.id or 0, revision=revision, kind=one.kind, sop_class_uid=one.sop_class_uid,
-            sop_instance_uid=one.sop_instance_uid, path=str(path.relative_to(line.results_dir)), summary=one.summary,
-            created_at=now))
+            sop_instance_uid=one.sop_instance_uid, path=path.relative_to(line.results_dir.root).as_posix(),
+            summary=one.summary, created_at=now))
     if made:
         queue_sending(line, session, study, revision, [one.kind for one in made], made[-1].sop_instance_uid)
 
 
-def _write(root: Path, made: Made) -> Path:
-    """Write one object durably under a name of ours.  Raises: OutOfSpace when the disk is full."""
+def _write(results: Files, made: Made) -> Path:
+    """Write one object durably under a name of ours.  Raises: OutOfSpace when the disk is full; Unavailable."""
     try:
-        return _written(root, made)
+        path = _written(results.root, made)
+        results.keep(path.relative_to(results.root).as_posix())
+        return path
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the results is full") from error
@@ -172,7 +176,7 @@ def _written(root: Path, made: Made) -> Path:
     name = hashlib.sha256(made.sop_instance_uid.encode("ascii")).hexdigest()
     folder = root / name[:2]
     folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / f"{name}.dcm", folder / f"{name}.part"
+    path, part = folder / f"{name}.dcm", folder / f"{name}.{secrets.token_hex(4)}.part"  # another may write it, too
     try:
         with part.open("wb") as file:
             made.dataset.save_as(file, enforce_file_format=True)

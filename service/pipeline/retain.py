@@ -33,7 +33,7 @@ def delete_images(line: Line, keep_s: float) -> int:
     for study_id in found:
         paths = _mark(line, study_id, before)
         for path in paths:
-            (line.spool_dir / path).unlink(missing_ok=True)
+            line.spool_dir.remove(path)
         if paths:
             line.metrics.images_deleted.inc(len(paths))
             _log.info("images deleted", extra={"study": study_id, "images": len(paths)})

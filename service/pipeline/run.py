@@ -12,6 +12,7 @@ from service.domain.study import Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.completion import chosen_digest
+from service.pipeline.drifting import count
 from service.pipeline.first_look import tell_first, withdraw
 from service.pipeline.line import Line
 from service.pipeline.look import Looked, bundles_here, look
@@ -49,6 +50,7 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
     with line.database.reading() as session:
         study = session.get_one(Study, job.study_id)
         images = images_of(session, job.study_id)
+    line.spool_dir.bring(i.path for i in images if i.path)
     try:
         selection = choose([i.header for i in images], line.geometry, line.comparison.of(images), line.frames.of(images))
     except UnusableStudy as error:
@@ -62,7 +64,8 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         return
     _begin(line, job)
     try:
-        looked = _look(line, job, study, selection, images)
+        with line.engine.watching(job.study_id) as seen:
+            looked = _look(line, job, study, selection, images)
         line.turns.give_way()
         _say_held(line, job, turn)
         assessment, comparison = compared_with_prior(line, study, selection, looked.assessment)
@@ -76,6 +79,7 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         return
     if record(line, job, study, assessment, made, comparison):
         line.metrics.jobs.labels(job.kind, "done").inc()
+        count(line, selection.headers, study.calling_aet, seen)
 
 
 def _look(line: Line, job: Job, study: Study, selection: Selection, images: Sequence[StoredImage]) -> Looked:

@@ -36,6 +36,7 @@ def look_beside(line: Line, job: Job) -> None:
             if line.queue.holds(session, job):
                 line.queue.end(session, job, JobState.CANCELLED, detail="the images are gone, or others came")
         return
+    line.spool_dir.bring(i.path for i in images)
     manifest = line.catalogue.get(job.target)
     began, reason = time.perf_counter(), ""
     summary: dict[str, Any] = {}

@@ -51,7 +51,7 @@ class Incoming:
             assert self._error is not None
             raise self._error
         safe = self._storing.keep(self._announced, self._part, tally)
-        if self._storing.backlog.stuck or not tally.has_brought(safe.header.study_instance_uid):
+        if self._storing.at_once or not tally.has_brought(safe.header.study_instance_uid):
             self._storing.write_down(safe)
         else:
             self._safe = safe

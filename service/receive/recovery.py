@@ -38,7 +38,7 @@ def recover(spool: Spool, intake: Intake) -> Recovered:
         outcome = _adopt(spool, intake, path)
         rows += outcome is Outcome.STORED
         quarantined += outcome in (None, Outcome.CHANGED_DUPLICATE)
-    missing = sorted(known - found)
+    missing = sorted(known - found) if spool.is_here else []  # else most are elsewhere
     for path in missing:
         _log.error("the file of a received image is missing", extra={"path": path})
     summary = Recovered(leftovers, rows, quarantined, len(missing))
@@ -50,6 +50,7 @@ def recover(spool: Spool, intake: Intake) -> Recovered:
 def _adopt(spool: Spool, intake: Intake, path: str) -> Outcome | None:
     """Make the row of one file, with the sender and the time it tells; None when it is unreadable: then it is set aside."""
     try:
+        spool.keep(path)
         outcome = _record(spool.locate(path), intake, path)
     except BadInstance as error:
         _log.error("a file of the spool is unreadable", extra={"path": path, "reason": error.reason})

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from service.errors import OutOfSpace, Reason
+from service.errors import OutOfSpace, Reason, Unavailable
 from service.receive.part import Buffers, Part, Spooled, mapped, sync_folder
+from service.store.files import Files, Folder
 from service.store.process import is_dead, this_process
 
 IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
@@ -27,13 +28,15 @@ class Spool:
     """A folder of received images. Processes of several machines may receive into it, and read. Safe to share between
     threads.
 
-    root: made if absent; min_free_bytes: below this free space nothing is taken.
+    root: made if absent; min_free_bytes: below this free space nothing is taken; kept: where files last for all machines,
+    the folder itself without it.
     Layout: <2 hex digits>/<32 hex digits>.dcm, and quarantine/ for what is set aside. Images that come after each
     other share a folder: a file system lays folders far apart, and going from one to the next costs more than writing.
     """
 
-    def __init__(self, root: Path, min_free_bytes: int = 0) -> None:
+    def __init__(self, root: Path, min_free_bytes: int = 0, kept: Files | None = None) -> None:
         self.root = root
+        self._kept = kept or Folder(root)
         self.min_free_bytes = min_free_bytes
         self._folder = str(root)
         self._buffers = Buffers()
@@ -67,19 +70,32 @@ class Spool:
             part.commit()
             return part.spooled()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the folder is all there is: then a row can be made again from a file at the next start."""
+        return isinstance(self._kept, Folder)
+
+    def keep(self, path: str) -> None:
+        """Make a committed file last for all machines; when that fails it is removed.  Raises: Unavailable."""
+        try:
+            self._kept.keep(path)
+        except Unavailable:
+            (self.root / path).unlink(missing_ok=True)
+            raise
+
     def locate(self, path: str) -> Path:
         """Return the file of an instance by the path kept in its row."""
         return self.root / path
 
     def discard(self, path: str) -> None:
         """Remove a file of the spool, for example the second copy of an image."""
-        self.locate(path).unlink(missing_ok=True)
+        self._kept.remove(path)
 
     def quarantine(self, path: str) -> str:
         """Move a file out of the way, durably, and return its new path relative to the spool."""
         source = self.locate(path)
         target = self.root / _QUARANTINE / source.name
-        source.rename(target)
+        self._kept.move(path, f"{_QUARANTINE}/{source.name}")
         sync_folder(str(target.parent))
         sync_folder(str(source.parent))
         return target.relative_to(self.root).as_posix()

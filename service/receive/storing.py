@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service import logs
 from service.domain.study import Header
-from service.errors import BadInstance, MismatchedInstance, Reason
+from service.errors import BadInstance, MismatchedInstance, Reason, Unavailable
 from service.receive.backlog import Backlog, Entry
 from service.receive.header import is_uid, read_encoded_header
 from service.receive.part import Part
@@ -103,6 +103,11 @@ class Storing:
         """Put an image on the backlog: its row follows, with those of others."""
         self.backlog.add(_entry(safe))
 
+    @property
+    def at_once(self) -> bool:
+        """Whether a row must be there before the answer: no later start could make it from the file."""
+        return self.backlog.stuck or not self._spool.is_here
+
     def too_large(self, offered_bytes: int) -> BadInstance:
         """Return the error of an object that passes the limit."""
         return BadInstance(Reason.OBJECT_MALFORMED,
@@ -111,6 +116,7 @@ class Storing:
     def _keep(self, header: Header, announced: Announced, part: Part, tally: Tally) -> Safe:
         received_at = self._intake.now()
         part.commit()
+        self._spool.keep(part.path)
         tally.touch(header.study_instance_uid)
         return Safe(header, part, announced.calling_aet, received_at, tally)
 
@@ -122,7 +128,7 @@ class Storing:
                 self._spool.discard(arrival.path)
             if outcome is Outcome.CHANGED_DUPLICATE:
                 self._spool.quarantine(arrival.path)
-        except OSError as error:  # the next start finds it again
+        except (OSError, Unavailable) as error:  # the next start finds it again
             _log.error("a second copy stays in the spool", extra={"path": arrival.path, "error": type(error).__name__})
         entry.tally.enter(Kept(header.study_instance_uid, _label(header.modality), _LABELS[outcome],
                                  arrival.size_bytes if outcome is Outcome.STORED else 0))

@@ -128,6 +128,24 @@ class ShadowLook(SQLModel, table=True):
         UniqueConstraint("study_id", "revision", "bundle"), Index("ix_shadow_look_bundle", "bundle", "looked_at"))
 
 
+class DriftCount(SQLModel, table=True):
+    """How many images of a day, scanner and site fell into each bin of a bundle's reference. See `store.drift`.
+
+    day: days since 1970, UTC; counts: by measure, one for each bin.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    bundle: str
+    digest: str = Field(max_length=64)
+    scanner: str
+    site: str
+    day: int = Field(index=True)
+    images: int = 0
+    counts: dict[str, list[int]] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+    __table_args__ = (UniqueConstraint("bundle", "digest", "scanner", "site", "day"),)
+
+
 class Job(SQLModel, table=True):
     """One thing to do. `key` makes it unique, so a repeated admission cannot queue it twice."""
 

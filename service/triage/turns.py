@@ -70,6 +70,11 @@ class Turns:
         place = Turn(urgency, ahead=True).place
         return all(other.place >= place for other in self.under_way)
 
+    def rank_here(self) -> int:
+        """Return the rank of the look that the caller works for; behind every look outside of one."""
+        turn = self._mine.get()
+        return len(Urgency) if turn is None else turn.rank
+
     @contextmanager
     def taken(self, urgency: Urgency | None, ahead: bool = False) -> Iterator[Turn]:
         """Count what is done within as a look of this urgency; None: it gives way to every other.

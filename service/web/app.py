@@ -20,10 +20,11 @@ from service.access.door import Door
 from service.audit.trail import Trail
 from service.domain.order import NO_CAP, ReadingOrder
 from service.domain.verdict import Why
-from service.errors import Reason
+from service.errors import Reason, Unavailable
 from service.metrics import Metrics
 from service.store import worklist
 from service.store.database import Database
+from service.store.files import Files
 from service.store.filters import MOST_TEXT
 from service.store.tables import ResultObject
 from service.store.verdicts import MOST_NOTE
@@ -73,7 +74,7 @@ Montage = Callable[[Path, Mapping[str, str]], bytes]
 
 def create_app(
     database: Database, metrics: Metrics, clock: Callable[[], float], style: WebStyle,
-    ready: Callable[[], Sequence[Check]], results_dir: Path, picture: Montage | None = None,
+    ready: Callable[[], Sequence[Check]], results_dir: Files | Path, picture: Montage | None = None,
     resend: Resend | None = None, door: Door | None = None, trail: Trail | None = None,
     administration: Administration | None = None,
 ) -> FastAPI:
@@ -212,7 +213,7 @@ def _add_study(app: FastAPI, reader: _Reader, pages: Pages, pictures: frozenset[
         return {"notice": RESEARCH_USE, **page_as_json(page, reader.clock(), reader.style.patient_names, order)}
 
 
-def _add_objects(app: FastAPI, reader: _Reader, results_dir: Path, picture: Montage | None) -> None:
+def _add_objects(app: FastAPI, reader: _Reader, results_dir: Files | Path, picture: Montage | None) -> None:
     makers: dict[str, Montage] = {"sc": lambda result, _sources: capture_png(result)}
     if picture:
         makers["seg"] = picture
@@ -236,10 +237,14 @@ def _add_objects(app: FastAPI, reader: _Reader, results_dir: Path, picture: Mont
         return FileResponse(_file(results_dir, found), media_type="application/dicom", filename=name)
 
 
-def _file(results_dir: Path, found: ResultObject) -> Path:
+def _file(results_dir: Files | Path, found: ResultObject) -> Path:
     """Return the file of a result object; 404 when it is gone or its path leaves the folder of the results."""
-    path = (results_dir / found.path).resolve()
-    if not path.is_relative_to(results_dir.resolve()) or not path.is_file():
+    root = results_dir if isinstance(results_dir, Path) else results_dir.root
+    try:
+        path = (results_dir / found.path).resolve()
+    except Unavailable as error:
+        raise HTTPException(503, "The file of this object cannot be fetched now.") from error
+    if not path.is_relative_to(root.resolve()) or not path.is_file():
         raise HTTPException(404, "The file of this object is gone.")
     return path
 

@@ -18,6 +18,7 @@ from service.errors import FirstlookError
 from service.prepare.codestream import FrameDecoder
 from service.prepare.frames import frame_headers
 from service.prepare.pixels import decode, read
+from service.store.files import Files
 
 _LONGEST_PX = 1600
 _TILE_PX = 448
@@ -48,7 +49,7 @@ def capture_png(result: Path) -> bytes:
     return _png(np.ascontiguousarray(small, np.uint8))
 
 
-def montage(spool_dir: Path, decoder: FrameDecoder, result: Path, sources: Mapping[str, str]) -> bytes:
+def montage(spool_dir: Files | Path, decoder: FrameDecoder, result: Path, sources: Mapping[str, str]) -> bytes:
     """Return key slices of a binary segmentation (PS3.3 A.51) as PNG: the CT in a lung window, contours in colour.
 
     decoder: of compressed source images; result: the SEG file; sources: path of each source image, relative to

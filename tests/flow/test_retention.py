@@ -51,7 +51,7 @@ def test_images_go_after_delivery_and_the_time_and_results_stay(running: Hospita
     assert files(running) == set() and paths(running, uid(1, 1)) == [""] * 12
     study = running.study(uid(1, 1))
     assert (study.state, study.delivery) == (StudyState.ASSESSED, DeliveryState.DELIVERED) and study.summary["findings"]
-    assert all((running.app.results_dir / made.path).exists() for made in running.objects(uid(1, 1)))
+    assert all((running.app.results / made.path).exists() for made in running.objects(uid(1, 1)))
     assert running.app.metrics.registry.get_sample_value("firstlook_images_deleted_total") == 12
     base = f"http://{HOST}:{running.app.web_port}"
     page = httpx.get(f"{base}/studies/{uid(1, 1)}").text

@@ -1,0 +1,35 @@
+"""One ONNX Runtime session in a process of a Ray cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+class RaySession:
+    """A session that a Ray actor holds. model: the ONNX file's content; gpu: of the node; cpus: threads it may use."""
+
+    def __init__(self, model: bytes, gpu: bool, cpus: float) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = max(1, int(cpus)), 1
+        options.log_severity_level = 3  # errors only
+        if gpu and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()
+        self._session = onnxruntime.InferenceSession(bytes(model), options, providers=[CUDA, CPU] if gpu else [CPU])
+        self._names = [o.name for o in self._session.get_outputs()]
+
+    def warm(self) -> str:
+        """Run once on zeros, unless the input has a free axis besides the first; return the provider in use."""
+        inputs = self._session.get_inputs()
+        if all(isinstance(n, int) for i in inputs for n in i.shape[1:]):
+            self.run({i.name: np.zeros([1, *i.shape[1:]], np.float32) for i in inputs})
+        return str(self._session.get_providers()[0])
+
+    def run(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the network: tensors by input name to tensors by output name."""
+        return dict(zip(self._names, self._session.run(self._names, feed), strict=True))
