@@ -18,12 +18,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from service.access.door import Login
 from service.audit.sections import Audit
 from service.deliver.places import SECRETS
+from service.infer.sections import Drift, Infer
 from service.sections import (
     Assemble,
     Decode,
     Deliver,
-    Drift,
-    Infer,
     Monitor,
     Receive,
     Report,

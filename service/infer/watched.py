@@ -18,7 +18,6 @@ from service.domain.manifest import Manifest
 from service.infer.catalogue import Catalogue
 from service.infer.networks import Feed, Item, Networks, Result, Run
 
-
 _MOST_AHEAD = 64  # studies
 
 
