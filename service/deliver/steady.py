@@ -5,17 +5,24 @@ of ours waits there for its answer. It says that it stands aside before it looks
 request may begin, and the thread then takes the answer away ("Received unexpected C-STORE service message"); the caller
 waits until its time-out. Here a request begins once the thread really stands.
 
+A report of the peer may also meet our release: its answer then comes when the standard knows no data of ours any more
+(PS3.8 table 9-10), and pynetdicom lets the thread of the association die of that. Here the answer is dropped.
+
 Relied on in pynetdicom 3.0.4: Association._reactor_checkpoint, waited on by its thread, cleared before a request and set
-after it.
+after it; StateMachine.do_action, current_state and TRANSITION_TABLE, DULServiceProvider.to_provider_queue.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
+from contextlib import suppress
 
 from pynetdicom.association import Association
+from pynetdicom.fsm import TRANSITION_TABLE
 
 _LOOK_S = 0.05  # whether the thread still lives
+_DATA_REQUEST = "Evt9"  # PS3.8 9.2.1: we want to send data
 
 
 class Checkpoint(threading.Event):
@@ -58,4 +65,16 @@ class Checkpoint(threading.Event):
 def steady(association: Association) -> Association:
     """Return the same association, with its requests kept apart from its thread; before the first request."""
     association._reactor_checkpoint = Checkpoint(association)
+    machine = association.dul.state_machine
+    act = machine.do_action
+
+    def do_action(event: str) -> None:
+        """Act upon an event; data that can no longer be sent is let go of."""
+        if event == _DATA_REQUEST and (event, machine.current_state) not in TRANSITION_TABLE:
+            with suppress(queue.Empty):
+                machine.dul.to_provider_queue.get_nowait()
+            return
+        act(event)
+
+    machine.do_action = do_action
     return association

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qsl
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
 MOST_BYTES = 65_536
+LONGEST_WAIT_S = 20.0
+"""For the next part of a body."""
 _MOST_FIELDS = 100
 
 
@@ -16,11 +20,20 @@ class TooLarge(ValueError):
     """A form larger than MOST_BYTES, or one that does not end."""
 
 
+def announced(headers: Headers) -> int:
+    """Return how many bytes a request says that its body has; 0 where it does not say."""
+    given = headers.get("content-length", "")
+    return int(given) if given.isdecimal() else 0
+
+
 async def read_body(receive: Receive) -> bytes:
-    """Return the body of a request. Raises: TooLarge; also when the caller goes away."""
+    """Return the body of a request. Raises: TooLarge; also when the caller goes away, or keeps us waiting."""
     parts, size = [], 0
     while True:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), LONGEST_WAIT_S)
+        except TimeoutError as error:
+            raise TooLarge(f"no more of the form within {LONGEST_WAIT_S:.0f} s") from error
         if message["type"] != "http.request":
             raise TooLarge("the caller went away")
         parts.append(message.get("body", b""))

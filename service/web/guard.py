@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.door import Door
 from service.access.secrets import csrf_of, same
-from service.web.forms import TooLarge, again, fields, read_body
+from service.web.forms import MOST_BYTES, TooLarge, again, announced, fields, read_body
 from service.web.who import let_in
 
 HEADERS = {
@@ -63,7 +63,9 @@ class Guard:
             await send(message)
 
         headers, refusal = Headers(scope=scope), None
-        if scope["path"].startswith(_OPEN):
+        if announced(headers) > MOST_BYTES:
+            refusal = PlainTextResponse(f"Not accepted: a form of more than {MOST_BYTES} bytes.\n", 413, {"Connection": "close"})
+        elif scope["path"].startswith(_OPEN):
             pass
         elif self._door is not None and await run_in_threadpool(self._door.asks):
             refusal, receive = await self._at_the_door(self._door, scope, headers, receive)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import imagecodecs
@@ -56,7 +57,11 @@ def ended(metrics: Metrics, cause: str) -> float:
 
 
 def children() -> set[int]:
-    return {int(n) for t in Path("/proc/self/task").iterdir() for n in (t / "children").read_text().split()}
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found |= {int(n) for n in (thread / "children").read_text().split()}
+    return found
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)

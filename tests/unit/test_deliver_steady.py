@@ -58,3 +58,20 @@ def test_every_answer_of_a_quick_peer_reaches_the_one_who_asked(tmp_path: Path) 
         assert {association.send_c_echo().Status for _ in range(300)} == {0}
         association.release()
         association.join(LONG_S)
+
+
+def test_data_that_meets_our_release_is_dropped(tmp_path: Path) -> None:
+    with ScriptedPacs(tmp_path / "pacs") as pacs:
+        entity = AE("ASKER")
+        entity.add_requested_context(Verification)
+        association = steady(entity.associate(HOST, pacs.port, ae_title="PACS"))
+        assert association.send_c_echo().Status == 0
+        association.release()
+        association.join(LONG_S)
+        association.dul.join(LONG_S)
+    machine = association.dul.state_machine
+    for state in ("Sta1", "Sta7", "Sta13"):  # no connection; our release is not answered yet; the connection is closing
+        machine.current_state = state
+        machine.dul.to_provider_queue.put("an answer")
+        machine.do_action("Evt9")
+        assert machine.dul.to_provider_queue.empty() and machine.current_state == state
