@@ -64,7 +64,8 @@ class Guard:
 
         headers, refusal = Headers(scope=scope), None
         if announced(headers) > MOST_BYTES:
-            refusal = PlainTextResponse(f"Not accepted: a form of more than {MOST_BYTES} bytes.\n", 413, {"Connection": "close"})
+            refusal = PlainTextResponse(
+                f"Not accepted: a form of more than {MOST_BYTES} bytes.\n", 413, {"Connection": "close"})
         elif scope["path"].startswith(_OPEN):
             pass
         elif self._door is not None and await run_in_threadpool(self._door.asks):
