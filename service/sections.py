@@ -66,6 +66,8 @@ class Receive(Section):
     max_study_bytes: int = Field(5_000_000_000, ge=1, description="Most bytes of one study; images beyond get 0xA700.")
     notices: bool = Field(True, description="Take notices of completeness: Instance Availability Notification, MPPS.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
+    journal: bool = Field(True, description="Images are made safe in a journal first (up to 100 MB in the spool); "
+                          "false: each in its own file.")
     tls: ReceiveTls = Field(default_factory=ReceiveTls)
 
     @model_validator(mode="after")

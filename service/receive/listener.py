@@ -84,7 +84,7 @@ class Listener:
 
         Raises: OSError when the port is taken or the spool unreadable; Unavailable when the database is away.
         """
-        recover(self._spool, self._intake)
+        recover(self._spool, self._intake, self._policy.journal)
         door = Door(self._policy)
         try:
             for tls in [*([None] if self._policy.plain else []), *([self._tls] if self._tls else [])]:
@@ -93,6 +93,7 @@ class Listener:
             for server in self._servers:
                 server.server_close()
             self._servers = []
+            self._spool.close()
             raise
         self._storing.backlog.start()
         for server in self._servers:
@@ -127,6 +128,7 @@ class Listener:
             end(association)
         ended = self._ledger.wait_until_empty(max(0.0, deadline - time.monotonic()))
         self._storing.backlog.stop()
+        self._spool.close()
         if servers:
             _log.info("stopped listening", extra={"every_association_ended": ended})
         return ended

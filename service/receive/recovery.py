@@ -17,20 +17,27 @@ _log = logs.get("receive.recovery")
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was found at start: parts removed, rows made from files, files set aside, rows whose file is missing."""
+    """What was found at start.
+
+    leftovers: parts removed; rows: made from files; quarantined: files set aside; missing: rows whose file is missing;
+    restored: files written from a journal.
+    """
 
     leftovers: int
     rows: int
     quarantined: int
     missing: int
+    restored: int = 0
 
 
-def recover(spool: Spool, intake: Intake) -> Recovered:
-    """Remove unfinished files, give every file without a row its row, and report rows without a file.
+def recover(spool: Spool, intake: Intake, journal: bool = False) -> Recovered:
+    """Remove unfinished files, write those that a journal holds, give every file without a row its row, and report rows
+    without a file. journal: have one from now on.
 
     Raises: Unavailable when the database cannot be reached; OSError when the spool cannot be read.
     """
     leftovers = spool.remove_leftovers()
+    restored = spool.open_journal(journal)
     known = intake.known_paths()
     rows = quarantined = 0
     found = set(spool.files())
@@ -41,8 +48,8 @@ def recover(spool: Spool, intake: Intake) -> Recovered:
     missing = sorted(known - found) if spool.is_here else []  # else most are elsewhere
     for path in missing:
         _log.error("the file of a received image is missing", extra={"path": path})
-    summary = Recovered(leftovers, rows, quarantined, len(missing))
-    _log.info("spool checked", extra={"files": len(found), "leftovers": leftovers, "rows_made": rows,
+    summary = Recovered(leftovers, rows, quarantined, len(missing), restored)
+    _log.info("spool checked", extra={"files": len(found), "leftovers": leftovers, "restored": restored, "rows_made": rows,
                                       "quarantined": quarantined, "missing": len(missing)})
     return summary
 

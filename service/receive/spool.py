@@ -12,14 +12,17 @@ from functools import lru_cache
 from pathlib import Path
 
 from service.errors import OutOfSpace, Reason, Unavailable
+from service.receive.journal import Journal
 from service.receive.part import Buffers, Part, Spooled, mapped, sync_folder
+from service.receive.slots import Saved, restore_left
 from service.store.files import Files, Folder
 from service.store.process import is_dead, this_process
 
 IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
 IMPLEMENTATION_VERSION_NAME = "FIRSTLOOK"
 _PART, _WHOLE = ".part", ".dcm"
-_QUARANTINE = "quarantine"
+_QUARANTINE, _JOURNALS = "quarantine", "journals"
+_JOURNAL_ROOM_BYTES = 268_435_456  # with less room an image goes straight to its file: a full disk shows before the answer
 _NEIGHBOURS = 512
 _ABANDONED_S = 3600.0
 
@@ -30,8 +33,9 @@ class Spool:
 
     root: made if absent; min_free_bytes: below this free space nothing is taken; kept: where files last for all machines,
     the folder itself without it.
-    Layout: <2 hex digits>/<32 hex digits>.dcm, and quarantine/ for what is set aside. Images that come after each
-    other share a folder: a file system lays folders far apart, and going from one to the next costs more than writing.
+    Layout: <2 hex digits>/<32 hex digits>.dcm, quarantine/ for what is set aside, journals/ (see journal). Images that
+    come after each other share a folder: a file system lays folders far apart, and going from one to the next costs more
+    than writing.
     """
 
     def __init__(self, root: Path, min_free_bytes: int = 0, kept: Files | None = None) -> None:
@@ -40,11 +44,33 @@ class Spool:
         self.min_free_bytes = min_free_bytes
         self._folder = str(root)
         self._buffers = Buffers()
+        self._journal: Journal | None = None
         self._part = f".{this_process()}{_PART}"  # whose it is
         self._turns = itertools.count(_NEIGHBOURS * secrets.randbelow(256))
         for folder in (*(f"{n:02x}" for n in range(256)), _QUARANTINE):
             (root / folder).mkdir(parents=True, exist_ok=True)
         sync_folder(str(root))
+
+    def open_journal(self, used: bool = True) -> int:
+        """Write the files that journals hold whose process is gone, and return how many.
+
+        used: have a journal from now on, until `close`; there is none where files last elsewhere.  Raises: OSError.
+        """
+        folder = self.root / _JOURNALS
+        restored = restore_left(folder, self._restore)
+        if used and self.is_here:
+            folder.mkdir(exist_ok=True)
+            self._journal = Journal(
+                folder, self._restore, lambda size: self.free_bytes() - size > self.min_free_bytes + _JOURNAL_ROOM_BYTES)
+            restored += self._journal.restored
+            self._journal.start()
+        return restored
+
+    def close(self) -> None:
+        """Close the journal, if there is one; nothing is received any more."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
 
     def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_aet: str = "") -> Part:
         """Open a new file that begins with its preamble (zeros) and file meta information (PS3.10 7.1).
@@ -52,13 +78,13 @@ class Spool:
         The UIDs must have been checked; none becomes part of a path. calling_aet: who sends it; it stands in the file, so
         that a row made from it names the sender.  Raises: OutOfSpace, Unavailable.
         """
-        self._check_room()
+        journal = self._journal if self._room() > _JOURNAL_ROOM_BYTES else None
         name = f"{next(self._turns) // _NEIGHBOURS % 256:02x}{secrets.token_hex(15)}"
         path = f"{name[:2]}/{name}"
         whole = f"{self._folder}/{path}"
         meta = _file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_aet)
         try:
-            return Part(whole + self._part, whole + _WHOLE, path + _WHOLE, meta, self._buffers)
+            return Part(whole + self._part, whole + _WHOLE, path + _WHOLE, meta, self._buffers, journal)
         except OSError as error:
             raise mapped(error) from error
 
@@ -121,10 +147,24 @@ class Spool:
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
 
-    def _check_room(self) -> None:
+    def _room(self) -> int:
+        """Return the free space above the mark, bytes.  Raises: OutOfSpace below it."""
         free = self.free_bytes()
         if free < self.min_free_bytes:
             raise OutOfSpace(Reason.OUT_OF_SPACE, f"{free} bytes free, {self.min_free_bytes} must stay free")
+        return free - self.min_free_bytes
+
+    def _restore(self, saved: Saved) -> None:
+        """Write the file of an image that a journal holds, durably, with the time when it came."""
+        whole = self.locate(saved.path)
+        part = whole.with_suffix(self._part)
+        with part.open("wb") as file:
+            file.write(saved.content)
+            file.flush()
+            os.utime(file.fileno(), (saved.received_at, saved.received_at))
+            os.fsync(file.fileno())
+        part.rename(whole)
+        sync_folder(str(whole.parent))
 
 
 def _is_leftover(file: Path) -> bool:

@@ -115,7 +115,7 @@ class Storing:
 
     def _keep(self, header: Header, announced: Announced, part: Part, tally: Tally) -> Safe:
         received_at = self._intake.now()
-        part.commit()
+        part.commit(received_at)
         self._spool.keep(part.path)
         tally.touch(header.study_instance_uid)
         return Safe(header, part, announced.calling_aet, received_at, tally)

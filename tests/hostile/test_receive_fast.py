@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
+from service.receive.incoming import Incoming
+from service.receive.storing import Announced
 from tests import builders
 from tests.hostile.test_receive import associate_request, besieged, refused, store_request
 from tests.peers import HOST, Link, Raw, Station, listening, store, wait_until
@@ -51,14 +53,31 @@ def command() -> bytes:
 @contextmanager
 def associated(station: Station) -> Iterator[socket.socket]:
     """Open an association for CT in implicit VR little endian."""
+    watch(station)
     with socket.create_connection((HOST, station.port), timeout=20) as connection:
         connection.sendall(associate_request(abstract_syntax=CT))
         assert connection.recv(65536)[:1] == b"\2"
         yield connection
 
 
-def parts(station: Station) -> list[Path]:
-    return list(station.spool.root.rglob("*.part"))
+def watch(station: Station) -> None:
+    """Have the listener remember which images were begun, for `parts`."""
+    if hasattr(station.listener, "begun"):
+        return
+    [server] = station.listener._servers
+    station.listener.begun, begin = [], server.taker.begin
+
+    def begun(announced: Announced) -> Incoming:
+        station.listener.begun.append(begin(announced))
+        return station.listener.begun[-1]
+
+    server.taker = replace(server.taker, begin=begun)
+
+
+def parts(station: Station) -> list[object]:
+    """Return what is half received: images with a buffer, and files."""
+    held = [image for image in getattr(station.listener, "begun", []) if image._part is not None]
+    return [*held, *station.spool.root.rglob("*.part")]
 
 
 def status(answer: bytes) -> int:
