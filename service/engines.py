@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.infer.catalogue import Catalogue
-from service.infer.engine import Engine
+from service.infer.engine import Engine, Limits, Standing
 from service.infer.networks import Networks
 from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
@@ -24,7 +24,15 @@ def engine_of(settings: Settings, catalogue: Catalogue, metrics: Metrics, turns:
         cluster = Cluster(infer.ray_address, infer.ray_sessions, infer.ray_timeout_s)
         engine = RayEngine(catalogue, cluster, infer.device, metrics, infer.precision, turns.give_way, turns.rank_here)
     else:
-        engine = Engine(catalogue, infer.device, infer.threads, metrics, infer.precision, turns.give_way)
+        engine = Engine(catalogue, infer.device, infer.threads, metrics, infer.precision, turns.give_way,
+                        limits_of(settings), lambda: Standing(*turns.standing()))
     for name in infer.bundles:
         engine.warm(name)
     return WatchedEngine(engine, catalogue)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what bounds the sessions, as these settings want it."""
+    infer = settings.infer
+    return Limits(infer.run_timeout_s, infer.memory_bytes, infer.gpus, tensorrt=infer.tensorrt,
+                  cache=str(settings.store.data_dir.resolve() / "tensorrt"))

@@ -14,7 +14,7 @@ _PROBABILITY = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0
 _PREFIX = "firstlook"
 
 LABELS = {
-    "bundle": "installed bundles, by name", "cause": "crashed, timeout, recycled",
+    "bundle": "installed bundles, by name", "cause": "crashed, timeout, recycled; failed, hung for sessions",
     "file": "certificate, authorities, revocation_list",
     "finding": "findings that the bundles name",
     "gpu": "GPUs of the machine, by number",
@@ -121,6 +121,8 @@ class Metrics:
                                     "differed, refused).", ["bundle", "outcome"], namespace=_PREFIX, registry=r)
         self.batch_images = Histogram("inference_batch_images", "Images or slices in one run of a model, by bundle.",
                                       ["bundle"], namespace=_PREFIX, registry=r, buckets=_IMAGES)
+        self.sessions_replaced = Counter("sessions_replaced", "Sessions of a model that were replaced, by bundle and cause "
+                                         "(failed, hung).", ["bundle", "cause"], namespace=_PREFIX, registry=r)
         self.inference_seconds = Histogram("inference_duration_seconds", "One run of a model, by bundle.", ["bundle"],
                                            namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.probability = Histogram("finding_probability", "Probabilities that a model gave, by bundle and finding: what "

@@ -78,10 +78,14 @@ class Placement:
     """What a session of a bundle takes of the machine it is put on, where an engine places sessions on several.
 
     gpus: share of one GPU where there are any, 0.25 for four sessions on one; cpus: cores, as threads and for the placing.
+    devices: numbers of the GPUs of this machine that it may be put on, none: any; memory_bytes: that it takes there, the
+    bound of its arena on a GPU, 0: not known.
     """
 
     gpus: float = 0.25
     cpus: float = 1.0
+    devices: tuple[int, ...] = ()
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,11 +204,17 @@ def _placement(path: Path, table: dict[str, Any]) -> Placement:
     known = [f.name for f in fields(Placement)]
     if unknown := sorted(set(table) - set(known)):
         raise InvalidManifest(f"{path}: placement.{unknown[0]} is unknown; accepted: {', '.join(known)}")
-    for key, value in table.items():
+    devices, memory_bytes = table.get("devices", ()), table.get("memory_bytes", 0)
+    if not isinstance(devices, list | tuple) or any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in devices):
+        raise InvalidManifest(f"{path}: placement.devices is {devices!r}; accepted: a list of numbers of GPUs, from 0")
+    if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool) or memory_bytes < 0:
+        raise InvalidManifest(f"{path}: placement.memory_bytes is {memory_bytes!r}; accepted: a whole number, 0 or more")
+    shares = {key: value for key, value in table.items() if key in ("gpus", "cpus")}
+    for key, value in shares.items():
         most = 1 if key == "gpus" else 256
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
             raise InvalidManifest(f"{path}: placement.{key} is {value!r}; accepted: a number over 0, at most {most}")
-    return Placement(**{key: float(value) for key, value in table.items()})
+    return Placement(**{k: float(v) for k, v in shares.items()}, devices=tuple(devices), memory_bytes=memory_bytes)
 
 
 def _accepts(path: Path, table: dict[str, Any]) -> Accepts:

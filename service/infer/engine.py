@@ -1,43 +1,67 @@
-"""ONNX Runtime sessions of the bundles, kept warm and shared by every thread."""
+"""ONNX Runtime sessions of the bundles, kept warm, shared by every thread, and replaced where they fail."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service import logs
 from service.domain.finding import BundleIdentity
 from service.domain.manifest import Manifest
 from service.domain.study import Kind
 from service.domain.variant import Precision, Use, Variant
-from service.errors import EngineUnavailable, Reason
+from service.infer.batching import Batcher
 from service.infer.catalogue import Catalogue, identity
+from service.infer.guard import Guard
 from service.infer.networks import Feed, Item, Result, Run
+from service.infer.placing import gpu_for, to_drop
+from service.infer.session import CPU, CUDA, FOREIGN_ERRORS, Broken, Loaded, Place, failed
 from service.metrics import Metrics
 
+__all__ = ["CPU", "CUDA", "FOREIGN_ERRORS", "Engine", "Limits", "Standing"]
+
 _log = logs.get("engine")
-
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-
 _CPU_BATCH, _GPU_BATCH = 4, 32
+_GPU_WAIT_S = 0.005
 
-FOREIGN_ERRORS: tuple[type[Exception], ...] = (
-    *(e for e in vars(ort_errors).values() if isinstance(e, type) and issubclass(e, Exception)),
-    RuntimeError, ValueError, TypeError, MemoryError,
-)
-"""What ONNX Runtime raises; each becomes EngineUnavailable."""
+
+Make = Callable[[Manifest, Variant, Place], Loaded]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the sessions.
+
+    run_s: one run may take so long, seconds, 0: any time; memory_bytes: of the sessions on one device, 0: any; gpus: numbers
+    of those that may be used; batch_wait_s: so long a batch waits for more, None: on a GPU only; cpu_for_s: a bundle whose
+    session failed on a GPU runs on the CPU for so long; tensorrt: is tried first on a GPU; cache: folder of what it built.
+    """
+
+    run_s: float = 0.0
+    memory_bytes: int = 0
+    gpus: tuple[int, ...] = (0,)
+    batch_wait_s: float | None = None
+    cpu_for_s: float = 300.0
+    tensorrt: bool = False
+    cache: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """For whom the caller works: rank of the urgency, 0 goes first; patience_s: how long it may wait for others."""
+
+    rank: int = 0
+    patience_s: float = 0.0
 
 
 class Engine:
@@ -46,22 +70,32 @@ class Engine:
     device: "auto" (CUDA where a session really gets it, else CPU), "cpu" or "cuda"; threads: CPU threads in all, 0 for
     all cores; precision: which of a bundle's ONNX files is used, "auto" for the one that its manifest names for the
     device; model.onnx where there is no such file. give_way: called before each chunk of work, in the caller's context;
-    it returns when nothing more urgent is under way.
+    it returns when nothing more urgent is under way. limits: of time and memory. standing: tells for whom a caller works.
+    make: makes a session for a place; available: the execution providers there are, None: those of this ONNX Runtime.
+    A session that fails or hangs is replaced by a new one at the next use; one on a GPU by one on the CPU, at once.
     Raises: EngineUnavailable for "cuda" when this ONNX Runtime was built without CUDA.
     """
 
     def __init__(self, catalogue: Catalogue, device: str = "auto", threads: int = 0,
                  metrics: Metrics | None = None, precision: str = "auto",
-                 give_way: Callable[[], None] = lambda: None) -> None:
+                 give_way: Callable[[], None] = lambda: None, limits: Limits | None = None,
+                 standing: Callable[[], Standing] = Standing, make: Make = Loaded.of,
+                 available: Collection[str] | None = None) -> None:
         self._catalogue, self._device, self._metrics, self._give_way = catalogue, device, metrics, give_way
         self._precision = None if precision == "auto" else Precision(precision)
         self._threads = threads or os.cpu_count() or 1
-        self._loaded: dict[tuple[str, int], _Loaded] = {}
+        self._limits, self._standing = limits or Limits(), standing
+        self._guard = Guard(self._limits.run_s)
+        self._loaded: dict[tuple[str, int], Loaded] = {}
+        self._batchers: dict[tuple[str, int], Batcher] = {}
+        self._gpu_locks = {gpu: threading.Lock() for gpu in self._limits.gpus}
+        self._cpu_until: dict[str, float] = {}
         self._lock = threading.Lock()
-        available = onnxruntime.get_available_providers()
+        self._make = make
+        available = onnxruntime.get_available_providers() if available is None else available
         if device == "cuda" and CUDA not in available:
-            raise _failed(f"device is cuda, but ONNX Runtime has only {', '.join(available)}; "
-                          "install the gpu extra or set infer.device to auto or cpu")
+            raise failed(f"device is cuda, but ONNX Runtime has only {', '.join(available)}; "
+                         "install the gpu extra or set infer.device to auto or cpu")
         self._cuda = device != "cpu" and CUDA in available
         if self._cuda and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
@@ -75,43 +109,40 @@ class Engine:
         """
         started = time.perf_counter()
         loaded = self._any(bundle_name)
-        inputs = loaded.session.get_inputs()
-        if all(isinstance(n, int) for i in inputs for n in i.shape[1:]):
-            _run(loaded, {i.name: np.zeros([1, *i.shape[1:]], np.float32) for i in inputs})
+        feed = loaded.zeros()
+        try:
+            if feed is not None:
+                loaded.run(feed, Guard(0.0))
+        except Broken as error:
+            raise failed(str(error)) from error
         _log.info("warm", extra={"bundle": bundle_name, "provider": loaded.provider,
                                  "seconds": round(time.perf_counter() - started, 3)})
 
     def run(self, bundle_name: str, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run a bundle's model on tensors by input name, with every thread; returns the tensors by output name.
 
+        What others ask of the same model meanwhile is run in one batch with it.
         Raises: UnusableStudy(NO_MODEL); EngineUnavailable when it cannot be loaded or run.
         """
         self._give_way()
-        return self._run(self._load(bundle_name, self._threads), feed)
-
-    def _run(self, loaded: _Loaded, feed: Feed) -> dict[str, NDArray[Any]]:
-        """Run a session, and tell the metrics how many images it was given and how long it took."""
-        began = time.perf_counter()
-        out = _run(loaded, feed)
-        if self._metrics is not None:
-            self._metrics.inference_seconds.labels(loaded.bundle_name).observe(time.perf_counter() - began)
-            self._metrics.batch_images.labels(loaded.bundle_name).observe(max((len(t) for t in feed.values()), default=0))
-        return out
+        return self._batched(bundle_name, self._threads, feed)
 
     def spread(self, bundle_name: str, work: Callable[[Run, Item], Result], items: Iterable[Item]) -> list[Result]:
         """Do some work with a bundle for each of many items, several at once; returns the results in order.
 
         work: is given a function that runs the model, and an item; what it does before and after goes on beside the
-        network of others. On a CPU this is faster than `run`: as many callers as threads, one thread each.
+        network of others. On a CPU this is faster than `run`: as many callers as threads, one thread each. On a GPU all
+        callers share one session, and their items its batches.
         Raises: what `run` and `work` raise; the items that were not begun are left.
         """
-        loaded = self._load(bundle_name, 1)
+        on_gpu = self._load(bundle_name, 1).on_gpu
+        run: Run = partial(self._batched if on_gpu else self._once, bundle_name, 1)
 
         def chunk(item: Item) -> Result:
             self._give_way()
-            return work(partial(self._run, loaded), item)
+            return work(run, item)
 
-        with ThreadPoolExecutor(max(self._threads, 2 if loaded.provider == CUDA else 1), "infer") as pool:
+        with ThreadPoolExecutor(max(self._threads, 2 if on_gpu else 1), "infer") as pool:
             waiting = [pool.submit(copy_context().run, chunk, item) for item in items]
             try:
                 return [done.result() for done in waiting]
@@ -120,7 +151,7 @@ class Engine:
 
     def batch(self, bundle_name: str) -> int:
         """Return how many images at once pay in `spread`: a few on a CPU, more on a GPU.  Raises: as `run`."""
-        return _GPU_BATCH if self._any(bundle_name).provider == CUDA else _CPU_BATCH
+        return _GPU_BATCH if self._any(bundle_name).on_gpu else _CPU_BATCH
 
     def identity(self, bundle_name: str) -> BundleIdentity:
         """Return who speaks when this bundle speaks here: the digest is that of the ONNX file in use.
@@ -139,72 +170,108 @@ class Engine:
         with self._lock:
             self._loaded.clear()
 
-    def _any(self, bundle_name: str) -> _Loaded:
+    def _batched(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run with what others ask of the same session."""
+        on_gpu = self._load(bundle_name, threads).on_gpu
+        with self._lock:
+            batcher = self._batchers.get((bundle_name, threads))
+            if batcher is None:
+                usual_s, most = (_GPU_WAIT_S, _GPU_BATCH) if on_gpu else (0.0, _CPU_BATCH)
+                wait_s = usual_s if self._limits.batch_wait_s is None else self._limits.batch_wait_s
+                batcher = Batcher(partial(self._once, bundle_name, threads), most, wait_s)
+                self._batchers[bundle_name, threads] = batcher
+        here = self._standing()
+        return batcher.run(feed, here.rank, here.patience_s)
+
+    def _once(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run a session, replace it where it breaks, and tell the metrics how many images it had and how long it took."""
+        loaded = self._load(bundle_name, threads)
+        began = time.perf_counter()
+        try:
+            out = self._through(loaded, feed)
+        except Broken as error:
+            self._replace(loaded, threads, error)
+            if not loaded.on_gpu:
+                raise failed(str(error)) from error
+            out = self._again(bundle_name, threads, feed)
+        if self._metrics is not None:
+            self._metrics.inference_seconds.labels(bundle_name).observe(time.perf_counter() - began)
+            self._metrics.batch_images.labels(bundle_name).observe(max((len(t) for t in feed.values()), default=0))
+        return out
+
+    def _again(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run on the CPU what has failed on a GPU."""
+        try:
+            return self._through(self._load(bundle_name, threads), feed)
+        except Broken as error:
+            raise failed(str(error)) from error
+
+    def _through(self, loaded: Loaded, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run a session; on one GPU one after the other, for side by side all are slower than that."""
+        if loaded.place.gpu is None:
+            return loaded.run(feed, self._guard)
+        with self._gpu_locks[loaded.place.gpu]:
+            return loaded.run(feed, self._guard)
+
+    def _replace(self, loaded: Loaded, threads: int, error: Broken) -> None:
+        """Let go of a session that broke; of one on a GPU the bundle runs on the CPU for a while."""
+        with self._lock:
+            if self._loaded.get((loaded.bundle_name, threads)) is loaded:
+                del self._loaded[loaded.bundle_name, threads]
+            if loaded.on_gpu:
+                self._cpu_until[loaded.bundle_name] = time.monotonic() + self._limits.cpu_for_s
+        _log.error("session replaced", extra={"bundle": loaded.bundle_name, "provider": loaded.provider,
+                                              "cause": error.cause, "detail": str(error)})
+        if self._metrics is not None:
+            self._metrics.sessions_replaced.labels(loaded.bundle_name, error.cause).inc()
+            self._metrics.engine_info.labels(loaded.bundle_name, self._catalogue.get(loaded.bundle_name).version,
+                                             loaded.provider).set(0)
+
+    def _any(self, bundle_name: str) -> Loaded:
         """Return a session of a bundle: one that is loaded, else that for `spread` where there are slices, or for `run`."""
         with self._lock:
             found = next((one for (name, _), one in self._loaded.items() if name == bundle_name), None)
         slices = self._catalogue.get(bundle_name).kind is Kind.CT
         return found or self._load(bundle_name, 1 if slices else self._threads)
 
-    def _load(self, bundle_name: str, threads: int) -> _Loaded:
+    def _load(self, bundle_name: str, threads: int) -> Loaded:
         manifest = self._catalogue.get(bundle_name)
         with self._lock:
             key = bundle_name, threads
-            if key not in self._loaded:
-                self._loaded[key] = self._made(manifest, threads)
-            return self._loaded[key]
+            found = self._loaded.get(key)
+            if found is not None and found.cpu_until is not None and time.monotonic() >= found.cpu_until:
+                del self._loaded[key]  # the GPU is tried again
+                found = None
+            if found is None:
+                found = self._loaded[key] = self._made(manifest, threads)
+            return found
 
-    def _made(self, manifest: Manifest, threads: int) -> _Loaded:
+    def _made(self, manifest: Manifest, threads: int) -> Loaded:
         """Make a session: on CUDA where it is wanted and works, else on the CPU, each with the file that is for it."""
-        loaded = self._session(manifest, Use.GPU if self._cuda else Use.CPU, threads)
-        fell_back = self._cuda and loaded.provider != CUDA  # without an error: ONNX Runtime only logs one
+        cpu_until = self._cpu_until.get(manifest.name)
+        stands_in = cpu_until is not None and time.monotonic() < cpu_until
+        wanted = self._cuda and not stands_in
+        loaded = self._session(manifest, Use.GPU if wanted else Use.CPU, threads)
+        fell_back = wanted and not loaded.on_gpu  # without an error: ONNX Runtime only logs one
         if fell_back and self._device == "cuda":
-            raise _failed(f"device is cuda, but the session of {manifest.name} runs on {loaded.provider}; check driver, "
-                          "CUDA and cuDNN")
+            raise failed(f"device is cuda, but the session of {manifest.name} runs on {loaded.provider}; check driver, "
+                         "CUDA and cuDNN")
         if fell_back:
             loaded = self._session(manifest, Use.CPU, threads)
-        level = _log.warning if fell_back else _log.info
+        loaded.cpu_until = cpu_until if stands_in else None
+        level = _log.warning if fell_back or stands_in else _log.info
         level("session", extra={"bundle": manifest.name, "provider": loaded.provider, "threads": threads,
-                                "fell_back": fell_back, "precision": loaded.variant.precision.value})
+                                "fell_back": fell_back or stands_in, "precision": loaded.variant.precision.value})
         if self._metrics is not None:
             self._metrics.engine_info.labels(manifest.name, manifest.version, loaded.provider).set(1)
         return loaded
 
-    def _session(self, manifest: Manifest, use: Use, threads: int) -> _Loaded:
+    def _session(self, manifest: Manifest, use: Use, threads: int) -> Loaded:
+        """Make a session for a place, after others have made room where memory is bounded."""
         variant = manifest.variant_of(self._precision) if self._precision else manifest.variant_for(use)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3  # errors only
-        providers = [CUDA, CPU] if use is Use.GPU else [CPU]
-        try:
-            session = onnxruntime.InferenceSession(str(manifest.path_of(variant)), options, providers=providers)
-        except FOREIGN_ERRORS as error:
-            raise _failed(f"bundle {manifest.name} could not be loaded ({type(error).__name__})") from error
-        return _Loaded(manifest.name, variant, session)
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """A session, and of which file it is."""
-
-    bundle_name: str
-    variant: Variant
-    session: onnxruntime.InferenceSession
-
-    @property
-    def provider(self) -> str:
-        provider: str = self.session.get_providers()[0]
-        return provider
-
-
-def _run(loaded: _Loaded, feed: Feed) -> dict[str, NDArray[Any]]:
-    names = [o.name for o in loaded.session.get_outputs()]
-    try:
-        values = loaded.session.run(names, dict(feed))
-    except FOREIGN_ERRORS as error:
-        raise _failed(f"bundle {loaded.bundle_name} did not run ({type(error).__name__})") from error
-    return dict(zip(names, values, strict=True))
-
-
-def _failed(detail: str) -> EngineUnavailable:
-    return EngineUnavailable(Reason.ENGINE_FAILED, detail)
+        gpu = gpu_for(manifest, self._limits.gpus, self._loaded.values()) if use is Use.GPU else None
+        for key in to_drop(manifest, variant, gpu, self._loaded, self._limits.memory_bytes):
+            _log.info("session dropped", extra={"bundle": key[0], "for": manifest.name})
+            del self._loaded[key]
+        arena = manifest.placement.memory_bytes or self._limits.memory_bytes
+        return self._make(manifest, variant, Place(gpu, threads, arena, self._limits.tensorrt, self._limits.cache))

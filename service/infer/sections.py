@@ -28,6 +28,13 @@ class Infer(Section):
     threads: int = Field(0, ge=0, le=256, description="CPU threads the models use; 0: all cores.")
     precision: str = Field("auto", pattern="^(auto|fp32|int8|fp16)$",
                            description="auto: the file a bundle names for the device; else this one where it has it.")
+    gpus: tuple[int, ...] = Field((0,), description="Numbers of the GPUs that may be used; [placement] devices of a "
+                                  "manifest picks of these.")
+    memory_bytes: int = Field(0, ge=0, description="Memory that the sessions on one device (a GPU, the CPU) may take, "
+                              "bytes; what was not used for longest makes room, on a GPU it bounds the arena. 0: no limit.")
+    run_timeout_s: float = Field(60.0, ge=0, le=3600, description="A run of a model that takes longer is stopped, its "
+                                 "session replaced and its job tried again, seconds; 0: never.")
+    tensorrt: bool = Field(False, description="On a GPU, try TensorRT before CUDA; what it builds is kept in data_dir.")
     ct_bundles: tuple[str, ...] = Field(("ct-lung-infection",), description="Bundles for chest CT, the leading one first.")
     cxr_bundles: tuple[str, ...] = Field(("cxr-pattern", "cxr-findings"),
                                          description="Bundles for radiographs, the leading one first.")

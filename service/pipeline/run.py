@@ -36,7 +36,7 @@ _WORTH_SAYING_S = 0.05
 def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
     if job.kind == JobKind.INFER.value:
-        with line.turns.taken(Urgency(job.urgency)) as turn:
+        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock()) as turn:
             _infer(line, job, turn)
     elif job.kind == JobKind.PROVE.value:
         prove(line, job)

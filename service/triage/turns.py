@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,11 @@ class GaveWay(Exception):
 class Turn:
     """A look under way. urgency: None stands behind every other; held_s: how long it has stood still, seconds; standing:
     threads that do now. ahead: work on images that still arrive; it goes after every look of its urgency, and is dropped
-    where a look would stand still."""
+    where a look would stand still. due_at: when its result is due, by the clock of the turns."""
 
     urgency: Urgency | None
     ahead: bool = False
+    due_at: float = math.inf
     held_s: float = 0.0
     standing: int = 0
     since: float = 0.0
@@ -76,12 +78,12 @@ class Turns:
         return len(Urgency) if turn is None else turn.rank
 
     @contextmanager
-    def taken(self, urgency: Urgency | None, ahead: bool = False) -> Iterator[Turn]:
+    def taken(self, urgency: Urgency | None, ahead: bool = False, due_in_s: float = math.inf) -> Iterator[Turn]:
         """Count what is done within as a look of this urgency; None: it gives way to every other.
 
-        ahead: it is work ahead, and `give_way` raises GaveWay in it.
+        ahead: it is work ahead, and `give_way` raises GaveWay in it. due_in_s: seconds until its result is due.
         """
-        turn = Turn(urgency, ahead)
+        turn = Turn(urgency, ahead, self._clock() + due_in_s)
         with self._changed:
             self._under_way.add(turn)
         token = self._mine.set(turn)
@@ -92,6 +94,14 @@ class Turns:
             with self._changed:
                 self._under_way.discard(turn)
                 self._changed.notify_all()
+
+    def standing(self) -> tuple[int, float]:
+        """Return the rank of the look that the caller works for, and the seconds until its result is due, 0 when it is.
+
+        Outside of a look: behind every look, and no time to wait.
+        """
+        turn = self._mine.get()
+        return (len(Urgency), 0.0) if turn is None else (turn.rank, max(0.0, turn.due_at - self._clock()))
 
     def give_way(self) -> None:
         """Wait while a more urgent look is under way; outside of a look, return at once. Called between chunks of work.

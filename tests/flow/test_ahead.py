@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
 
 from service.domain.job import StudyState
 from service.domain.urgency import Urgency
@@ -28,8 +27,7 @@ def counted(house: Hospital, name: str, **labels: str) -> float:
 
 
 def pixels_of_the_seg(house: Hospital) -> bytes:
-    made = next(o for o in house.objects(CT_STUDY) if o.kind == "seg")
-    return bytes(dcmread(house.app.results_dir / made.path).PixelData)
+    return bytes(next(ds for ds in house.in_pacs(CT_STUDY) if ds.Modality == "SEG").PixelData)
 
 
 def test_slices_are_read_while_their_association_is_open(tmp_path: Path) -> None:
