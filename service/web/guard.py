@@ -62,7 +62,8 @@ class Guard:
                 MutableHeaders(scope=message).update(added)
             await send(message)
 
-        headers, refusal = Headers(scope=scope), None
+        headers = Headers(scope=scope)
+        refusal: Response | None = None
         if announced(headers) > MOST_BYTES:
             refusal = PlainTextResponse(
                 f"Not accepted: a form of more than {MOST_BYTES} bytes.\n", 413, {"Connection": "close"})
