@@ -14,7 +14,7 @@ ARGS ?=
 demo: $(VENV)/demo.done
 	$(BIN)/firstlook demo --pacs $(PACS) $(if $(ONCE),--once) $(ARGS)
 
-test: $(VENV)/dev.done peers
+test: $(VENV)/dev.done $(VENV)/axe.done peers
 	sh tests/run.sh $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/dev.done
@@ -47,6 +47,11 @@ $(VENV)/dev.done: requirements/dev.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@ $(VENV)/demo.done
+
+# axe-core for the tests of the pages: of the package only its script is used, so nothing that it asks for is installed.
+$(VENV)/axe.done: requirements/axe.lock $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/axe.lock
+	@touch $@
 
 $(VENV)/deploy.done: requirements/deploy.lock $(VENV)/dev.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.lock

@@ -55,9 +55,12 @@ from service.store.notices import Notices
 from service.tls.renewal import Renewed
 from service.triage.turns import Turns
 from service.triaging import queue_of, rules_of
-from service.web.app import WebStyle, create_app
+from service.web.app import create_app
+from service.web.calibration import notes_in
 from service.web.health import Check, create_monitor
 from service.web.pictures import montage
+from service.web.reader import WebStyle
+from service.web.view.scene import Viewer
 from service.worker import Loop, assemble_step, every, passing_step, work_step
 
 ROLES = ("listen", "work", "web")
@@ -265,12 +268,19 @@ class App:
         style = WebStyle(access_token=web.access_token, patient_names=web.patient_names, refresh_s=web.refresh_s,
                          version=__version__, limit=web.max_rows, window_s=web.window_h * 3600,
                          order=ReadingOrder(self.settings.triage.longest_reading_wait_s),
-                         expectation=expectation_file(self.settings))
+                         expectation=expectation_file(self.settings), read_within=web.read_within, viewers=web.viewers)
         picture = partial(montage, self.images, self.decoders)
         app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results, picture,
                          self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail,
-                         administration_of(self.settings, self.database, self._targets, self._retry))
+                         administration_of(self.settings, self.database, self._targets, self._retry), self._viewer(),
+                         notes_in(self.settings.infer.models_dir),
+                         lambda: self._web is not None and self._web.should_exit)
         self._serve(app, "web", web.host, web.port)
+
+    def _viewer(self) -> Viewer:
+        assemble = self.settings.assemble
+        return Viewer(self.images, self.results, self.decoders,
+                      GeometryRules(assemble.min_ct_slices, assemble.max_slice_gap_mm))
 
     def _targets(self) -> Mapping[str, Outlet]:
         return self.line.targets if self.line is not None else outlets(self.settings, self._record)

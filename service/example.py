@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from service.deliver.places import FolderPlace, Hl7Place, StowPlace, WebhookPlace
 from service.sections import Asked, Peer, Target
 from service.settings import PREFIX, Settings
+from service.web.site import SiteViewer
 
 _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before a line to change it.
 # An environment variable goes over this file: {PREFIX}<SECTION>__<FIELD>, for example {PREFIX}RECEIVE__PORT=11112
@@ -19,14 +20,16 @@ _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before
 """
 _LISTS: dict[tuple[str, str], type[BaseModel]] = {
     ("receive", "peers"): Peer, ("assemble", "ask"): Asked, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
-    ("deliver", "folders"): FolderPlace, ("deliver", "hl7"): Hl7Place, ("deliver", "webhooks"): WebhookPlace}
+    ("deliver", "folders"): FolderPlace, ("deliver", "hl7"): Hl7Place, ("deliver", "webhooks"): WebhookPlace,
+    ("web", "viewers"): SiteViewer}
 _SAMPLES: dict[str | tuple[type[BaseModel], str], Any] = {
     "ae_title": "PACS", "name": "pacs", "host": "127.0.0.1", "port": 4242,
     (StowPlace, "name"): "dicomweb", (StowPlace, "url"): "https://pacs.example/dicom-web",
     (FolderPlace, "name"): "share", (FolderPlace, "folder"): "/mnt/results",
     (Hl7Place, "name"): "ris", (Hl7Place, "port"): 2575, (Hl7Place, "fields"): {"PV1-1": "1", "PV1-2": "U"},
     (WebhookPlace, "name"): "hook", (WebhookPlace, "url"): "https://hospital.example/firstlook",
-    (WebhookPlace, "secret"): "file:/run/secrets/firstlook-webhook"}
+    (WebhookPlace, "secret"): "file:/run/secrets/firstlook-webhook",
+    (SiteViewer, "name"): "OHIF", (SiteViewer, "url"): "https://viewer.example/viewer?StudyInstanceUIDs={study_instance_uid}"}
 
 
 def example() -> str:

@@ -13,6 +13,7 @@ from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
 from service.tls.contexts import Demand
 from service.tls.sections import Fingerprint, PeerTls, ReceiveTls
+from service.web.site import ReadWithin, SiteViewer
 
 AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
@@ -240,9 +241,11 @@ class Web(Section):
     proxies: tuple[str, ...] = Field(("127.0.0.1",), description="Proxies (addresses, networks) whose X-Forwarded-For and "
                                      "-Proto are believed.")
     patient_names: str = Field("full", pattern="^(full|initials|hidden)$", description="How names are shown.")
-    refresh_s: int = Field(5, ge=1, le=300, description="The page asks for news this often, seconds.")
+    refresh_s: int = Field(5, ge=1, le=300, description="Pages that are not told of news ask for it this often, seconds.")
     window_h: float = Field(48.0, gt=0, le=8760, description="Studies without a new image for longer are left out, hours.")
     max_rows: int = Field(300, ge=1, le=5000, description="Most studies on the page.")
+    read_within: ReadWithin = ReadWithin()
+    viewers: tuple[SiteViewer, ...] = Field((), description="Viewers of the site that a study page leads to.")
 
     @field_validator("proxies")
     @classmethod

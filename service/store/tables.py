@@ -291,6 +291,18 @@ class Opinion(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("study_id", "bundle", "finding", "reader"),)
 
 
+class SavedView(SQLModel, table=True):
+    """What one reader chose to see of the list, under a name. query: of the list's address; it holds codes only, no text."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    reader: str
+    name: str
+    query: str
+    at: float
+
+    __table_args__ = (UniqueConstraint("reader", "name"),)
+
+
 class Rhythm(SQLModel, table=True):
     """How one sender sent one modality of one study: its longest pauses, seconds. Quiet times are learned from these."""
 

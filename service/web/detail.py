@@ -14,9 +14,12 @@ from service.store.marks import reopened
 from service.store.tables import Delivery, Job, ResultObject, Study
 from service.store.worklist import Entry, StudyPage, entry_of
 from service.web import words
+from service.web.calibration import Notes, unknown
 from service.web.compared import ThenAndNow, then_and_now
 from service.web.opinions import opinions
+from service.web.reader import WebStyle
 from service.web.rows import Mark, Row, marks, row
+from service.web.site import Link, links
 
 _NAMED = 10  # missing images named
 _KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)",
@@ -70,10 +73,11 @@ class Detail:
     """Everything the study page shows; `row` is the study's line of the worklist.
 
     models: name with version, and digest, of each bundle that had a part in the result; opinions: what readers said, by
-    bundle and finding; prior: an earlier study beside it.
+    bundle and finding; prior: an earlier study beside it; links: to it in the site's viewers.
     """
 
     row: Row
+    links: tuple[Link, ...]
     ended: bool
     facts: tuple[tuple[str, str], ...]
     models: tuple[tuple[str, str], ...]
@@ -88,16 +92,21 @@ class Detail:
 
 
 def detail(
-    page: StudyPage, now: float, patient_names: str, pictures: frozenset[str], order: ReadingOrder = NO_CAP,
+    page: StudyPage, now: float, style: WebStyle, pictures: frozenset[str], order: ReadingOrder = NO_CAP,
+    notes: Notes = unknown,
 ) -> Detail:
-    """Say one study in words. pictures: kinds of objects of which a PNG can be made; order: the one in force."""
+    """Say one study in words.
+
+    pictures: kinds of objects of which a PNG can be made; order: the one in force; notes: on the calibration of models.
+    """
     study, summary = page.study, page.study.summary
     return Detail(
-        row=row(entry_of(study, page.place, now, order), now, patient_names),
+        row=row(entry_of(study, page.place, now, order), now, style.patient_names, style.read_within),
+        links=links(style.viewers, study, style.patient_names),
         ended=words.ended(study),
         facts=_facts(page, now),
         models=tuple((f"{b['name']} {b['version']}", str(b["digest"])) for b in summary.get("bundles", ())),
-        findings=marks(summary),
+        findings=marks(summary, notes),
         opinions=opinions(page.opinions, now),
         measurements=tuple(
             Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))

@@ -13,7 +13,9 @@ from service.domain.urgency import Urgency
 from service.store.tables import Study
 from service.store.worklist import Census, Entry
 from service.web import words
+from service.web.calibration import Notes, unknown
 from service.web.compared import change_words
+from service.web.site import READ_WITHIN, ReadWithin
 from service.web.words import Said
 
 _NOT_YET = (StudyState.RECEIVING, StudyState.QUEUED, StudyState.INFERRING)
@@ -24,7 +26,7 @@ class Mark:
     """One finding of the AI: probability and threshold (0..1) as written, "0.87"; share, limit: in per cent.
 
     band: the probability in a word (`words.band`); place: side and zone in words; model: name and version of the bundle
-    that said it; said_by, called: bundle and finding as the result names them.
+    that said it; said_by, called: bundle and finding as the result names them; note: on its calibration.
     """
 
     name: str
@@ -39,13 +41,15 @@ class Mark:
     urgency: str
     said_by: str
     called: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
     """One study of the worklist. marks: the findings over their threshold, each name once, most probable first.
 
-    read: when and by whom it was marked as read, "" where it is on the open list.
+    read: when and by whom it was marked as read, "" where it is on the open list; target: the wait against its target;
+    share: of the target that has passed, 0..100, -1 where there is none.
     """
 
     uid: str
@@ -63,19 +67,21 @@ class Row:
     accession: str
     study_date: str
     waited: str
+    target: Said
+    share: int
     received: str
     state: Said
     delivery: Said
     read: str
 
 
-def row(entry: Entry, now: float, patient_names: str) -> Row:
+def row(entry: Entry, now: float, patient_names: str, within: ReadWithin = READ_WITHIN) -> Row:
     """Say one entry of the reading list in words.
 
-    now: Unix time, seconds; patient_names: full, initials or hidden.
+    now: Unix time, seconds; patient_names: full, initials or hidden; within: how soon studies should be read.
     """
     study = entry.study
-    found = marks(study.summary)
+    found, target_s = marks(study.summary), within.seconds(study.reading_urgency)
     return Row(
         uid=study.study_instance_uid,
         urgency=study.reading_urgency,
@@ -92,6 +98,8 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
         accession=study.accession_number,
         study_date=words.dicom_date(study.study_date),
         waited=words.duration(entry.waited_s),
+        target=words.against(entry.waited_s, target_s),
+        share=round(100 * min(1.0, entry.waited_s / target_s)) if target_s else -1,
         received=words.clock_time(study.first_received_at, now),
         state=words.state(study, entry.place, now),
         delivery=words.delivery(study, now),
@@ -99,16 +107,18 @@ def row(entry: Entry, now: float, patient_names: str) -> Row:
     )
 
 
-def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
+def marks(summary: dict[str, Any], notes: Notes = unknown) -> tuple[Mark, ...]:
     """Return the findings of a summary (`Assessment.summary`), those present first, then by probability.
 
     A class that stands for "no finding" is left out: a model cannot call a study normal, it can only raise no flag.
+    notes: on the calibration of models.
     """
-    made = []
+    made, weights = [], {b["name"]: str(b["digest"]) for b in summary.get("bundles", ())}
     for found in summary.get("findings", ()):
         if found.get("code") == NO_FINDING.value:
             continue
         probability, threshold = float(found["probability"]), float(found["threshold"])
+        said_by = found.get("bundle") or summary.get("bundle", "")
         made.append(Mark(
             name=words.humanised(found["name"]), place=found.get("place", ""),
             model=" ".join(filter(None, (found.get("bundle"), found.get("version")))),
@@ -116,7 +126,7 @@ def marks(summary: dict[str, Any]) -> tuple[Mark, ...]:
             band=words.band(probability),
             share=round(100 * probability), limit=round(100 * threshold),
             present=found["presence"] == "present", urgency=found.get("urgency", ""),
-            said_by=found.get("bundle") or summary.get("bundle", ""), called=found["name"],
+            said_by=said_by, called=found["name"], note=notes(said_by, weights.get(said_by, ""), found["name"]),
         ))
     return tuple(sorted(made, key=lambda mark: (not mark.present, -float(mark.probability))))
 

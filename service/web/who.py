@@ -36,6 +36,12 @@ def csrf_token(request: Request) -> str:
     return token
 
 
+def who(request: Request) -> str:
+    """Return the login name that saved views are kept under; "unknown" where nobody logs in."""
+    user = current_user(request)
+    return user.name if user else "unknown"
+
+
 def reader_name(request: Request) -> str:
     """Return the login name that a mark or a verdict is kept under; "unknown" where nobody logs in.
 

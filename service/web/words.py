@@ -65,6 +65,16 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def against(waited_s: float, target_s: float) -> Said:
+    """Say a wait against its target, seconds: "of 30 min", and "late by 5 min"; nothing where there is no target."""
+    if not target_s:
+        return Said("")
+    target = duration(target_s).replace(" h 00 min", " h").replace(" d 0 h", " d")
+    if waited_s <= target_s:
+        return Said(f"of {target}")
+    return Said(f"of {target}", f"late by {duration(waited_s - target_s)}", "warn")
+
+
 def elapsed(seconds: float) -> str:
     """Say a time after a beginning, to the second: "+0:47", "+1:02:05"."""
     whole = max(0, math.floor(seconds))

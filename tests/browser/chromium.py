@@ -63,9 +63,23 @@ class Tab:
 
     def point_at(self, selector: str) -> None:
         """Move the pointer to the middle of an element."""
-        place = self.ask(f"(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-                         "return {x: r.x + r.width / 2, y: r.y + r.height / 2}; })()")
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", **place)
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", **self._middle(selector))
+
+    def turn_wheel(self, selector: str, by: int) -> None:
+        """Turn the wheel over the middle of an element. by: CSS pixels, down is positive."""
+        place = self._middle(selector)
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=by, **place)
+
+    def click(self, selector: str, across: float = 0.5, down: float = 0.5) -> None:
+        """Click into an element. across, down: where in it, 0..1 of its width and height."""
+        place = self._middle(selector, across, down)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+    def _middle(self, selector: str, across: float = 0.5, down: float = 0.5) -> dict[str, float]:
+        return dict(self.ask(
+            f"(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+            f"return {{x: r.x + r.width * {across}, y: r.y + r.height * {down}}}; }})()"))
 
     def point_away(self) -> None:
         """Move the pointer to the corner of the page."""

@@ -165,7 +165,7 @@ def test_a_full_worklist_takes_the_same_number_of_queries_as_a_short_one(house: 
     event.listen(house.database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
     page = house.client().get("/")
     assert len(_rows(page.text)) == 212
-    assert len([query for query in queries if "SELECT" in query]) == 3
+    assert len([query for query in queries if "SELECT" in query]) == 4
 
 
 def test_studies_beyond_the_limit_are_counted_not_forgotten(house: House) -> None:
@@ -176,7 +176,7 @@ def test_studies_beyond_the_limit_are_counted_not_forgotten(house: House) -> Non
 
 def test_the_study_page_tells_findings_measurements_limits_objects_and_trace(house: House) -> None:
     text = " ".join(re.sub(r"<[^>]*>", " ", house.client().get(f"/studies/{house.uid(3)}").text).split())
-    for part in ("COVID pneumonia, bilateral ▲ over the threshold 0.93 high 0.50 urgent",
+    for part in ("COVID pneumonia, bilateral 0.93 high 0.50 ▲ over asks for urgent",
                  "Lung involved 24.3 %", "Right lung volume 2310.4 ml",
                  "Infection mean attenuation -412.7 HU", "Severity score 11",
                  "Not tested on children.", "Segmentation (SEG)", "Structured report (SR)", "pacs at", "+0:47 Queued"):
@@ -285,4 +285,4 @@ def test_many_scores_under_their_threshold_are_folded_and_a_name_stands_once_in_
     open_part, folded = page.split('<details class="folded">')
     folded = folded.split("</section>")[0]
     assert "4 scores under their threshold, the highest: Mass 0.10" in folded
-    assert open_part.count("over the threshold") == 3 and folded.count("<td>no flag</td>") == 4
+    assert open_part.count("▲ over") == 3 and folded.count("<td>no flag</td>") == 4

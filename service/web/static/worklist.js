@@ -1,4 +1,5 @@
-// Worklist: fetch the rows again and again, without moving what the reader is pointing at; keys j, k, Enter, m, r, /.
+// Worklist: fetch the rows when the server tells of news, without moving what the reader is pointing at; keys j, k, Enter,
+// m, r, /, v.
 // Filters stand in the address; what is searched for does not, for it may be a name.
 "use strict";
 (() => {
@@ -9,6 +10,7 @@
   const everyMs = Number(script.dataset.refreshS) * 1000;
   const restMs = 10000;
   const typingMs = 300;
+  const slower = 6;  // told of news by the server, the list still asks now and then: waits grow by themselves
   const status = document.getElementById("status");
   const waiting = document.getElementById("waiting");
   let held = null;
@@ -16,6 +18,8 @@
   let chosen = 0;
   let timer = 0;
   let typing = 0;
+  let live = false;
+  let source = null;
   let seenAt = document.getElementById("news").dataset.at;
 
   const body = () => document.getElementById("rows");
@@ -29,19 +33,30 @@
     find(uid)?.querySelector("a")?.focus({ preventScroll: true });
   }
 
-  // Everything anew; the focused row keeps its focus and its place on the screen.
+  const hoveredUid = () => body().querySelector("tr[data-uid]:hover")?.dataset.uid;
+
+  // Bring a row back to where it was on the screen; room is made where the page is too short to scroll.
+  function keepPlace(uid, before) {
+    const off = () => find(uid).getBoundingClientRect().top - before;
+    window.scrollBy(0, off());
+    if (off() > 1) document.body.style.paddingBottom = `${off() + (parseFloat(document.body.style.paddingBottom) || 0)}px`;
+    else if (off() < -1) document.getElementById("news").style.paddingTop = `${-off()}px`;
+    window.scrollBy(0, off());
+  }
+
+  // Everything anew; the row that is focused, else the one under the pointer, keeps its place on the screen.
   function replace(news) {
-    const uid = focusedUid();
+    const focused = focusedUid();
+    const uid = focused || hoveredUid();
     const before = uid ? find(uid).getBoundingClientRect().top : 0;
     const known = new Set(uids(rows()));
     document.getElementById("news").replaceWith(news);
     for (const row of rows()) {
       if (!known.has(row.dataset.uid)) row.classList.add("new");
     }
-    if (uid && find(uid)) {
-      focus(uid);
-      window.scrollBy(0, find(uid).getBoundingClientRect().top - before);
-    }
+    document.body.style.paddingBottom = "";
+    if (focused) focus(focused);
+    if (uid && find(uid)) keepPlace(uid, before);
     held = null;
     waiting.hidden = true;
   }
@@ -90,6 +105,7 @@
     history.replaceState(null, "", address("/"));
     remember();
     search.action = address("/");
+    document.getElementById("save-view").elements.query.value = query();
     for (const label of document.querySelectorAll(".filters label")) {
       label.classList.toggle("set", Boolean(label.querySelector("select, input").value.trim()));
     }
@@ -109,7 +125,7 @@
       const news = document.adoptNode(page.getElementById("news"));
       if (asked !== chosen) return;
       seenAt = news.dataset.at;
-      status.textContent = "Updated " + seenAt;
+      status.textContent = (live ? "Live, " : "Updated ") + seenAt;
       status.classList.remove("lost");
       take(news);
     } catch {
@@ -118,26 +134,44 @@
     } finally {
       if (asked === chosen) {
         clearTimeout(timer);
-        timer = setTimeout(refresh, everyMs);
+        timer = setTimeout(refresh, live ? slower * everyMs : everyMs);
       }
     }
+  }
+
+  // The server tells of news; the connection is let go while nobody looks, for a browser has only a few of them.
+  function listen() {
+    source?.close();
+    source = document.hidden ? null : new EventSource(base + "/news");
+    if (!source) return;
+    source.addEventListener("changed", () => {
+      live = true;
+      refresh();
+    });
+    source.addEventListener("error", () => {
+      live = false;
+      clearTimeout(timer);
+      timer = setTimeout(refresh, everyMs);
+    });
   }
 
   // Mark a study as read, or take the mark back; its row stays until the list is drawn anew, so that it can be undone.
   async function mark(button) {
     const form = button.form;
-    const row = button.closest("tr");
+    const { uid } = button.closest("tr").dataset;
+    const there = button.getAttribute("formaction").endsWith("/unread") ? "read" : "unread";
     button.disabled = true;
     try {
       const answer = await fetch(button.formAction, {
         method: "POST", body: new URLSearchParams(new FormData(form)), redirect: "manual",
       });
       if (!answer.ok && answer.type !== "opaqueredirect") throw new Error(String(answer.status));
-      const read = row.classList.toggle("done");
-      const there = read ? "unread" : "read";
-      button.setAttribute("formaction", button.getAttribute("formaction").replace(/(un)?read$/, there));
-      button.textContent = read ? "Undo" : "Mark read";
-      row.querySelector("td:last-child small")?.remove();
+      const row = find(uid);  // the list may have been drawn anew meanwhile
+      row?.classList.toggle("done", there === "unread");
+      const now = row?.querySelector(".mark-read");
+      now?.setAttribute("formaction", now.getAttribute("formaction").replace(/(un)?read$/, there));
+      now?.replaceChildren(there === "unread" ? "Undo" : "Mark read");
+      row?.querySelector("td:last-child small")?.remove();
     } catch {
       status.textContent = "Not marked: no answer";
       status.classList.add("lost");
@@ -157,6 +191,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") document.getElementById("views").open = false;
     if (event.target.closest("input, select")) {
       if (event.key === "Escape") event.target.blur();
       return;
@@ -169,6 +204,10 @@
     else if (event.key === "/") {
       event.preventDefault();
       search.elements.text.select();
+    } else if (event.key === "v") {
+      event.preventDefault();
+      document.getElementById("views").open = true;
+      document.querySelector("#views .menu a, #views .menu input[name=name]").focus();
     } else if (event.key === "Escape") document.activeElement?.blur?.();
   });
   document.addEventListener("pointermove", () => { touchedAt = Date.now(); });
@@ -193,6 +232,11 @@
     clearTimeout(typing);
     typing = setTimeout(choose, typingMs);
   });
+  document.addEventListener("visibilitychange", listen);
+  document.addEventListener("pointerdown", (event) => {
+    if (!event.target.closest("#views")) document.getElementById("views").open = false;
+  });
   remember();
+  listen();
   timer = setTimeout(refresh, everyMs);
 })();
