@@ -24,13 +24,14 @@ from service.domain.order import ReadingOrder
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.engines import engine_of
+from service.fetching import fetched_of, open_studies, prior_rules_of
 from service.infer.catalogue import Catalogue
 from service.infer.gpu import Gpus
 from service.inlets import policy_of, tls_of, where
 from service.keeping import files_of
 from service.metrics import Metrics
 from service.operating import expectation_file
-from service.outlets import inquiries, kinds_by_target, outlets
+from service.outlets import archives, inquiries, kinds_by_target, outlets
 from service.pipeline.again import send_once_more, take_up_again
 from service.pipeline.ahead import Ahead
 from service.pipeline.assembling import Arriving, Assembler
@@ -61,7 +62,7 @@ from service.web.health import Check, create_monitor
 from service.web.pictures import montage
 from service.web.reader import WebStyle
 from service.web.view.scene import Viewer
-from service.worker import Loop, assemble_step, every, passing_step, work_step
+from service.worker import Loop, assemble_step, behind_step, every, passing_step, work_step
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
@@ -200,13 +201,15 @@ class App:
             report_refusals=settings.report.report_refusals,
             targets=outlets(settings, self._record, self.clock, self._watch), trail=self.trail,
             shelf=Shelf(settings.work.ahead_bytes, self.metrics.slices_ahead.labels("dropped").inc),
-            first_look_mm=settings.infer.first_look_mm)
+            first_look_mm=settings.infer.first_look_mm,
+            archives=archives(settings, self._watch), priors=prior_rules_of(settings),
+            fetched=fetched_of(settings, self.spool, self.database, self.clock, self.metrics))
 
     def _start_work(self, line: Line) -> None:
         freed = line.queue.release_dead_leases()
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
-        arriving = Arriving(self.listener.open_studies) if self.listener is not None else Arriving()
+        arriving = Arriving(partial(open_studies, self.listener, line.fetched))
         assemble = self.settings.assemble
         inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
                             arriving.open_studies)
@@ -221,6 +224,8 @@ class App:
             *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
+            *(self._loop(f"fetch-{name}", work_step(line, JobKind.FETCH, name)) for name in line.archives),
+            *([self._loop("behind", behind_step(line))] if line.archives else []),
         ]
         drift = self.settings.drift
         if drift.days:

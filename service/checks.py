@@ -11,6 +11,8 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from service.deliver.archives import ArchivePlace
+from service.deliver.retrieval import Archive, Retrieve
 from service.deliver.target import Target
 from service.domain.commitment import Proof
 from service.domain.manifest import READERS, TASKS
@@ -128,6 +130,17 @@ def check_reports(settings: Settings) -> list[Check]:
         if t.proof is Proof.COMMIT and not receive.any_calling_ae and t.ae_title.strip() not in known]
 
 
+def check_archives(settings: Settings) -> list[Check]:
+    """Tell whether archives that send by C-MOVE may call our listener."""
+    receive = settings.receive
+    known = {peer.ae_title.strip() for peer in receive.peers}
+    return [
+        Check(f"archive {a.name}", False, f"retrieve = \"move\", but {a.ae_title} is not under receive.peers: the images "
+              "that it is to send would be rejected")
+        for a in settings.priors.archives
+        if a.retrieve is Retrieve.MOVE and not receive.any_calling_ae and a.ae_title.strip() not in known]
+
+
 def check_certificates(settings: Settings, now: datetime) -> list[Check]:
     """Tell of each end with TLS whose certificates it has, until when, and whether they can be used; ask peers for theirs.
 
@@ -136,8 +149,10 @@ def check_certificates(settings: Settings, now: datetime) -> list[Check]:
     checks, receive, deliver = [], settings.receive.tls, settings.deliver
     if receive.enabled:
         checks.append(Check("tls receive", *inspect(receive.files, Use.LISTENING, now)))
-    peers: list[tuple[str, TargetTable | Asked]] = [("deliver.targets", t) for t in deliver.targets]
-    for place, peer in [*peers, *(("assemble.ask", a) for a in settings.assemble.ask)]:
+    peers: list[tuple[str, TargetTable | Asked | ArchivePlace]] = [("deliver.targets", t) for t in deliver.targets]
+    peers += [*(("assemble.ask", a) for a in settings.assemble.ask),
+              *(("priors.archives", a) for a in settings.priors.archives)]
+    for place, peer in peers:
         if peer.tls.enabled:
             checks.append(Check(f"tls {peer.name}", *_peer_certificates(f"{place}.{peer.name}.tls", peer, now)))
     for section in ("stow", "hl7", "webhooks"):
@@ -149,7 +164,7 @@ def check_certificates(settings: Settings, now: datetime) -> list[Check]:
     return checks
 
 
-def _peer_certificates(place: str, peer: TargetTable | Asked, now: datetime) -> tuple[bool, str]:
+def _peer_certificates(place: str, peer: TargetTable | Asked | ArchivePlace, now: datetime) -> tuple[bool, str]:
     """Tell of our files for a peer, then of what it shows."""
     well, said = inspect(peer.tls.files(place), Use.CALLING, now)
     if not well:
@@ -166,10 +181,10 @@ def _peer_certificates(place: str, peer: TargetTable | Asked, now: datetime) -> 
     return True, f"{theirs}; ours: {said}"
 
 
-def check_target(target: Target) -> Check:
-    """Ask a target whether it answers."""
+def check_target(target: Target | Archive, what: str = "target") -> Check:
+    """Ask a target, or what else can be asked, whether it answers."""
     try:
         target.echo()
     except FirstlookError as error:
-        return Check(f"target {target.name}", False, error.detail)
-    return Check(f"target {target.name}", True, "answers")
+        return Check(f"{what} {target.name}", False, error.detail)
+    return Check(f"{what} {target.name}", True, "answers")

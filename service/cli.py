@@ -19,6 +19,7 @@ from service.app import ROLES, App
 from service.care_cli import add_care
 from service.certs_cli import add_certs
 from service.checks import (
+    check_archives,
     check_bundles,
     check_certificates,
     check_disk,
@@ -42,7 +43,7 @@ from service.infer.networks import Networks
 from service.metrics import Metrics
 from service.metrics_page import metrics_page
 from service.models_cli import add_models
-from service.outlets import kinds_by_target, outlets
+from service.outlets import archives, kinds_by_target, outlets
 from service.pipeline.again import NothingToSend, send_once_more, take_up_again
 from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
@@ -198,10 +199,11 @@ def _run_checks(settings: Settings) -> list[Check]:
         checks.append(Check("bundles", False, str(error)))
     if not settings.deliver.all:
         checks.append(Check("targets", False, "no target is set under deliver: results would go nowhere"))
-    checks += check_reports(settings)
+    checks += [*check_reports(settings), *check_archives(settings)]
     checks += check_certificates(settings, datetime.now(UTC))
     try:
         checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
+        checks += [check_target(archive, "archive") for archive in archives(settings).values()]
     except InvalidSettings as error:
         checks.append(Check("targets", False, str(error)))
     if not settings.receive.peers and not settings.receive.any_calling_ae:

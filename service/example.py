@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from service.deliver.archives import ArchivePlace
 from service.deliver.places import FolderPlace, Hl7Place, StowPlace, WebhookPlace
 from service.sections import Asked, Peer, Target
 from service.settings import PREFIX, Settings
@@ -19,7 +20,8 @@ _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before
 # Research use only. Not for clinical diagnosis.
 """
 _LISTS: dict[tuple[str, str], type[BaseModel]] = {
-    ("receive", "peers"): Peer, ("assemble", "ask"): Asked, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
+    ("receive", "peers"): Peer, ("assemble", "ask"): Asked,
+    ("priors", "archives"): ArchivePlace, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
     ("deliver", "folders"): FolderPlace, ("deliver", "hl7"): Hl7Place, ("deliver", "webhooks"): WebhookPlace,
     ("web", "viewers"): SiteViewer}
 _SAMPLES: dict[str | tuple[type[BaseModel], str], Any] = {

@@ -14,24 +14,25 @@ _PROBABILITY = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0
 _PREFIX = "firstlook"
 
 LABELS = {
+    "archive": "places under priors.archives, by name",
     "bundle": "installed bundles, by name", "cause": "crashed, timeout, recycled; failed, hung for sessions",
     "file": "certificate, authorities, revocation_list",
     "finding": "findings that the bundles name",
     "gpu": "GPUs of the machine, by number",
-    "kind": "infer, deliver, prove, admit for jobs; ct, cxr, other for studies; ct, cxr, all for stages; "
-            "availability, procedure_step, unknown for notices",
-    "loop": "watch, assemble, ask, lease, infer, infer-<number>, drift, copies-<folder>, retain, deliver-<target>, "
-            "prove-<target>",
+    "kind": "infer, deliver, prove, shadow, fetch, revise, admit for jobs; ct, cxr, other for studies; ct, cxr, all "
+            "for stages; availability, procedure_step, unknown for notices",
+    "loop": "watch, assemble, ask, lease, infer, infer-<number>, drift, copies-<folder>, retain, behind, "
+            "deliver-<target>, prove-<target>, fetch-<archive>",
     "measure": "input mean, input spread, input detail, unfamiliarity, score <output of the bundle>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
-    "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls",
+    "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls, priors.archives.<name>.tls",
     "provider": "execution providers of ONNX Runtime",
-    "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait for completions; for callers those of "
-              "policy.Refusal, door.Shut and handshake.Trouble",
+    "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait, fetched for completions; for callers "
+              "those of policy.Refusal, door.Shut and handshake.Trouble",
     "scanner": "maker and model as images name them, at most 100 by bundle and site, then other",
     "site": "institution as images name it, else the calling AE title; bounded as scanner",
-    "stage": "decode, infer, report, deliver", "state": "receiving, queued, inferring",
+    "stage": "decode, infer, follow, report, deliver", "state": "receiving, queued, inferring",
     "target": "places under deliver, by name", "urgency": "stat, urgent, routine, low", "verdict": "agree, disagree",
     "version": "versions installed",
 }
@@ -84,6 +85,9 @@ class Metrics:
                                    "quiet, longest_wait).", ["reason"], namespace=_PREFIX, registry=r)
         self.inquiries = Counter("inquiries", "Questions to a PACS how many images of a study it holds, by outcome (equal, "
                                  "more, fewer, failed).", ["outcome"], namespace=_PREFIX, registry=r)
+        self.priors_fetched = Counter("priors_fetched", "Earlier studies asked for, by archive and outcome (fetched, empty, "
+                                      "failed, mismatch: of another patient).", ["archive", "outcome"],
+                                      namespace=_PREFIX, registry=r)
         self.early_starts = Counter("early_starts", "Looks that began before the study was complete, by kind.", ["kind"],
                                     namespace=_PREFIX, registry=r)
         self.refusals = Counter("refusals", "Studies not assessed, by reason code.", ["reason"],

@@ -16,10 +16,12 @@ from service.deliver.oauth import Client, ClientCredentials
 from service.deliver.oru import Mapped
 from service.deliver.places import Hl7Place, Secured, StowPlace, WebhookPlace
 from service.deliver.proving import DicomProver, Report
+from service.deliver.retrieval import Archive
 from service.deliver.stow import StowTarget
 from service.deliver.target import Outlet
 from service.deliver.webhook import WebhookTarget
 from service.domain.commitment import Answer, Proof
+from service.receive.policy import image_contexts
 from service.receive.reports import report_handler
 from service.sections import Target
 from service.settings import InvalidSettings, Settings
@@ -66,6 +68,17 @@ def inquiries(settings: Settings, use: Use = _unwatched) -> list[Inquiry]:
     return [Inquiry(CStoreTarget(a.name, a.ae_title, a.host, a.port, a.calling_ae_title or settings.receive.ae_title,
                                  a.timeout_s, calling=_calling(a.tls, f"assemble.ask.{a.name}.tls", a.host, use)))
             for a in settings.assemble.ask]
+
+
+def archives(settings: Settings, use: Use = _unwatched) -> dict[str, Archive]:
+    """Return the archives that earlier studies are fetched from, by name. use, errors: as `outlets`."""
+    ours = settings.receive.ae_title
+    return {
+        a.name: Archive(
+            CStoreTarget(a.name, a.ae_title, a.host, a.port, a.calling_ae_title or ours, a.timeout_s,
+                         calling=_calling(a.tls, f"priors.archives.{a.name}.tls", a.host, use)),
+            a.retrieve, ours, image_contexts(), a.most_images)
+        for a in settings.priors.archives}
 
 
 def _pacs(settings: Settings, target: Target, on_report: Report, use: Use) -> Outlet:

@@ -8,14 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from service.access.door import Login
-from service.deliver.places import FolderPlace, Hl7Place, Objects, Place, StowPlace, WebhookPlace
+from service.deliver.places import AE_TITLE, FolderPlace, Hl7Place, Objects, Place, StowPlace, WebhookPlace
 from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
 from service.tls.contexts import Demand
 from service.tls.sections import Fingerprint, PeerTls, ReceiveTls
 from service.web.site import ReadWithin, SiteViewer
-
-AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 
 
 class Section(BaseModel):

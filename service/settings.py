@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from service.access.door import Login
 from service.audit.sections import Audit
+from service.deliver.archives import Priors
 from service.deliver.places import SECRETS
 from service.infer.sections import Drift, Infer
 from service.sections import (
@@ -51,6 +52,7 @@ class Settings(Section):
     work: Work = Field(default_factory=Work)
     report: Report = Field(default_factory=Report)
     deliver: Deliver = Field(default_factory=Deliver)
+    priors: Priors = Field(default_factory=Priors)
     web: Web = Field(default_factory=Web)
     drift: Drift = Field(default_factory=Drift)
     monitor: Monitor = Field(default_factory=Monitor)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from service import logs
-from service.domain.job import JobKind
+from service.domain.job import BEHIND, JobKind
 from service.errors import Defect, FirstlookError, Reason
 from service.pipeline.admit import give_up
 from service.pipeline.assembling import Assembler
@@ -96,6 +96,21 @@ def passing_step(line: Line) -> Callable[[], bool]:
         if under_way is None or under_way.rank == 0:
             return False
         job = line.queue.claim(JobKind.INFER, above=under_way)
+        if job is None:
+            return False
+        attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)
+        return True
+
+    return step
+
+
+def behind_step(line: Line) -> Callable[[], bool]:
+    """Return a step that looks at what was fetched, and compares results anew, while nothing else is to be looked at."""
+
+    def step() -> bool:
+        if line.turns.most_urgent is not None or line.queue.is_due(JobKind.INFER):
+            return False
+        job = line.queue.claim(JobKind.INFER, BEHIND) or line.queue.claim(JobKind.REVISE)
         if job is None:
             return False
         attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)

@@ -23,6 +23,7 @@ class Because(StrEnum):
     PACS_COUNT = "pacs_count"
     QUIET = "quiet"
     LONGEST_WAIT = "longest_wait"
+    FETCHED = "fetched"
 
 
 @dataclass(frozen=True)

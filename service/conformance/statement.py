@@ -60,7 +60,11 @@ Instance Availability Notification) are taken unless `receive.notices` is off.""
 
 Only the classes of the objects at hand are proposed. A peer that accepts a class in no syntax gets nothing; the study page
 says so. Storage commitment is requested and reports of the peer are taken on the same association or on one that the peer
-opens, where `deliver.targets.proof` is `commit`; with `cfind` a query at IMAGE level is the proof."""
+opens, where `deliver.targets.proof` is `commit`; with `cfind` a query at IMAGE level is the proof.
+
+Archives under `priors.archives` are asked for earlier studies of a patient by Patient ID at STUDY level (Study Root; keys
+Issuer of Patient ID, Patient's Birth Date, Study Date and Time, Modalities in Study, Number of Study Related Instances), and
+series of the modality in question are fetched one by one at SERIES level, by C-GET or by C-MOVE to `receive.ae_title`."""
     yield f"""### 2.3 Rejected associations
 
 {tables.rejections()}

@@ -10,6 +10,8 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
 
@@ -17,7 +19,7 @@ from service import errors
 from service.domain import codes, study
 from service.errors import FirstlookError
 from service.receive.notified import notice_contexts
-from service.receive.policy import COMPRESSED, RESULT_CLASSES, UNCOMPRESSED, Refusal, contexts
+from service.receive.policy import COMPRESSED, IMAGE_CLASSES, RESULT_CLASSES, UNCOMPRESSED, Refusal, contexts
 from service.report.document import SERIES
 from service.sections import Assemble, Receive, Target, Work
 from service.settings import Settings
@@ -66,7 +68,10 @@ def proposed() -> str:
     offered = _names(UNCOMPRESSED)
     rows = [(_named(UID(OF_KIND[kind][0])), offered, "SCU") for kind in SERIES]
     rows += [(_named(c), offered, "SCU") for c in (
-        Verification, StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind)]
+        Verification, StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind,
+        StudyRootQueryRetrieveInformationModelGet, StudyRootQueryRetrieveInformationModelMove)]
+    every = _names((*UNCOMPRESSED, *COMPRESSED))
+    rows += [(_named(c), f"each of {every}", "SCP, on an association of C-GET") for c in IMAGE_CLASSES]
     return table(("SOP class", "transfer syntaxes", "our role"), rows)
 
 

@@ -25,6 +25,7 @@ from service.tls.handshake import Trouble
 log = logs.get("deliver.cstore")
 
 Handler = tuple[Any, Callable[[Any], Any]]
+Roles = Sequence[Any]  # of pynetdicom's SCP_SCU_RoleSelectionNegotiation
 
 SUCCESS = 0x0000
 WARNINGS = range(0xB000, 0xC000)  # stored, with a remark: coercion, elements discarded (PS3.4 B.2.3)
@@ -128,14 +129,16 @@ class CStoreTarget:
         return (UID(asked),) if asked else tuple(dict.fromkeys((own, UID(ImplicitVRLittleEndian))))
 
     @contextmanager
-    def association(self, contexts: list[PresentationContext], handlers: Sequence[Handler] = ()) -> Iterator[Association]:
+    def association(self, contexts: list[PresentationContext], handlers: Sequence[Handler] = (),
+                    roles: Roles = ()) -> Iterator[Association]:
         """Open one association and release it; abort it when an error passes through.
 
-        handlers: of what the peer asks on it (pynetdicom events). Raises: PeerUnavailable, RefusedByPeer.
+        handlers: of what the peer asks on it (pynetdicom events); roles: that we offer to take on it.
+        Raises: PeerUnavailable, RefusedByPeer.
         """
         entity = Entity(self.calling_ae_title, self.timeout_s, self._calling)
         try:
-            association = self._associate(entity, contexts, handlers)
+            association = self._associate(entity, contexts, handlers, roles)
             try:
                 yield association
             except FirstlookError:
@@ -146,10 +149,10 @@ class CStoreTarget:
             entity.close_sockets()
 
     def _associate(self, entity: Entity, contexts: list[PresentationContext],
-                   handlers: Sequence[Handler]) -> Association:
+                   handlers: Sequence[Handler], roles: Roles) -> Association:
         try:
             association = entity.associate(
-                self.host, self.port, contexts=contexts, ae_title=self.ae_title,
+                self.host, self.port, contexts=contexts, ae_title=self.ae_title, ext_neg=list(roles),
                 evt_handlers=[(evt.EVT_CONN_OPEN, entity.limit_sending), *handlers])
         except OSError as error:  # the host name cannot be resolved
             raise self.unavailable("its address could not be found") from error

@@ -13,6 +13,7 @@ from service.tls.files import CertificateFiles
 
 KINDS = ("seg", "sr", "sc", "pr", "ko")
 SECRETS = ("token", "client_secret", "secret")
+AE_TITLE = r"^ *[!-\[\]-~][ -\[\]-~]*$"  # PS3.5 6.2: no backslash, not spaces only
 _NAME = r"^[a-z0-9-]{1,32}$"
 _SECRET = "; file:/PATH reads it from a file"
 

@@ -7,12 +7,18 @@ from enum import StrEnum
 
 
 class JobKind(StrEnum):
-    """What is to be done."""
+    """What is to be done. FETCH: get earlier studies from an archive; REVISE: look again, to compare with them."""
 
     INFER = "infer"
     DELIVER = "deliver"
     PROVE = "prove"
     SHADOW = "shadow"
+    FETCH = "fetch"
+    REVISE = "revise"
+
+
+BEHIND = "behind"
+"""Target of the looks that stand behind all others: at studies that were fetched."""
 
 
 class JobState(StrEnum):
@@ -88,7 +94,8 @@ class RetryPolicy:
 
         age_s: since the job was queued. A PACS that is away for a night must not cost a result.
         """
-        if failures >= self.tries if kind in (JobKind.INFER, JobKind.SHADOW) else age_s >= self.deliver_for_s:
+        by_age = kind in (JobKind.DELIVER, JobKind.PROVE)
+        if age_s >= self.deliver_for_s if by_age else failures >= self.tries:
             return None
         return self._backed_off_s(failures)
 

@@ -12,7 +12,7 @@ from service.assemble.choose import choose
 from service.assemble.complete import Complete
 from service.assemble.early import why_early
 from service.assemble.quiet import Arrival, in_words, pauses
-from service.domain.job import JobKind, JobState, StudyState
+from service.domain.job import BEHIND, JobKind, JobState, StudyState
 from service.domain.manifest import Manifest
 from service.domain.order import deadline_at
 from service.domain.study import Kind, Selection
@@ -23,12 +23,16 @@ from service.pipeline.completion import Completion, chosen_digest, revised, stan
 from service.pipeline.facts import facts_here
 from service.pipeline.line import Line
 from service.pipeline.outcome import refuse
+from service.pipeline.sending import queue_sending
+from service.pipeline.wanting import queue_fetching
 from service.store.arrivals import locked, look_at
-from service.store.studies import StoredImage, add_event, images_of, input_digest, too_large
+from service.store.studies import StoredImage, add_event, images_of, input_digest, results_of, too_large
 from service.store.tables import Job, Study
-from service.triage.rules import decide
+from service.triage.rules import Decision, decide
 
 _log = logs.get("admit")
+_BEHIND_S = 365 * 86400.0  # later than any deadline
+_FETCHED = Decision(Urgency.LOW, "fetched to be compared with another study")
 _LINES = 20  # of the trace, at most, for what was set aside
 
 
@@ -51,7 +55,7 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
     facts, arrivals = facts_here(line, study, images), [_arrival(i) for i in images]
     completion = Completion(
         input_digest(images), len(images), study.revision, facts.ordered_priority,
-        decide(facts, line.rules), complete, pauses=pauses(arrivals, line.longest_wait_s),
+        _FETCHED if study.fetched else decide(facts, line.rules), complete, pauses=pauses(arrivals, line.longest_wait_s),
         arrived=in_words(arrivals))
     kind, outcome = _kind_label(study.modality), "not_assessed"
     try:
@@ -89,7 +93,7 @@ def start_early(line: Line, study_id: int) -> bool:
     facts = facts_here(line, study, images)
     completion = Completion(
         chosen_digest(chosen.selection, images), len(images), study.revision, facts.ordered_priority,
-        decide(facts, line.rules), None, early=why)
+        _FETCHED if study.fetched else decide(facts, line.rules), None, early=why)
     return _enqueue(line, study_id, chosen, completion)
 
 
@@ -163,12 +167,16 @@ def _enqueue(line: Line, study_id: int, chosen: _Chosen, completion: Completion)
         job = Job(
             key=f"infer:{study.study_instance_uid}:{study.revision}", kind=JobKind.INFER.value, study_id=study_id,
             revision=study.revision, urgency=decision.urgency.value, queued_at=now, deadline_at=study.deadline_at or now)
+        if study.fetched:
+            study.deadline_at, job.target, job.deadline_at = None, BEHIND, now + _BEHIND_S
         line.queue.cancel_older(session, study_id, job.revision)
         line.queue.insert(session, job)
         place = line.queue.place(session, job)
         study.state, study.kind = StudyState.QUEUED.value, chosen.selection.kind.value
         study.state_reason = study.state_detail = ""
         session.add(study)
+        if completion.complete is not None:
+            queue_fetching(line, session, study)
         _explain(session, study_id, now, chosen)
         add_event(session, study_id, now, "queued",
                   f"place {place.position} of {place.waiting}; {decision.urgency.value}: {decision.reason}")
@@ -201,11 +209,25 @@ def _stands(line: Line, session: Session, study: Study, completion: Completion, 
         if look.state == JobState.WAITING.value:
             look.urgency, look.deadline_at = urgency.value, study.deadline_at
             session.add(look)
+    if look.target == BEHIND and not study.fetched:
+        _no_longer_behind(line, session, study, look)
     if completion.complete is not None:
         study.completed_at = now
+        queue_fetching(line, session, study)
         completion.write_down(session, study, now, f"the look at revision {study.revision} stands: its images are the same")
     session.add(study)
     return True
+
+
+def _no_longer_behind(line: Line, session: Session, study: Study, look: Job) -> None:
+    """Treat a study that was fetched, and has now been sent, like any other: it is due, and its result is sent."""
+    if look.state == JobState.WAITING.value:
+        study.deadline_at = deadline_at(study.first_received_at, line.target_s(Urgency(study.urgency)))
+        look.target, look.deadline_at, look.urgency = "", study.deadline_at, study.urgency
+        session.add(look)
+    made = results_of(session, study.id or 0, study.revision)
+    if made and look.state == JobState.DONE.value:
+        queue_sending(line, session, study, study.revision, [r.kind for r in made], made[-1].sop_instance_uid)
 
 
 def _explain(session: Session, study_id: int, now: float, chosen: _Chosen) -> None:

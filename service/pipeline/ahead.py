@@ -88,7 +88,7 @@ class Ahead:
             found = images_since(session, {number: c.newest for number, c in self._coming.items()})
         waits = {study.id or 0 for study, _ in found}
         here = {study.id or 0: study for study, _ in found if study.state == StudyState.RECEIVING.value
-                and study.assessed_at is None}
+                and study.assessed_at is None and not study.fetched}
         self._line.shelf.only(waits)
         self._line.metrics.ahead_bytes.set(self._line.shelf.held_bytes)
         self._coming = {number: self._coming.get(number, _Coming(study)) for number, study in here.items()}

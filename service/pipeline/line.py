@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from service.assemble.geometry import GeometryRules
 from service.audit.trail import Trail, silent
+from service.deliver.retrieval import Archive
 from service.deliver.target import Outlet
 from service.domain.manifest import Manifest
+from service.domain.patient import PriorRules
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason, UnusableStudy
@@ -19,6 +21,7 @@ from service.pipeline.compared import Comparison
 from service.pipeline.frames import Frames
 from service.pipeline.shelf import Shelf
 from service.prepare.codestream import FrameDecoder
+from service.receive.fetched import Fetched
 from service.report.build import Style
 from service.store.activations import switched_to
 from service.store.database import Database
@@ -38,7 +41,8 @@ class Line:
     float32; longest_wait_s: after which a study is complete in any case; turns: of the looks under way; rules: of urgency
     on arrival; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results delivered;
     shelf: what is known already of studies to be looked at; first_look_mm: distance of the slices of a first look at a CT,
-    0: there is none.
+    0: there is none; archives: that earlier studies are fetched from; priors: which; fetched: keeps what comes by C-GET,
+    where there is an archive.
     """
 
     database: Database
@@ -68,6 +72,9 @@ class Line:
     trail: Trail = field(default_factory=silent)
     shelf: Shelf = field(default_factory=Shelf)
     first_look_mm: float = 0.0
+    archives: Mapping[str, Archive] = field(default_factory=dict)
+    priors: PriorRules = field(default_factory=PriorRules)
+    fetched: Fetched | None = None
 
     def bundles_for(self, kind: Kind) -> tuple[Manifest, ...]:
         """Return the active bundles for a kind of study, the leading one first: as last switched, else as set.

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from service import logs
 from service.domain.finding import Assessment
 from service.domain.flag import Look, flags_in, flags_of, pending, revised_by
-from service.domain.job import JobState, StudyState
+from service.domain.job import JobKind, JobState, StudyState
 from service.domain.prior import Comparison
 from service.errors import OutOfSpace, Reason
 from service.pipeline.completion import Completion, revised
@@ -39,10 +39,10 @@ def now_of(line: Line) -> datetime:
     return datetime.fromtimestamp(line.clock(), UTC)
 
 
-def previous_reports(line: Line, study: Study) -> list[Dataset]:
-    """Return the SR of the revision before, for its successor to name."""
+def previous_reports(line: Line, study: Study, revision: int) -> list[Dataset]:
+    """Return the SR of the revision before this one, for its successor to name."""
     with line.database.reading() as session:
-        rows = latest_before(session, study.id or 0, study.revision, "sr")
+        rows = latest_before(session, study.id or 0, revision, "sr")
     return [dcmread(line.results_dir / r.path) for r in rows]
 
 
@@ -52,17 +52,22 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
 
     Returns False, and writes no row, when another worker holds the job by now.
     """
-    paths = [_write(line.results_dir, m) for m in made]
-    now = line.clock()
+    paths, again = _kept(line, made), job.kind == JobKind.REVISE.value
+    now, revision = line.clock(), job.revision + again
     with line.database.transaction() as session:
         row = locked(session, study.id or 0)
         if not line.queue.holds(session, job):
             return False
-        came = _show(row, assessment, comparison, now) if row.revision == job.revision else ""
+        if again and (row.revision != job.revision or row.state != StudyState.ASSESSED.value):
+            line.queue.end(session, job, JobState.CANCELLED, detail="images came late; a newer revision follows")
+            return False
+        row.revision += again
+        shown_at = (row.assessed_at or now) if again else now
+        came = _show(row, assessment, comparison, shown_at) if row.revision == revision else ""
         session.add(row)
-        _add_objects(line, session, row, job.revision, made, paths)
+        _add_objects(line, session, row, revision, made, paths)
         line.queue.end(session, job, JobState.DONE)
-        if row.revision == job.revision:
+        if row.revision == revision and not again and not row.fetched:
             queue_shadows(line, session, row, now)
         if comparison is not None:
             add_event(session, row.id or 0, now, "compared", f"with study {comparison.study_instance_uid}"
@@ -71,14 +76,20 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
                   + (f"; the first look is {came}" if came else ""))
     if came:
         line.metrics.first_looks.labels(came).inc()
+    if not again and not row.fetched:
+        _count(line, row, assessment, now)
+    _log.info("reported", extra={"study": row.study_instance_uid, "revision": revision, "objects": len(made)})
+    return True
+
+
+def _count(line: Line, row: Study, assessment: Assessment, now: float) -> None:
+    """Count a result of today's work: not what is compared anew, nor what was fetched."""
     for finding in assessment.findings:
         bundle = assessment.speaker(finding).name
         line.metrics.findings.labels(bundle, finding.name, str(finding.presence)).inc()
         line.metrics.probability.labels(bundle, finding.name).observe(finding.probability)
     line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind, assessment.caller.name).observe(
         max(0.0, now - row.last_received_at))
-    _log.info("reported", extra={"study": row.study_instance_uid, "revision": job.revision, "objects": len(made)})
-    return True
 
 
 def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | None = None,
@@ -90,7 +101,8 @@ def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | Non
     """
     if completion is not None:
         completion.apply_to(study, line.clock(), line.target_s)
-    made = _refusal(line, study, reason, detail) if line.report_refusals else []
+    silent = study.fetched and not line.priors.deliver
+    made = _refusal(line, study, reason, detail) if line.report_refusals and not silent else []
     paths = [_write(line.results_dir, m) for m in made]
     now = line.clock()
     with line.database.transaction() as session:
@@ -124,8 +136,8 @@ def _refusal(line: Line, study: Study, reason: Reason, detail: str) -> list[Made
     sources = [dcmread(line.spool_dir / i.path, stop_before_pixels=True, force=True) for i in images[:_EVIDENCE]]
     return build_refusal(
         source=sources[0], evidence=sources, reason=reason, detail=detail, style=line.style,
-        input_digest=study.input_digest, previous=previous_reports(line, study), now=now_of(line),
-        revision=study.revision)
+        input_digest=study.input_digest, previous=previous_reports(line, study, study.revision),
+        now=now_of(line), revision=study.revision)
 
 
 _EVIDENCE = 50  # images named as evidence in an SR that only says "not assessed"
@@ -150,14 +162,27 @@ def _add_objects(line: Line, session: Session, study: Study, revision: int, made
     """Add the rows of the objects and one delivery job for each target; what is there already stays."""
     now = line.clock()
     for one, path in zip(made, paths, strict=True):
-        if session.exec(select(ResultObject).where(ResultObject.sop_instance_uid == one.sop_instance_uid)).first():
+        known = session.exec(select(ResultObject).where(ResultObject.sop_instance_uid == one.sop_instance_uid)).first()
+        if known is not None:  # the same object: it belongs to this revision too, and is where it was sent
+            known.revision = max(known.revision, revision)
+            session.add(known)
             continue
         session.add(ResultObject(
             study_id=study.id or 0, revision=revision, kind=one.kind, sop_class_uid=one.sop_class_uid,
             sop_instance_uid=one.sop_instance_uid, path=path.relative_to(line.results_dir.root).as_posix(),
             summary=one.summary, created_at=now))
-    if made:
+    if made and (line.priors.deliver or not study.fetched):
         queue_sending(line, session, study, revision, [one.kind for one in made], made[-1].sop_instance_uid)
+
+
+def _kept(line: Line, made: Sequence[Made]) -> list[Path]:
+    """Write the objects that are not there yet, and return where all are: what was sent is not written over."""
+    uids = [one.sop_instance_uid for one in made]
+    with line.database.reading() as session:
+        rows = session.exec(select(ResultObject).where(col(ResultObject.sop_instance_uid).in_(uids))).all()
+    there = {row.sop_instance_uid: line.results_dir / row.path for row in rows}
+    return [there[one.sop_instance_uid] if one.sop_instance_uid in there and there[one.sop_instance_uid].exists()
+            else _write(line.results_dir, one) for one in made]
 
 
 def _write(results: Files, made: Made) -> Path:

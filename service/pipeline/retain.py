@@ -24,7 +24,8 @@ def delete_images(line: Line, keep_s: float) -> int:
 
     keep_s: seconds since the result was delivered (proven, where a target proves it), and since the last image came.
     Never touched: what is not delivered, what failed, what is under way, and what waits for a person (patient_mismatch). A
-    study that was refused without any report has nothing to deliver; there the time begins when it was complete.
+    study that was refused without any report, or that was fetched, has nothing to deliver; there the time begins when it
+    was complete.
     First the rows say so, then the files go: killed between, the files are found at the next start and go then.
     """
     before = line.clock() - keep_s
@@ -46,11 +47,12 @@ def _done(before: float) -> SelectOfScalar[Study]:
     unsaid = (
         (col(Study.state) == StudyState.NOT_ASSESSED.value) & (col(Study.delivery) == DeliveryState.NONE.value)
         & (col(Study.completed_at) <= before) & col(Study.id).not_in(select(ResultObject.study_id)))
+    compared = col(Study.fetched).is_(True) & (col(Study.completed_at) <= before)
     return (
         select(Study).where(
             col(Study.images_deleted_at).is_(None), col(Study.state).in_(_ENDED), col(Study.completed_at).is_not(None),
             col(Study.last_received_at) <= before, Study.state_reason != Reason.PATIENT_MISMATCH.value,
-            or_(delivered, unsaid), col(Study.id).not_in(select(Job.study_id).where(col(Job.state).in_(_OPEN))))
+            or_(delivered, unsaid, compared), col(Study.id).not_in(select(Job.study_id).where(col(Job.state).in_(_OPEN))))
         .order_by(col(Study.id)).limit(_AT_ONCE))
 
 

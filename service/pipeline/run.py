@@ -7,12 +7,13 @@ from functools import partial
 
 from service import logs
 from service.assemble.choose import choose
-from service.domain.job import DeliveryState, JobKind, JobState, StudyState
+from service.domain.job import BEHIND, DeliveryState, JobKind, JobState, StudyState
 from service.domain.study import Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.completion import chosen_digest
 from service.pipeline.drifting import count
+from service.pipeline.fetching import fetch
 from service.pipeline.first_look import tell_first, withdraw
 from service.pipeline.line import Line
 from service.pipeline.look import Looked, bundles_here, look
@@ -20,6 +21,7 @@ from service.pipeline.look_ct import Course
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
 from service.pipeline.priors import compared_with_prior
 from service.pipeline.prove import prove
+from service.pipeline.revising import follow_up
 from service.pipeline.sending import send
 from service.pipeline.shadow import look_beside
 from service.pipeline.timing import timed
@@ -27,23 +29,42 @@ from service.report.build import build
 from service.store.arrivals import locked
 from service.store.studies import StoredImage, add_event, images_of
 from service.store.tables import Job, Study
-from service.triage.turns import Turn
+from service.triage.turns import PassedOver, Turn
 
 _log = logs.get("run")
 _WORTH_SAYING_S = 0.05
+_LATER_S = 30.0  # a look that stands behind all others is tried again after this
 
 
 def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
-    if job.kind == JobKind.INFER.value:
+    if job.kind == JobKind.INFER.value and job.target != BEHIND:
         with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock()) as turn:
             _infer(line, job, turn)
+        follow_up(line, job.study_id)
+    elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
+        _infer_behind(line, job)
+    elif job.kind == JobKind.FETCH.value:
+        fetch(line, job)
     elif job.kind == JobKind.PROVE.value:
         prove(line, job)
     elif job.kind == JobKind.SHADOW.value:
         look_beside(line, job)
     else:
         send(line, job)
+
+
+def _infer_behind(line: Line, job: Job) -> None:
+    """Look behind all other work: stand still for it, and let go when that takes long, to begin anew another time."""
+    try:
+        with line.turns.taken(None, lets_go=True) as turn:
+            _infer(line, job, turn)
+    except PassedOver:
+        with line.database.transaction() as session:
+            if line.queue.holds(session, job):
+                line.queue.defer(session, job, line.clock() + _LATER_S, "passed over: other studies wait")
+        return
+    follow_up(line, job.study_id)
 
 
 def _infer(line: Line, job: Job, turn: Turn) -> None:
@@ -59,10 +80,14 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         else:
             _refuse(line, study, job, error)
         return
-    if study.revision != job.revision or chosen_digest(selection, images) != study.input_digest:
+    again = job.kind == JobKind.REVISE.value
+    moved_on = study.revision != job.revision or (again and study.state != StudyState.ASSESSED.value)
+    if moved_on or chosen_digest(selection, images) != study.input_digest:
         _overtaken(line, job)
         return
-    _begin(line, job)
+    revision = study.revision + again
+    if not again:
+        _begin(line, job)
     try:
         with line.engine.watching(job.study_id) as seen:
             looked = _look(line, job, study, selection, images)
@@ -72,14 +97,15 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
         with timed(line.metrics, "report", selection.kind.value):
             made = build(
                 selection=selection, sources=looked.sources, assessment=assessment, style=line.style,
-                input_digest=study.input_digest, revision=study.revision, previous=previous_reports(line, study),
+                input_digest=study.input_digest, revision=revision, previous=previous_reports(line, study, revision),
                 now=now_of(line), pictures=looked.pictures, comparison=comparison)
     except UnusableStudy as error:
         _refuse(line, study, job, error)
         return
     if record(line, job, study, assessment, made, comparison):
         line.metrics.jobs.labels(job.kind, "done").inc()
-        count(line, selection.headers, study.calling_aet, seen)
+        if not again and not study.fetched:
+            count(line, selection.headers, study.calling_aet, seen)
 
 
 def _look(line: Line, job: Job, study: Study, selection: Selection, images: Sequence[StoredImage]) -> Looked:
@@ -105,6 +131,11 @@ def _say_held(line: Line, job: Job, turn: Turn) -> None:
 
 def _refuse(line: Line, study: Study, job: Job, error: UnusableStudy) -> None:
     line.metrics.jobs.labels(job.kind, "refused").inc()
+    if job.kind == JobKind.REVISE.value:  # the result that is there stands
+        with line.database.transaction() as session:
+            if line.queue.holds(session, job):
+                line.queue.end(session, job, JobState.DONE, error.reason.value, error.detail)
+        return
     if not _put_off(line, job, error):
         refuse(line, study, error.reason, error.detail, job)
 
@@ -139,6 +170,10 @@ def _overtaken(line: Line, job: Job) -> None:
             session.add(row)
 
 
+_UNSEEN = (JobKind.SHADOW.value, JobKind.FETCH.value, JobKind.REVISE.value)
+"""Kinds of jobs whose failure is no matter of the study's result."""
+
+
 def _begin(line: Line, job: Job) -> None:
     now = line.clock()
     line.metrics.queue_wait_seconds.labels(job.urgency).observe(max(0.0, now - job.queued_at))
@@ -167,7 +202,7 @@ def fail(line: Line, job: Job, error: FirstlookError) -> None:
         what = "parked" if wait_s is None else f"tried again in {wait_s:.0f} s"
         add_event(session, job.study_id, now, "failed", f"{job.kind} {job.target}: {error.reason.value} "
                   f"{error.detail}; {what}".replace(" :", ":"))
-        shown = job.kind != JobKind.SHADOW.value and (job.target or study.state != StudyState.RECEIVING.value)
+        shown = job.kind not in _UNSEEN and (job.target or study.state != StudyState.RECEIVING.value)
         if shown and study.revision == job.revision:
             _show_failure(study, job, error, parked=wait_s is None)
             session.add(study)

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from service.domain.job import JobKind, JobState, StudyState
+from service.domain.job import BEHIND, JobKind, JobState, StudyState
 from service.domain.urgency import Urgency
 from service.infer.gpu import GpuUse
 from service.metrics import Metrics
@@ -47,7 +47,7 @@ def watch(database: Database, metrics: Metrics, folder: Path, now: float, target
 def _watch_queue(session: Session, metrics: Metrics, now: float) -> None:
     rows = session.execute(
         select(col(Job.kind), col(Job.urgency), col(Job.state), func.count(), func.min(col(Job.queued_at)))
-        .where(col(Job.state).in_((JobState.WAITING.value, JobState.PARKED.value)))
+        .where(col(Job.state).in_((JobState.WAITING.value, JobState.PARKED.value)), col(Job.target) != BEHIND)
         .group_by(col(Job.kind), col(Job.urgency), col(Job.state))).all()
     for kind in JobKind:
         waiting = {u: (n, t) for k, u, s, n, t in rows if k == kind.value and s == JobState.WAITING.value}
@@ -62,7 +62,8 @@ def _watch_queue(session: Session, metrics: Metrics, now: float) -> None:
 def _watch_studies(session: Session, metrics: Metrics, now: float) -> None:
     state, urgency, deadline = col(Study.state), col(Study.urgency), col(Study.deadline_at)
     states = _counts(session.execute(
-        select(state, func.count()).where(state.in_([s.value for s in _OPEN])).group_by(state)).all())
+        select(state, func.count()).where(state.in_([s.value for s in _OPEN]), col(Study.fetched).is_(False))
+        .group_by(state)).all())
     overdue = _counts(session.execute(
         select(urgency, func.count()).where(state.in_(_DUE), deadline < now).group_by(urgency)).all())
     for one in _OPEN:

@@ -172,6 +172,12 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text, strict=False)
 
 
+def image_contexts() -> list[PresentationContext]:
+    """Return what we propose for images that we ask for (C-GET): a context for each transfer syntax, so that the archive
+    need not change any."""
+    return [build_context(uid, [syntax]) for uid in IMAGE_CLASSES for syntax in (*UNCOMPRESSED, *COMPRESSED)]
+
+
 def contexts() -> list[PresentationContext]:
     """Return the presentation contexts that are accepted; neither deflated nor big endian.
 

@@ -14,7 +14,6 @@ from service.domain.prior import Comparison
 from service.domain.study import Kind, Selection
 from service.errors import Reason, UnusableStudy
 from service.report.capture import capture
-from service.report.compared import comparison_key
 from service.report.content import key_slices
 from service.report.document import Context, Made, Style, anonymous
 from service.report.frames import refer_to_frames
@@ -50,7 +49,7 @@ def build(
     equipment = tuple(equipment_of(bundle, style.software_version) for bundle in assessment.bundles)
     context = Context(
         source=sources[0], style=style, equipment=equipment[0], contributors=equipment,
-        key=(input_digest, *(bundle.digest for bundle in assessment.bundles), *comparison_key(comparison)), now=now,
+        key=(input_digest, *(bundle.digest for bundle in assessment.bundles)), now=now,
         modality="CT" if selection.kind is Kind.CT else "CXR",
         urgent=any(f.urgency for f in assessment.present), revision=revision, comparison=comparison,
     )

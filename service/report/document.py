@@ -16,6 +16,7 @@ from pydicom.multival import MultiValue
 from service.domain.finding import BundleIdentity
 from service.domain.prior import Comparison
 from service.report.coded import declare_private_scheme
+from service.report.compared import comparison_key
 from service.report.identity import IMPLEMENTATION_CLASS_UID, Equipment, derived_uid, equipment_of, stamp_equipment
 
 REQUIRED = (  # type 2 of the Patient and General Study modules: present, if need be empty
@@ -99,9 +100,13 @@ class Context:
         return derived_uid(str(self.source.StudyInstanceUID), *self.key, *what)
 
     def series(self, kind: str) -> dict[str, Any]:
-        """Return series and instance identity as highdicom's constructors take them."""
+        """Return series and instance identity as highdicom's constructors take them.
+
+        Only the report tells of a comparison: where that changes, the other objects stay the same.
+        """
+        told = comparison_key(self.comparison) if kind == "sr" else ()
         return {
-            "series_instance_uid": self.uid("series", kind), "sop_instance_uid": self.uid("instance", kind),
+            "series_instance_uid": self.uid("series", kind, *told), "sop_instance_uid": self.uid("instance", kind, *told),
             "series_number": self.style.series_number + SERIES.index(kind), "instance_number": 1,
         }
 

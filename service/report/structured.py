@@ -103,7 +103,7 @@ def _document(
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             CodedConcept("en-US", "RFC5646", "English (United States)")),
     )
-    own_uid = context.uid("instance", "sr")
+    own_uid = context.series("sr")["sop_instance_uid"]
     earlier = [p for p in previous if str(p.SOPInstanceUID) != own_uid]
     made = Comprehensive3DSR(
         evidence=[anonymous(e) for e in evidence], content=content[0], manufacturer=MANUFACTURER,

@@ -65,8 +65,11 @@ def in_window(since: float) -> ColumnElement[bool]:
 
 
 def ended_since(since: float) -> ColumnElement[bool]:
-    """Return whether a study has been complete only since a moment (Unix time), or is not yet; an index holds this."""
-    return or_(col(Study.completed_at).is_(None), col(Study.completed_at) >= since)
+    """Return whether a study has been complete only since a moment (Unix time), or is not yet; an index holds this.
+
+    Studies that were fetched to be compared are no work, and on no list.
+    """
+    return and_(or_(col(Study.completed_at).is_(None), col(Study.completed_at) >= since), col(Study.fetched).is_(False))
 
 
 def conditions(chosen: Filter, now: float) -> list[ColumnElement[bool]]:

@@ -52,7 +52,8 @@ def passages(session: Session, since: float, limit: int, bundles: bool = False) 
     columns = (*_PLAIN, Study.summary) if bundles else _PLAIN
     rows = session.execute(
         select(*columns).outerjoin(Job, looked)
-        .where(col(Study.state) != StudyState.RECEIVING.value, col(Study.first_received_at) >= since)
+        .where(col(Study.state) != StudyState.RECEIVING.value, col(Study.fetched).is_(False),
+               col(Study.first_received_at) >= since)
         .order_by(col(Study.id).desc()).limit(limit)).all()
     found = [_passage(row, row[-1] if bundles else {}) for row in rows]
     return sorted(found, key=lambda p: p.first_received_at)

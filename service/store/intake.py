@@ -15,6 +15,7 @@ from service.domain.job import StudyState
 from service.domain.study import Header
 from service.errors import OutOfSpace, Reason, Unavailable
 from service.store.database import Database, is_full
+from service.store.fetched import is_wanted
 from service.store.studies import TOO_LARGE
 from service.store.tables import Event, Instance, ResultObject, Study
 
@@ -28,6 +29,7 @@ _TOUCHED = (
     update(Study).values(last_received_at=bindparam("now")).returning(col(Study.id)).where(
         col(Study.study_instance_uid) == bindparam("uid"), col(Study.state) == StudyState.RECEIVING,
         col(Study.modality) == bindparam("mod"), col(Study.last_received_at) <= bindparam("now"),
+        col(Study.fetched).is_(False),
         or_(col(Study.ordered_priority) != "", bindparam("priority", type_=String()) == "")))
 
 
@@ -197,6 +199,7 @@ class Intake:
             if known.path == arrival.path:
                 return Outcome.STORED  # another process has found the file and written it down before us
             if known.sha256 == arrival.sha256:
+                self._becomes_work(session, session.get_one(Study, known.study_id), arrival)
                 return Outcome.DUPLICATE if known.path else self._restored(session, known, arrival.path)
             session.add(self._changed(known, header, arrival.calling_aet))
             return Outcome.CHANGED_DUPLICATE
@@ -216,8 +219,10 @@ class Intake:
                 study_instance_uid=header.study_instance_uid, modality=header.modality, calling_aet=arrival.calling_aet,
                 state=StudyState.RECEIVING, ordered_priority=header.requested_procedure_priority,
                 first_received_at=min(arrival.received_at, now), last_received_at=now, receiving_since_at=now,
+                fetched=is_wanted(session, header.study_instance_uid, arrival.received_at),
                 **{name: getattr(header, name) for name in _COPIED})
         else:
+            self._becomes_work(session, study, arrival)
             study.modality = _joined(study.modality, header.modality)
             study.ordered_priority = study.ordered_priority or header.requested_procedure_priority
             if study.completed_at is not None:
@@ -227,6 +232,16 @@ class Intake:
         session.add(study)
         session.flush()
         return study
+
+    def _becomes_work(self, session: Session, study: Study, arrival: Arrival) -> None:
+        """Make a study that was fetched to be compared one like any other when somebody sends it: it is judged anew."""
+        if not study.fetched or is_wanted(session, study.study_instance_uid, arrival.received_at):
+            return
+        study.fetched, study.state, study.completed_at = False, StudyState.RECEIVING, None
+        study.receiving_since_at = study.last_received_at = study.first_received_at = self._clock()
+        study.calling_aet = arrival.calling_aet
+        session.add_all((study, Event(study_id=study.id or 0, at=self._clock(), stage="receive", text=(
+            f"sent by {arrival.calling_aet}: fetched for a comparison before, from now on work like any other"))))
 
     def _restored(self, session: Session, known: Instance, path: str) -> Outcome:
         """Take an image back whose file was deleted after delivery: the study stays as it is, but can be looked at again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, event, text
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, event, false, text
 from sqlmodel import Field, SQLModel
 
 from service.domain.codes import NO_FINDING
@@ -15,6 +15,7 @@ class Study(SQLModel, table=True):
 
     completed_at: when it was judged complete; None while more images may come, though a model may have looked already.
     found: names of the findings over their threshold, "|pneumonia|effusion|", kept in step with the summary; None: none.
+    fetched: from an archive, to be compared with another study: on no list, and its result goes nowhere.
     read_at, read_by, read_rank: a person marked it as read when its reading rank was this one. See `store.marks.is_read`.
     """
 
@@ -55,6 +56,7 @@ class Study(SQLModel, table=True):
     assessed_at: float | None = None
     delivered_at: float | None = None
     images_deleted_at: float | None = None
+    fetched: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     read_at: float | None = None
     read_by: str | None = None
     read_rank: int | None = None

@@ -104,6 +104,11 @@ class Queue:
                 col(Job.started_at) > now - self._longest_job_s).values(lease_until_at=now + self._lease_s))
         return int(getattr(done, "rowcount", 0))
 
+    def is_due(self, kind: JobKind, target: str = "") -> bool:
+        """Tell whether a job of this kind could be claimed now."""
+        return self._anything_due(kind, target, and_(
+            col(Job.state) == JobState.WAITING.value, col(Job.not_before_at) <= self._clock()))
+
     def _anything_due(self, kind: JobKind, target: str, due: Any) -> bool:
         """Look without a write lock, so that an idle worker never holds up a writer."""
         with self._database.reading() as session:
@@ -178,7 +183,8 @@ class Queue:
 
     def place(self, session: Session, job: Job) -> Place:
         """Return the place of a waiting job of its kind in the order of deadlines."""
-        waiting = select(func.count()).select_from(Job).where(Job.kind == job.kind, Job.state == JobState.WAITING.value)
+        waiting = select(func.count()).select_from(Job).where(
+            Job.kind == job.kind, Job.target == job.target, Job.state == JobState.WAITING.value)
         before = waiting.where(
             or_(col(Job.deadline_at) < job.deadline_at,
                 and_(col(Job.deadline_at) == job.deadline_at, col(Job.id) < job.id)))

@@ -17,11 +17,16 @@ class GaveWay(Exception):
     """Work ahead was dropped at a chunk of it, because a look that goes before it is under way."""
 
 
+class PassedOver(Exception):
+    """A look that stands behind all others has stood still for so long that it is to begin anew another time."""
+
+
 @dataclass(eq=False)
 class Turn:
     """A look under way. urgency: None stands behind every other; held_s: how long it has stood still, seconds; standing:
     threads that do now. ahead: work on images that still arrive; it goes after every look of its urgency, and is dropped
-    where a look would stand still. due_at: when its result is due, by the clock of the turns."""
+    where a look would stand still. due_at: when its result is due, by the clock of the turns. lets_go: it
+    ends rather than go on beside a more urgent one."""
 
     urgency: Urgency | None
     ahead: bool = False
@@ -29,6 +34,7 @@ class Turn:
     held_s: float = 0.0
     standing: int = 0
     since: float = 0.0
+    lets_go: bool = False
 
     @property
     def rank(self) -> int:
@@ -78,12 +84,14 @@ class Turns:
         return len(Urgency) if turn is None else turn.rank
 
     @contextmanager
-    def taken(self, urgency: Urgency | None, ahead: bool = False, due_in_s: float = math.inf) -> Iterator[Turn]:
+    def taken(self, urgency: Urgency | None, ahead: bool = False, due_in_s: float = math.inf,
+              lets_go: bool = False) -> Iterator[Turn]:
         """Count what is done within as a look of this urgency; None: it gives way to every other.
 
-        ahead: it is work ahead, and `give_way` raises GaveWay in it. due_in_s: seconds until its result is due.
+        ahead: it is work ahead, and `give_way` raises GaveWay in it. due_in_s: seconds until its result is due. lets_go:
+        where it would go on beside a more urgent one, `give_way` raises PassedOver instead.
         """
-        turn = Turn(urgency, ahead, self._clock() + due_in_s)
+        turn = Turn(urgency, ahead, self._clock() + due_in_s, lets_go=lets_go)
         with self._changed:
             self._under_way.add(turn)
         token = self._mine.set(turn)
@@ -122,6 +130,8 @@ class Turns:
                     self._changed.wait(left_s)
             finally:
                 self._go_on(turn)
+            if turn.lets_go and self._outranked(turn):
+                raise PassedOver
 
     def _outranked(self, turn: Turn) -> bool:
         return any(other.place < turn.place for other in self._under_way)

@@ -165,7 +165,8 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Study date", words.dicom_date(study.study_date)),
         ("Images", f"{images} in {len(page.images)} series" if images else ""),
         ("Pixels", _pixels(study, now)),
-        ("Sent by", study.calling_aet),
+        ("Fetched", f"from {study.calling_aet} to be compared: on no list, not sent" if study.fetched else ""),
+        ("Sent by", "" if study.fetched else study.calling_aet),
         ("Received", f"{_moment(study.first_received_at, now)} to {_moment(study.last_received_at, now)}"),
         ("Complete", _completeness(page, now)),
         *_announced(page),
@@ -260,6 +261,7 @@ def _proof(sent: Delivery) -> str:
 
 def _job(job: Job) -> tuple[str, str, str]:
     title = {JobKind.DELIVER: f"Deliver to {job.target}", JobKind.PROVE: f"Proof by {job.target}",
+             JobKind.FETCH: f"Fetch earlier studies from {job.target}", JobKind.REVISE: "Compare with earlier studies",
              JobKind.SHADOW: f"Look beside the active models: {job.target}"}.get(
         JobKind(job.kind), "Run the model")
     parked = " (needs a person)" if job.state == JobState.PARKED else ""
