@@ -161,10 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=120.0, help="that each profile lasts (120)")
     parser.add_argument("--speed", type=float, default=0.0, help="times the hospital's; 0: so that the models are busy "
                         "all the time under the peak profile")
+    parser.add_argument("--rounds", type=int, default=3, help="of what is measured alone (3)")
     parser.add_argument("--only", choices=["line", "arriving", "load"], help="only this part")
     asked = parser.parse_args(arguments)
-    slices, load_slices, seconds = (48, 24, 15.0) if asked.quick else (asked.slices, asked.load_slices, asked.seconds)
-    rounds, idle, bars = (1, 3, Bars()) if asked.quick else (3, 20, Bars())
+    slices, load_slices, seconds = (80, 70, 15.0) if asked.quick else (asked.slices, asked.load_slices, asked.seconds)
+    rounds, idle, bars = (1, 3, Bars()) if asked.quick else (asked.rounds, 20, Bars())
     with tempfile.TemporaryDirectory(prefix="load-") as made:
         folder = Path(made)
         large = ct_template(slices)
@@ -172,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             line_alone(folder, large, rounds, bars)
         if asked.only in (None, "arriving"):
             with department(folder / "arriving", assemble=ASSEMBLE) as here:
-                one_by_one(here, ct_template(24), Urgency.ROUTINE, 1)
+                one_by_one(here, ct_template(80), Urgency.ROUTINE, 1)
                 arriving(here, large, rounds, bars)
         if asked.only in (None, "load"):
             with department(folder / "load", assemble=ASSEMBLE) as here:
