@@ -18,6 +18,7 @@ from rich.table import Table
 
 from service import DISCLAIMER
 from service.domain.shadow import Beside, beside
+from service.drift_cli import add_drift
 from service.infer.catalogue import Catalogue
 from service.settings import Settings, load
 from service.store.database import Database
@@ -35,6 +36,7 @@ examples:
   firstlook models train cxr-pattern --data DIR --out RUN --fold 0 --fold all
   firstlook models export cxr-pattern --run RUN --data DIR    writes the whole bundle
   firstlook models activate cxr NEW cxr-findings              from now on these read radiographs; rollback undoes it
+  firstlook models reference cxr-pattern --data DIR           what drift is measured against; firstlook models drift
   firstlook models shadow                                     a bundle beside the active ones: agreement, shift, seconds
   firstlook models import NET.onnx --recipe R.toml --golden IN.npz --out models/NAME
 
@@ -63,6 +65,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     shadowed.add_argument("--days", type=float, default=0.0, metavar="N", help="only looks of the last N days; else all")
     shadowed.add_argument("--json", action="store_true", help="as JSON")
     shadowed.set_defaults(run=_shadow)
+    add_drift(commands, _with_settings)
     add_switch(commands, _with_settings)
     told = "is each bundle whole? manifest, checksum, shapes, golden cases, card"
     checked = _with_settings(commands.add_parser("verify", help=told, description=told))
