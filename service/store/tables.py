@@ -171,8 +171,13 @@ class Job(SQLModel, table=True):
     detail: str = ""
 
     __table_args__ = (
-        Index("ix_job_open", "kind", "deadline_at", "id",
+        Index("ix_job_open", "kind", "target", "deadline_at", "id",
               sqlite_where=text("state IN ('waiting', 'leased')"), postgresql_where=text("state IN ('waiting', 'leased')")),
+        Index("ix_job_due", "kind", "target", "urgency", "not_before_at",
+              sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'")),
+        Index("ix_job_leased", "kind", "target", "lease_until_at",
+              sqlite_where=text("state = 'leased'"), postgresql_where=text("state = 'leased'")),
+        Index("ix_job_parked", "kind", sqlite_where=text("state = 'parked'"), postgresql_where=text("state = 'parked'")),
     )
 
 

@@ -59,15 +59,16 @@ class Queue:
         workers never get the same job.
         """
         now = self._clock()
-        due = self._due(kind, now)
-        if above is not None:
-            due = and_(col(Job.urgency).in_([u.value for u in Urgency if u.rank < above.rank]), due)
+        urgencies = [u.value for u in Urgency if above is None or u.rank < above.rank]
+        waiting, leased = self._due(kind, now)
+        if not self._anything_due(kind, target, urgencies, waiting, leased):
+            return None
         oldest = (
-            select(Job).where(Job.kind == kind.value, Job.target == target, due, col(Job.state).in_(OPEN))
+            select(Job).where(
+                Job.kind == kind.value, Job.target == target, col(Job.urgency).in_(urgencies), or_(waiting, leased),
+                col(Job.state).in_(OPEN))
             .order_by(col(Job.deadline_at), col(Job.id)).limit(1).with_for_update(skip_locked=True)
         )
-        if not self._anything_due(kind, target, due):
-            return None
         with self._database.transaction() as session:
             job = session.exec(oldest).first()
             if job is None:
@@ -77,15 +78,17 @@ class Queue:
             session.add(job)
         return job
 
-    def _due(self, kind: JobKind, now: float) -> Any:
-        """Return the condition of a job that may be taken; a moment that only a clock put back can have left is over."""
+    def _due(self, kind: JobKind, now: float) -> tuple[Any, Any]:
+        """Return the conditions of a waiting and of a leased job that may be taken.
+
+        A moment that only a clock put back can have left is over.
+        """
         wait_until, lease_until = col(Job.not_before_at), col(Job.lease_until_at)
         waited = wait_until <= now
         if kind is not JobKind.PROVE:  # that one waits as long as its target may take
             waited = or_(waited, wait_until > now + self._retry.longest_wait_s + _SKEW_S)
         ended = or_(lease_until <= now, lease_until > now + self._lease_s + _SKEW_S)
-        return or_(and_(col(Job.state) == JobState.WAITING.value, waited),
-                   and_(col(Job.state) == JobState.LEASED.value, ended))
+        return and_(col(Job.state) == JobState.WAITING.value, waited), and_(col(Job.state) == JobState.LEASED.value, ended)
 
     def renew(self) -> int:
         """Say of the jobs in hand that this process still works on them; return of how many.
@@ -95,26 +98,23 @@ class Queue:
         now = self._clock()
         with self._database.reading() as session:
             if session.exec(select(Job.id).where(
-                    col(Job.state).in_(OPEN), Job.state == JobState.LEASED.value, Job.lease_owner == self._owner)
-                    .limit(1)).first() is None:
+                    Job.state == JobState.LEASED.value, Job.lease_owner == self._owner).limit(1)).first() is None:
                 return 0
         with self._database.transaction() as session:
             done = session.exec(update(Job).where(
-                col(Job.state).in_(OPEN), col(Job.state) == JobState.LEASED.value, col(Job.lease_owner) == self._owner,
+                col(Job.state) == JobState.LEASED.value, col(Job.lease_owner) == self._owner,
                 col(Job.started_at) > now - self._longest_job_s).values(lease_until_at=now + self._lease_s))
         return int(getattr(done, "rowcount", 0))
 
     def is_due(self, kind: JobKind, target: str = "") -> bool:
         """Tell whether a job of this kind could be claimed now."""
-        return self._anything_due(kind, target, and_(
-            col(Job.state) == JobState.WAITING.value, col(Job.not_before_at) <= self._clock()))
+        return self._anything_due(kind, target, [u.value for u in Urgency], *self._due(kind, self._clock()))
 
-    def _anything_due(self, kind: JobKind, target: str, due: Any) -> bool:
-        """Look without a write lock, so that an idle worker never holds up a writer."""
+    def _anything_due(self, kind: JobKind, target: str, urgencies: list[str], waiting: Any, leased: Any) -> bool:
+        """Look without a write lock, so that an idle worker never holds up a writer; two looks, each into its own index."""
+        mine = select(Job.id).where(Job.kind == kind.value, Job.target == target, col(Job.urgency).in_(urgencies)).limit(1)
         with self._database.reading() as session:
-            return session.exec(
-                select(Job.id).where(Job.kind == kind.value, Job.target == target, due, col(Job.state).in_(OPEN)).limit(1)
-            ).first() is not None
+            return any(session.exec(mine.where(due)).first() is not None for due in (waiting, leased))
 
     def passed(self, session: Session, job: Job) -> int:
         """Count the less urgent jobs of this kind that were queued before it and still wait."""
@@ -194,7 +194,7 @@ class Queue:
         """Give back the leases of processes of this host that no longer live; return how many."""
         freed = 0
         with self._database.transaction() as session:
-            leased = select(Job).where(col(Job.state).in_(OPEN), Job.state == JobState.LEASED.value)
+            leased = select(Job).where(Job.state == JobState.LEASED.value)
             for job in session.exec(leased).all():
                 if job.lease_owner == self._owner or is_dead(job.lease_owner):
                     job.state, job.lease_owner = JobState.WAITING.value, ""

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,17 @@ def test_a_reader_neither_waits_for_a_writer_nor_stops_one(database: Database) -
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[str]:
     """Start a PostgreSQL server of our own on 127.0.0.1 and yield its URL."""
+    with running_postgres(tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def running_postgres(tmp_path: Path) -> Iterator[str]:
+    """Run a PostgreSQL server in a folder and yield its URL; skip the test where it is not installed."""
     if not _POSTGRES or (os.geteuid() == 0 and not shutil.which("runuser")):
         missing("PostgreSQL")
     port = free_port()
+    tmp_path.mkdir(exist_ok=True)
     folder = tmp_path / "pg"
     as_user = []
     if os.geteuid() == 0:  # the server refuses to run as root
