@@ -64,6 +64,7 @@ class _Bundle:
     slots: Slots[Any] = field(default_factory=Slots)
     live: set[Any] = field(default_factory=set)
     provider: str = ""
+    has_worked: bool = False
 
 
 class RayEngine:
@@ -100,11 +101,11 @@ class RayEngine:
     def run(self, bundle_name: str, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run a bundle's network on the next free session."""
         self._give_way()
-        return self._run(self._of(bundle_name), feed)
+        return self._run(self._used(bundle_name), feed)
 
     def spread(self, bundle_name: str, work: Callable[[Run, Item], Result], items: Iterable[Item]) -> list[Result]:
         """Do some work for each item; as many at once as there are sessions, and one more that is being prepared."""
-        bundle = self._of(bundle_name)
+        bundle = self._used(bundle_name)
 
         def chunk(item: Item) -> Result:
             self._give_way()
@@ -150,9 +151,17 @@ class RayEngine:
                     Use.GPU if gpus else Use.CPU)
                 model = self._ray.put(manifest.path_of(variant).read_bytes())
                 self._bundles[bundle_name] = made = _Bundle(manifest, variant, gpus, model)
-                for _ in range(self._cluster.sessions):
-                    self._add_session(made)
+                self._add_session(made)
             return self._bundles[bundle_name]
+
+    def _used(self, bundle_name: str) -> _Bundle:
+        """Return a bundle that has work; it is given its further sessions, now that each that is warm has a first one."""
+        bundle = self._of(bundle_name)
+        with self._lock:
+            grows, bundle.has_worked = not bundle.has_worked, True
+        for _ in range(self._cluster.sessions - 1 if grows else 0):
+            self._add_session(bundle)
+        return bundle
 
     def _add_session(self, bundle: _Bundle) -> None:
         """Ask for one more session; it gets work once it has run."""

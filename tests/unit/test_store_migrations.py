@@ -124,9 +124,7 @@ def running_postgres(tmp_path: Path) -> Iterator[str]:
     as_user = []
     if os.geteuid() == 0:  # the server refuses to run as root
         as_user = ["runuser", "-u", "nobody", "--"]
-        for parent in (tmp_path, *tmp_path.parents[:3]):
-            if parent != Path("/tmp"):
-                parent.chmod(parent.stat().st_mode | 0o011)
+        _open(tmp_path)
         folder.mkdir()
         shutil.chown(folder, "nobody")
     plain = ("-U", "firstlook", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
@@ -136,12 +134,20 @@ def running_postgres(tmp_path: Path) -> Iterator[str]:
     try:
         yield f"postgresql+psycopg://firstlook@127.0.0.1:{port}/postgres"
     finally:
+        _open(tmp_path)  # pytest closes its folder when it is started beside this
         _run(as_user, "pg_ctl", "-D", folder, "-m", "immediate", "-w", "stop")
+
+
+def _open(folder: Path) -> None:
+    """Let others go through a folder of pytest's."""
+    for parent in (folder, *folder.parents[:4]):
+        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def _run(as_user: list[str], program: str, *arguments: str | Path) -> None:
     command = [*as_user, str(_POSTGRES[-1] / program), *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+    done = subprocess.run(command, stdout=subprocess.DEVNULL if "start" in arguments else subprocess.PIPE,
                           stderr=subprocess.STDOUT, cwd="/", text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{program}: {done.stdout}"
 
