@@ -16,6 +16,7 @@ from service.administration import administration_of
 from service.assemble.early import EarlyStart
 from service.assemble.geometry import GeometryRules
 from service.assemble.quiet import QuietTimes
+from service.assemble.traits import Kernel
 from service.checks import check_bundles, check_database, check_disk, require_tasks
 from service.deliver.target import Outlet
 from service.domain.commitment import Answer
@@ -189,7 +190,8 @@ class App:
             comparison=Comparison(self.images, self.decoders), frames=Frames(self.images), decoder=self.decoders,
             most_decoded_bytes=settings.decode.max_study_bytes,
             queue=queue_of(settings, self.database, self.clock), turns=turns,
-            geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm),
+            geometry=GeometryRules(settings.assemble.min_ct_slices, settings.assemble.max_slice_gap_mm,
+                                   Kernel(settings.assemble.ct_kernel.replace("any", ""))),
             longest_wait_s=settings.assemble.longest_wait_s,
             rules=rules_of(settings), target_s=settings.triage.target_s,
             style=Style(

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NOT_CHEST = "not_chest"
     LATERAL_VIEW = "lateral_view"
     FOR_PROCESSING = "for_processing"
+    SECONDARY_CAPTURE = "secondary_capture"
     LOCALIZER_ONLY = "localizer_only"
     DERIVED_ONLY = "derived_only"
     TOO_FEW_SLICES = "too_few_slices"
@@ -46,6 +47,7 @@ class Reason(StrEnum):
     IMAGE_INVERTED = "image_inverted"
     IMAGE_CLIPPED = "image_clipped"
     IMAGE_OF_A_CHILD = "image_of_a_child"
+    IMAGE_OF_AN_ANIMAL = "image_of_an_animal"
     UNSUITABLE_IMAGE = "unsuitable_image"
     UNFAMILIAR_IMAGE = "unfamiliar_image"
     NO_LUNG_FOUND = "no_lung_found"
@@ -76,6 +78,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.NOT_CHEST: "The images are labelled as another body part than the chest.",
     Reason.LATERAL_VIEW: "Only lateral or other non-frontal views; the model reads frontal radiographs only.",
     Reason.FOR_PROCESSING: "The radiograph is raw detector data (FOR PROCESSING), not meant to be read.",
+    Reason.SECONDARY_CAPTURE: "The radiograph is a secondary capture (scanned film, photograph, screen); it is not read.",
     Reason.LOCALIZER_ONLY: "The CT holds localizer (scout) images only.",
     Reason.DERIVED_ONLY: "The CT holds derived or secondary images only (for example MIP or MPR).",
     Reason.TOO_FEW_SLICES: "The CT series has too few slices for a volume.",
@@ -97,6 +100,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.IMAGE_INVERTED: "The radiograph looks inverted: bright where it should be dark.",
     Reason.IMAGE_CLIPPED: "A part of the lungs looks cut off by the edge of the radiograph.",
     Reason.IMAGE_OF_A_CHILD: "The model reads the radiographs of adults only.",
+    Reason.IMAGE_OF_AN_ANIMAL: "The patient is stated to be an animal; the models read images of people only.",
     Reason.UNSUITABLE_IMAGE: "The radiograph is not fit to be read, by the model that judges its quality.",
     Reason.UNFAMILIAR_IMAGE: "The images are unlike those that the model was made with.",
     Reason.NO_LUNG_FOUND: "No lung was found in the images.",

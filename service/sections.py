@@ -113,6 +113,8 @@ class Assemble(Section):
     ask_every_s: float = Field(5.0, ge=0.1, le=3600, description="And again after this, seconds.")
     min_ct_slices: int = Field(10, ge=3, le=1000, description="Fewest slices of a CT volume.")
     max_slice_gap_mm: float = Field(5.0, gt=0, le=10, description="Widest slice distance accepted, mm.")
+    ct_kernel: str = Field("any", pattern="^(any|soft|lung)$",
+                           description="Of equally thin CT series the one with this kernel is read: any, soft or lung.")
 
 
 class Triage(Section):

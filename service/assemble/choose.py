@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from service.assemble.frontal import choose_radiographs
 from service.assemble.geometry import GeometryRules, stack
+from service.assemble.traits import is_animal, is_expiration, is_reconstructed, kernel_of, limits_of_series
 from service.domain.study import (
-    CR_IMAGE_STORAGE,
     CT_IMAGE_STORAGE,
-    DX_FOR_PRESENTATION,
     ENHANCED_CT_IMAGE_STORAGE,
+    RADIOGRAPH_CLASSES,
     Header,
     Kind,
     Selection,
     SetAside,
-    age_years,
 )
 from service.errors import Reason, UnusableStudy
 
+MOST_SCOUTS = 3  # images that lie otherwise than all the others of their series, without a label that says so
 THIN_MM = 3.0  # a series with slices at most this far apart is preferred to a thicker one
 SamePixels = Callable[[Header, Header], bool]
 FramesOf = Callable[[Header], Sequence[Header]]
 """Gives a header for each frame of an enhanced CT; raises UnusableStudy."""
-
-_CHEST = re.compile(r"\b(chest|thorax|thoracic|lungs?|pulm\w*|ribs?|cxr|heart|cardiac)\b", re.I)
-_ELSEWHERE = re.compile(
-    r"\b(skull|head|brain|neck|spine|pelvis|hips?|knees?|legs?|foot|feet|ankles?|hands?|wrists?|arms?|elbows?|shoulders?"
-    r"|abdomen|abdominal|extremity|femur|tibia|humerus|breast|sinus(es)?)\b", re.I)
-_FRONTAL = re.compile(r"\b(AP|PA|PORTABLE)\b|postero-?anterior|antero-?posterior|frontal", re.I)
-_NOT_FRONTAL = re.compile(
-    r"\b(LL|RL|LLD|RLD|LLO|RLO|LAO|RAO|LPO|RPO|LAT|LATERALS?|OBLIQUE|OBL|DECUBITUS|SEITL\w*|PROFILE?)\b", re.I)
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -41,6 +32,7 @@ class Candidate:
 
     selection: Selection
     coverage_mm: float
+    has_kernel: bool = True
 
 
 def no_frames(header: Header) -> Sequence[Header]:
@@ -52,15 +44,17 @@ def choose(headers: Sequence[Header], rules: GeometryRules, same_pixels: SamePix
            frames_of: FramesOf = no_frames) -> Selection:
     """Choose the images of one study that shall be read; each frame of an enhanced CT counts as a slice.
 
-    CT before radiographs. Of several usable CT series: slices at most 3 mm apart first, then the longest coverage,
-    then the lowest Series Number. All frontal radiographs are read.
+    CT before radiographs. Of several usable CT series: not in expiration, slices at most 3 mm apart (else the thinnest), the
+    kernel that is wished for, then the longest coverage, then the lowest Series Number. All frontal radiographs are read.
     Raises: UnusableStudy with the reason that explains most.
     """
     issuers = {h.issuer_of_patient_id for h in headers} - {""}
     if len({h.patient_id for h in headers}) > 1 or len(issuers) > 1:
         raise UnusableStudy(Reason.PATIENT_MISMATCH)
     slices = [h for h in headers if h.sop_class_uid in (CT_IMAGE_STORAGE, ENHANCED_CT_IMAGE_STORAGE)]
-    radiographs = [h for h in headers if h.sop_class_uid in (CR_IMAGE_STORAGE, DX_FOR_PRESENTATION)]
+    radiographs = [h for h in headers if h.sop_class_uid in RADIOGRAPH_CLASSES]
+    if any(is_animal(h) for h in headers):
+        raise UnusableStudy(Reason.IMAGE_OF_AN_ANIMAL)
     if not slices and not radiographs:
         raise UnusableStudy(Reason.NO_SUPPORTED_IMAGES)
     if slices:
@@ -69,7 +63,7 @@ def choose(headers: Sequence[Header], rules: GeometryRules, same_pixels: SamePix
         except UnusableStudy:
             if not radiographs:
                 raise
-    return _choose_radiographs(radiographs)
+    return choose_radiographs(radiographs)
 
 
 def _choose_ct(
@@ -114,21 +108,35 @@ def _single(series: Sequence[Header], frames_of: FramesOf) -> list[Header]:
 
 
 def _as_volume(series: Sequence[Header], rules: GeometryRules, same_pixels: SamePixels) -> Candidate:
-    no_scout = [h for h in series if "LOCALIZER" not in h.image_type[2:3]]
+    no_scout = _without_scouts(series)
     if not no_scout:
         raise UnusableStudy(Reason.LOCALIZER_ONLY)
-    primary = [h for h in no_scout if h.image_type[:1] != ("DERIVED",) and h.image_type[1:2] != ("SECONDARY",)]
+    primary = [h for h in no_scout if not is_reconstructed(h)]
     if not primary:
         raise UnusableStudy(Reason.DERIVED_ONLY)
     if any(not h.rescale_slope or h.rescale_intercept is None for h in primary):
         raise UnusableStudy(Reason.INVALID_RESCALE, "Rescale Slope or Intercept is absent or zero")
     used, note = _one_acquisition(primary)
     ordered, geometry, limitations = stack(used, rules, same_pixels)
-    notes = [*limitations, *note, *_study_limitations(ordered[0])]
+    notes = [*limitations, *note, *limits_of_series(ordered, rules.kernel)]
     if len(primary) < len(series):
         notes.append(f"{len(series) - len(primary)} localizer or derived images of the series were left out")
     selection = Selection(Kind.CT, ordered, "", geometry, limitations=tuple(notes))
-    return Candidate(selection, geometry.positions_mm[-1] - geometry.positions_mm[0])
+    return Candidate(selection, geometry.positions_mm[-1] - geometry.positions_mm[0], kernel_of(ordered[0]) is rules.kernel)
+
+
+def _without_scouts(series: Sequence[Header]) -> list[Header]:
+    """Leave out localizers: by their label, or a few images that lie otherwise than all the others."""
+    kept = [h for h in series if "LOCALIZER" not in h.image_type[2:3]]
+    directions = Counter(_direction(h) for h in kept)
+    usual = directions.most_common(1)[0][0] if directions else ()
+    odd = len(kept) - directions[usual]
+    return [h for h in kept if _direction(h) == usual] if odd <= min(MOST_SCOUTS, len(kept) // 10) else kept
+
+
+def _direction(header: Header) -> tuple[int, ...]:
+    """Return the direction cosines in tenths."""
+    return tuple(round(10 * v) for v in header.image_orientation_patient)
 
 
 def _one_acquisition(series: Sequence[Header]) -> tuple[Sequence[Header], list[str]]:
@@ -145,11 +153,12 @@ def _one_acquisition(series: Sequence[Header]) -> tuple[Sequence[Header], list[s
     return largest, [f"the series repeats its positions; {len(largest)} slices of one of {len(parts)} acquisitions are used"]
 
 
-def _preference(candidate: Candidate) -> tuple[bool, float, int]:
-    geometry = candidate.selection.geometry
+def _preference(candidate: Candidate) -> tuple[bool, bool, float, bool, float, int]:
+    geometry, first = candidate.selection.geometry, candidate.selection.headers[0]
     spacing = geometry.spacing_mm[0] if geometry else 99.0
-    number = candidate.selection.headers[0].series_number
-    return spacing > THIN_MM, -round(candidate.coverage_mm), number if number is not None else 1 << 31
+    number = first.series_number
+    return (is_expiration(first), spacing > THIN_MM, spacing if spacing > THIN_MM else 0.0, not candidate.has_kernel,
+            -round(candidate.coverage_mm), number if number is not None else 1 << 31)
 
 
 def _why(candidates: list[Candidate]) -> str:
@@ -158,83 +167,7 @@ def _why(candidates: list[Candidate]) -> str:
     what = f"{len(best.selection.headers)} axial slices, {spacing:g} mm apart, {best.coverage_mm:.0f} mm covered"
     if len(candidates) == 1:
         return f"the only usable CT series: {what}"
-    return f"preferred of {len(candidates)} usable CT series (thin slices, then coverage, then series number): {what}"
-
-
-def _choose_radiographs(radiographs: Sequence[Header]) -> Selection:
-    frontal: list[Header] = []
-    aside: list[SetAside] = []
-    notes: list[str] = []
-    for header in sorted(radiographs, key=lambda h: (h.series_number or 0, h.instance_number or 0, h.sop_instance_uid)):
-        reason = _why_not_frontal(header)
-        if reason:
-            aside.append(SetAside(header.series_instance_uid, reason, f"instance {header.instance_number}"))
-            continue
-        frontal.append(header)
-        if not _FRONTAL.search(_view_in_words(header)):
-            notes.append("the view is not stated; the image is taken as frontal")
-        if header.patient_orientation[:1] in (("R",),):
-            notes.append("the image is mirrored (Patient Orientation R\\F)")
-        notes.extend(_study_limitations(header))
-    if not frontal:
-        raise UnusableStudy(Reason(aside[0].reason), f"{len(aside)} radiographs, none usable")
-    return Selection(
-        Kind.CXR, tuple(frontal), f"{len(frontal)} of {len(radiographs)} radiographs are frontal",
-        set_aside=tuple(aside), limitations=tuple(dict.fromkeys(notes)),
-    )
-
-
-def _why_not_frontal(header: Header) -> Reason | None:
-    if header.presentation_intent_type == "FOR PROCESSING":
-        return Reason.FOR_PROCESSING
-    if (header.number_of_frames or 1) > 1:
-        return Reason.MULTIFRAME
-    if _is_elsewhere(header):
-        return Reason.NOT_CHEST
-    row, column = (*header.patient_orientation, "", "")[:2]
-    if row[:1] in ("A", "P") or column[:1] in ("A", "P") or _NOT_FRONTAL.search(_view_in_words(header)):
-        return Reason.LATERAL_VIEW
-    if row[:1] in ("H", "F") or column[:1] in ("L", "R"):
-        return Reason.ROTATED_IMAGE
-    return None
-
-
-def _is_elsewhere(header: Header) -> bool:
-    """Tell whether the image is labelled as another body part: the nearest label that names one decides."""
-    for label in (header.body_part_examined, header.series_description, header.protocol_name, header.study_description):
-        words = _words(label)
-        if _CHEST.search(words):
-            return False
-        if _ELSEWHERE.search(words):
-            return True
-    return bool(header.body_part_examined)
-
-
-def _view_in_words(header: Header) -> str:
-    """Return the nearest text that tells the view: the view's own attributes, else a description that names one."""
-    own = _words(f"{header.view_position} {header.view_code_meaning}")
-    if own.strip():
-        return own
-    for label in (header.series_description, header.protocol_name, header.study_description):
-        words = _words(label)
-        if _NOT_FRONTAL.search(words) or _FRONTAL.search(words):
-            return words
-    return ""
-
-
-def _words(label: str) -> str:
-    """Return a label with its separators as spaces: THORAX_LAT is two words."""
-    return re.sub(r"[_\-./,;:()]+", " ", label)
-
-
-def _study_limitations(header: Header) -> list[str]:
-    notes = []
-    years = age_years(header)
-    if years is not None and years < 18:
-        notes.append("the patient is under 18; the model's figures are for adults unless its card says otherwise")
-    if header.modality == "CT" and header.lossy_image_compression == "01":
-        notes.append("the image has been lossy compressed")
-    return notes
+    return f"preferred of {len(candidates)} usable CT series (thin slices, then kernel, coverage and series number): {what}"
 
 
 def _by_series(headers: Sequence[Header]) -> dict[str, list[Header]]:

@@ -9,6 +9,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from service.assemble.traits import Kernel
 from service.domain.study import Header, VolumeGeometry
 from service.errors import Reason, UnusableStudy
 
@@ -16,15 +17,17 @@ AXIAL_COSINE = 0.85  # the normal must be within 32 degrees of the patient's lon
 SAME_POSITION_MM = 0.01
 GAP_FACTOR = 1.5  # a distance over this many medians is a missing slice
 UNEVEN = 0.10  # distances may differ from their median by this part
+LEAST_RUN = 4  # so many equal distances in a row are meant so
 SHEAR = 0.02  # sideways drift per mm along the normal: a tilted gantry
 
 
 @dataclass(frozen=True)
 class GeometryRules:
-    """The fewest slices and the widest distance between them (mm) that a volume may have."""
+    """The fewest slices and the widest distance between them (mm) that a volume may have; the kernel that is preferred."""
 
     min_slices: int
     max_slice_gap_mm: float
+    kernel: Kernel = Kernel.UNKNOWN
 
 
 def stack(
@@ -42,7 +45,7 @@ def stack(
     if len(placed) < rules.min_slices:
         raise UnusableStudy(Reason.TOO_FEW_SLICES, f"{len(placed)} slices, at least {rules.min_slices} are needed")
     positions = np.array([p for p, _ in placed])
-    spacing_mm, limitations = _even_spacing(positions, rules.max_slice_gap_mm)
+    spacing_mm, varies, limitations = _spacing(positions, rules.max_slice_gap_mm)
     ordered = tuple(h for _, h in placed)
     if dropped:
         limitations.append(f"{dropped} repeated slices with the same pixels were left out")
@@ -53,7 +56,7 @@ def stack(
         positions_mm=tuple(float(p) for p in positions), spacing_mm=(spacing_mm, row_mm, column_mm),
         orientation=_six(orientation), normal=(float(normal[0]), float(normal[1]), float(normal[2])),
         rows=ordered[0].rows or 0, columns=ordered[0].columns or 0,
-        frame_of_reference_uid=ordered[0].frame_of_reference_uid,
+        frame_of_reference_uid=ordered[0].frame_of_reference_uid, varies=varies,
     )
     return ordered, geometry, tuple(limitations)
 
@@ -115,14 +118,21 @@ def _without_duplicates(
     return kept, len(placed) - len(kept)
 
 
-def _even_spacing(positions: NDArray[np.float64], max_gap_mm: float) -> tuple[float, list[str]]:
-    """Return the slice distance in mm; one single missing slice is a limitation, more is a refusal."""
+def _spacing(positions: NDArray[np.float64], max_gap_mm: float) -> tuple[float, bool, list[str]]:
+    """Return the slice distance in mm, whether it varies, and limitations.
+
+    One single missing slice is a limitation, more is a refusal. Distances that differ are no gaps where each is that of
+    a run of slices: parts of the body scanned at different distances; then the median is returned.
+    """
     distances = np.diff(positions)
     median = float(np.median(distances))
     if median > max_gap_mm + 1e-3:
         raise UnusableStudy(Reason.SLICES_TOO_THICK, f"slices are {median:.2f} mm apart; accepted: up to {max_gap_mm:g}")
     gaps = distances[distances > GAP_FACTOR * median]
     even = distances[distances <= GAP_FACTOR * median]
+    if (len(gaps) or np.abs(even - median).max() > UNEVEN * median) and _in_runs(distances, max_gap_mm):
+        return median, True, [f"slice distances vary from {distances.min():.2f} to {distances.max():.2f} mm; volumes are "
+                              "counted slice by slice"]
     if np.abs(even - median).max() > UNEVEN * median:
         raise UnusableStudy(
             Reason.VARIABLE_GEOMETRY, f"slice distances vary from {even.min():.2f} to {even.max():.2f} mm")
@@ -131,8 +141,16 @@ def _even_spacing(positions: NDArray[np.float64], max_gap_mm: float) -> tuple[fl
             Reason.MISSING_SLICES, f"{len(gaps)} gaps, the widest {gaps.max():.2f} mm with slices {median:.2f} mm apart")
     if len(gaps):
         at = float(positions[int(np.argmax(distances))])
-        return median, [f"one slice is missing after position {at:.1f} mm; volumes leave it out"]
-    return median, []
+        return median, False, [f"one slice is missing after position {at:.1f} mm; volumes leave it out"]
+    return median, False, []
+
+
+def _in_runs(distances: NDArray[np.float64], max_gap_mm: float) -> bool:
+    """Tell whether the slices lie in runs of equal distance, none of them too wide."""
+    if distances.max() > max_gap_mm + 1e-3:
+        return False
+    breaks = np.flatnonzero(np.abs(np.diff(distances)) > UNEVEN * np.minimum(distances[1:], distances[:-1]))
+    return bool(np.diff([-1, *breaks.tolist(), len(distances) - 1]).min() >= LEAST_RUN)
 
 
 def _shear(headers: Sequence[Header], normal: NDArray[np.float64]) -> float:

@@ -104,6 +104,9 @@ XR_CHEST_AP = Code("36572-6", "LN", "XR Chest AP")
 # Key objects
 OF_INTEREST = Code("113000", "DCM", "Of Interest", 7010)
 
+# Language (RFC 5646)
+ENGLISH = Code("en-US", "RFC5646", "English (United States)")
+
 # Algorithm
 VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence", 7162)

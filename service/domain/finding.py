@@ -42,7 +42,7 @@ class Finding:
 
     urgency: what this finding asks for when present ("urgent", "stat"), or "" when it asks for nothing. zone: third of
     the lung where the evidence peaks. bundle: who said it; None: the assessment's own. outlines: where on that image the
-    evidence is strong, the strongest first.
+    evidence is strong, the strongest first. by_image: SOP Instance UID and score, 0..1, of each radiograph that was read.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Finding:
     zone: Code | None = None
     bundle: BundleIdentity | None = None
     outlines: tuple[Outline, ...] = ()
+    by_image: tuple[tuple[str, float], ...] = ()
 
     @property
     def place(self) -> str:

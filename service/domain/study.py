@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 CR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.1"
 DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
+DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -19,6 +21,9 @@ COMPREHENSIVE_3D_SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.34"
 SECONDARY_CAPTURE_STORAGE = "1.2.840.10008.5.1.4.1.1.7"
 PRESENTATION_STATE_STORAGE = "1.2.840.10008.5.1.4.1.1.11.1"
 KEY_OBJECT_SELECTION_STORAGE = "1.2.840.10008.5.1.4.1.1.88.59"
+
+RADIOGRAPH_CLASSES = (CR_IMAGE_STORAGE, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE_STORAGE)
+"""What may hold a radiograph; the last two are refused with a reason."""
 
 
 class Kind(StrEnum):
@@ -70,6 +75,11 @@ class Header:
     view_code_meaning: str = ""
     patient_orientation: tuple[str, ...] = ()
     patient_position: str = ""
+    patient_species_description: str = ""
+    patient_species_code_meaning: str = ""
+    contrast_bolus_agent: str = ""
+    field_of_view_rotation: float | None = None
+    field_of_view_horizontal_flip: str = ""
     presentation_intent_type: str = ""
     burned_in_annotation: str = ""
     requested_procedure_priority: str = ""
@@ -132,7 +142,8 @@ def age_years(header: Header) -> float | None:
 class VolumeGeometry:
     """Where an ordered stack of CT slices lies in the patient (PS3.3 C.7.6.2).
 
-    positions_mm: (z,) distance of each slice along the normal, ascending; spacing_mm: (between slices, row, column).
+    positions_mm: (z,) distance of each slice along the normal, ascending; spacing_mm: (between slices, row, column), between
+    slices the median where it `varies`.
     normal: unit vector, cross product of the row and column directions; the stack ascends along it.
     """
 
@@ -143,12 +154,24 @@ class VolumeGeometry:
     rows: int
     columns: int
     frame_of_reference_uid: str
+    varies: bool = False
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in cm3 (= ml)."""
+        """Volume of one voxel in cm3 (= ml), at the usual distance between slices."""
         z, y, x = self.spacing_mm
         return z * y * x / 1000.0
+
+    @property
+    def thickness_mm(self) -> tuple[float, ...]:
+        """(z,) the part of the body that each slice stands for, mm: the same for all, unless the distances vary.
+
+        Then half of the distance to either neighbour, and at the ends that to the one there is.
+        """
+        if not self.varies or len(self.positions_mm) < 2:
+            return (self.spacing_mm[0],) * len(self.positions_mm)
+        steps = [b - a for a, b in pairwise(self.positions_mm)]
+        return tuple((before + after) / 2 for before, after in zip((steps[0], *steps), (*steps, steps[-1]), strict=True))
 
 
 @dataclass(frozen=True)
@@ -191,7 +214,27 @@ class CtVolume:
 
 @dataclass(frozen=True, eq=False)
 class RadiographImage:
-    """A radiograph as it would be shown: grey is (y, x) float32 in 0..1, bright = dense, on the source pixel grid."""
+    """A radiograph as it would be shown: grey is (y, x) float32 in 0..1, bright = dense, on the source pixel grid.
+
+    inner: the part that models look at, (top, bottom, left, right) in pixels, ends exclusive: within shutter and
+    collimator, without a white border; None for all of it.
+    """
 
     sop_instance_uid: str
     grey: NDArray[np.float32]
+    inner: tuple[int, int, int, int] | None = None
+
+    @property
+    def exposed(self) -> NDArray[np.float32]:
+        """The inner part, (h, w) float32 in 0..1."""
+        top, bottom, left, right = self.inner or (0, self.grey.shape[0], 0, self.grey.shape[1])
+        return self.grey[top:bottom, left:right]
+
+    def whole(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put what belongs to the inner part, (..., h, w), back to its place on the source grid; 0 around it."""
+        if self.inner is None:
+            return part
+        top, bottom, left, right = self.inner
+        made = np.zeros((*part.shape[:-2], *self.grey.shape), part.dtype)
+        made[..., top:bottom, left:right] = part
+        return made

@@ -20,6 +20,7 @@ from service.infer.extent import (
     RIGHT_BIT,
     SEGMENTS,
     Tally,
+    border_mm2,
     infected_fraction,
     laterality,
     measurements,
@@ -72,8 +73,8 @@ def assess_read(
     require_familiar(unfamiliarity(read.beside, manifest, len(hu)), manifest)
     masks, misread = masks_of(read.classes, hu, volume.geometry.spacing_mm,
                               _parameter(manifest.parameters, "min_infection_ml", 0.0))
-    found = tally(masks, hu, volume.geometry.positions_mm, volume.geometry.spacing_mm, presentation.ascends)
-    own = _limitations(found, volume, misread)
+    found = tally(masks, hu, volume.geometry, presentation.ascends)
+    own = _limitations(found, volume, misread, border_mm2(masks, volume.geometry))
     complete = not any(text.startswith("incomplete coverage") for text in own)
     findings = _findings(found, manifest, sop_instance_uids)
     if found.ml(bits=INFECTION_BIT) and not any(f.presence is Presence.PRESENT for f in findings):
@@ -125,16 +126,17 @@ def study_probability(fraction: float, parameters: Mapping[str, Any]) -> float:
     return 1.0 / (1.0 + math.exp(-min(max(logit, -60.0), 60.0)))
 
 
-def _limitations(found: Tally, volume: CtVolume, misread: NDArray[np.bool_]) -> list[str]:
-    """Say what was not seen: lungs cut at the first or last slice, a lung not found, slices that were misread."""
+def _limitations(found: Tally, volume: CtVolume, misread: NDArray[np.bool_], at_border_mm2: float) -> list[str]:
+    """Say what was not seen: lungs cut by the ends or the sides of the scan, a lung not found, slices that were misread."""
     texts = []
     area_mm2 = (found.area_voxels(bits=RIGHT_BIT) + found.area_voxels(bits=LEFT_BIT)) * (
         volume.geometry.spacing_mm[1] * volume.geometry.spacing_mm[2])
     ends = (found.height_mm.argmax(), "top"), (found.height_mm.argmin(), "bottom")
     cut = [name for index, name in ends if area_mm2[index] > _CUT_AREA_MM2]
+    cut += ["side"] if at_border_mm2 > _CUT_AREA_MM2 else []
     if cut:
-        texts.append(f"incomplete coverage: the lungs are cut at the {' and '.join(cut)} of the scan; volumes and "
-                     "percentages are of the part shown, no severity score")
+        texts.append(f"incomplete coverage: the lungs are cut at the {' and '.join(cut)} of the scan; volumes are of the "
+                     "part shown, and there is no percentage and no severity score")
     for bit, segment in ((RIGHT_BIT, SEGMENTS[0]), (LEFT_BIT, SEGMENTS[1])):
         if found.ml(bits=bit) == 0:
             texts.append(f"no {segment.label} was found")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ class CxrTransform:
 def assess_cxr(
     images: Sequence[RadiographImage], engine: Networks, manifest: Manifest, transform: CxrTransform,
     limitations: Sequence[str] = (), fields: Mapping[str, LungFields] | None = None,
+    unjudged: Mapping[str, Collection[Code]] | None = None,
 ) -> Assessment:
     """Score every frontal radiograph of a study.
 
@@ -47,7 +48,8 @@ def assess_cxr(
     (1, k, h, w). An abnormal finding has the score of the image with the highest; "no finding" has that of the image
     with the lowest, and is present only when no abnormal finding is over its threshold. The saliency of an image is
     the evidence for its most probable abnormal class. fields: lung fields by SOP Instance UID, which place the findings
-    that are present. An image that is unfamiliar to the model is left out.
+    that are present. unjudged: by SOP Instance UID, what cannot be told from that image. An image that is unfamiliar to
+    the model is left out.
     Raises: UnusableStudy(UNFAMILIAR_IMAGE) when all are; EngineUnavailable when the model fails or its output does not
     fit the manifest.
     """
@@ -57,38 +59,43 @@ def assess_cxr(
     read: list[_Read] = []
     refused: list[UnusableStudy] = []
     for image in images:
-        tensors = engine.run(manifest.name, {"image": transform.to_tensor(image.grey)})
+        tensors = engine.run(manifest.name, {"image": transform.to_tensor(image.exposed)})
         scores, activation = _checked(tensors, manifest, classes)
         try:
             require_familiar(unfamiliarity(tensors, manifest, 1), manifest)
         except UnusableStudy as error:
             refused.append(error)
         else:
-            read.append(_Read(image, scores, activation, transform))
+            read.append(_Read(image, scores, activation, transform, (unjudged or {}).get(image.sop_instance_uid, ())))
     if not read:
         raise refused[0]
     why = refused[0].reason.sentence if refused else ""
     notes = [f"{manifest.name} left out {len(refused)} of {len(images)} images: {why}"] if refused else []
     abnormal = [o for o in manifest.outputs if o.code is not None and o.code != codes.NO_FINDING]
     findings, outside = _findings(read, manifest, abnormal, fields or {})
-    saliency = {r.image.sop_instance_uid: r.evidence(max(abnormal, key=lambda o: r.scores[o.index]))
-                for r in read} if abnormal else {}
+    saliency = {r.image.sop_instance_uid: r.evidence(max(r.judged(abnormal), key=lambda o: r.scores[o.index]))
+                for r in read if r.judged(abnormal)}
     return Assessment(bundle=engine.identity(manifest.name), findings=findings, limitations=(*limitations, *notes, *outside),
                       saliency=saliency)
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What the network said of one image: scores (k,), activation (k, h, w)."""
+    """What the network said of one image: scores (k,), activation (k, h, w); unjudged: what cannot be told from it."""
 
     image: RadiographImage
     scores: Tensor
     activation: Tensor
     transform: CxrTransform
+    unjudged: Collection[Code] = ()
+
+    def judged(self, outputs: Sequence[Output]) -> list[Output]:
+        """Return those of the outputs that can be told from this image."""
+        return [o for o in outputs if o.code not in self.unjudged]
 
     def evidence(self, output: Output) -> Tensor:
         """Return the evidence for one class on the source pixel grid."""
-        return self.transform.restore(self.activation[output.index], *self.image.grey.shape)
+        return self.image.whole(self.transform.restore(self.activation[output.index], *self.image.exposed.shape))
 
 
 def _checked(tensors: dict[str, Tensor], manifest: Manifest, classes: int) -> tuple[Tensor, Tensor]:
@@ -105,13 +112,14 @@ def _checked(tensors: dict[str, Tensor], manifest: Manifest, classes: int) -> tu
 def _findings(
     read: Sequence[_Read], manifest: Manifest, abnormal: Sequence[Output], fields: Mapping[str, LungFields],
 ) -> tuple[tuple[Finding, ...], list[str]]:
-    scores = np.stack([r.scores for r in read]).astype(np.float64)
-    anything = any(scores[:, o.index].max() >= o.threshold for o in abnormal)
+    anything = any(float(r.scores[o.index]) >= o.threshold for r in read for o in r.judged(abnormal))
     findings, outside = [], []
+    everyone = read
     for output in manifest.outputs:
-        if output.code is None:
+        read = [r for r in everyone if r.judged([output])]
+        if output.code is None or not read:
             continue
-        column = scores[:, output.index]
+        column = np.array([r.scores[output.index] for r in read], np.float64)
         normal = output.code == codes.NO_FINDING
         best = int(column.argmin() if normal else column.argmax())
         present = not anything if normal else column[best] >= output.threshold
@@ -128,6 +136,7 @@ def _findings(
             laterality=placed.side, zone=placed.zone, sop_instance_uid=read[best].image.sop_instance_uid,
             urgency=output.urgency.value if output.urgency else "",
             outlines=drawn,
+            by_image=tuple((r.image.sop_instance_uid, float(p)) for r, p in zip(read, column, strict=True)),
         ))
     return tuple(findings), outside
 

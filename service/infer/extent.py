@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from service.domain import codes
 from service.domain.codes import Code
 from service.domain.finding import Measurement, Segment
+from service.domain.study import VolumeGeometry
 
 RIGHT_LUNG = Segment(1, "right lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (70, 130, 220), codes.RIGHT)
 LEFT_LUNG = Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (60, 180, 150), codes.LEFT)
@@ -57,12 +57,23 @@ def lung_voxels(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(plane & np.uint8(RIGHT_BIT | LEFT_BIT)) for plane in masks], np.int64)
 
 
-def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], positions_mm: Sequence[float], spacing_mm: Sequence[float],
-          ascends: bool) -> Tally:
-    """Count masks and attenuation slice by slice.
+def border_mm2(masks: NDArray[np.uint8], geometry: VolumeGeometry) -> float:
+    """Return the area of lung, in mm2, that lies at the four sides of the field of view: what is beyond was not seen.
 
-    masks: (z, y, x) bits of SEGMENTS; hu: the same shape. The thickness of a slice is the mean distance to its two
-    neighbours, so that one missing slice does not lose its volume.
+    masks: (z, y, x) bits of SEGMENTS, as stored or turned by quarters.
+    """
+    lung, (row_mm, column_mm) = masks & np.uint8(RIGHT_BIT | LEFT_BIT), geometry.spacing_mm[1:]
+    if masks.shape[1:] != (geometry.rows, geometry.columns):
+        row_mm, column_mm = column_mm, row_mm
+    along_rows = np.count_nonzero(lung[:, (0, -1), :], axis=(1, 2)) * column_mm
+    along_columns = np.count_nonzero(lung[:, :, (0, -1)], axis=(1, 2)) * row_mm
+    return float(((along_rows + along_columns) * np.asarray(geometry.thickness_mm)).sum())
+
+
+def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], geometry: VolumeGeometry, ascends: bool) -> Tally:
+    """Count masks and attenuation slice by slice, each as thick as `geometry` says.
+
+    masks: (z, y, x) bits of SEGMENTS; hu: the same shape.
     """
     counts = np.zeros((len(masks), 8), np.int64)
     sums = np.zeros((len(masks), 8))
@@ -73,17 +84,17 @@ def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], positions_mm: Seque
             flat = bits[place].ravel()
             counts[k] = np.bincount(flat, minlength=8)
             sums[k] = np.bincount(flat, weights=values[place].ravel(), minlength=8)
-    positions = np.asarray(positions_mm, np.float64)
-    voxel_ml = np.full(len(positions), spacing_mm[0] * spacing_mm[1] * spacing_mm[2] / 1000.0)
+    positions = np.asarray(geometry.positions_mm, np.float64)
+    voxel_ml = np.asarray(geometry.thickness_mm) * geometry.spacing_mm[1] * geometry.spacing_mm[2] / 1000.0
     return Tally(counts, sums, voxel_ml, positions if ascends else -positions)
 
 
 def measurements(found: Tally, complete: bool) -> tuple[Measurement, ...]:
-    """Return every measurement that can be made; the extent score only when the lungs are complete."""
+    """Return every measurement that can be made; percentages and the extent score only when the lungs are complete."""
     lungs = ((RIGHT_LUNG, RIGHT_BIT), (LEFT_LUNG, LEFT_BIT))
     rows: list[Measurement] = []
     for segment, bit in lungs:
-        rows += _of_lung(found, segment, bit)
+        rows += _of_lung(found, segment, bit, complete)
     total, infected = (sum(found.ml(bits=bit | extra) for _, bit in lungs) for extra in (0, INFECTION_BIT))
     rows.append(Measurement("lung volume", codes.VOLUME, total, codes.CUBIC_CENTIMETER, site=codes.LUNG,
                             laterality=codes.BILATERAL, method=codes.SUM_OF_VOXELS))
@@ -93,8 +104,8 @@ def measurements(found: Tally, complete: bool) -> tuple[Measurement, ...]:
     if mean is not None:
         rows.append(Measurement("infection mean attenuation", codes.MEAN_ATTENUATION, mean, codes.HOUNSFIELD_UNIT,
                                 INFECTION.label, site=codes.LUNG))
-    rows.append(_percent("lung involved", infected, total, "", codes.BILATERAL))
     if complete:
+        rows.append(_percent("lung involved", infected, total, "", codes.BILATERAL))
         rows += _of_zones(found)
         rows.append(Measurement("severity score", codes.SEVERITY_SCORE, float(severity(found)), codes.NO_UNITS,
                                 site=codes.LUNG))
@@ -151,15 +162,16 @@ def _zones(found: Tally, bit: int, parts: int) -> list[NDArray[np.bool_]]:
     return [(part == number) & inside for number in range(parts)]
 
 
-def _of_lung(found: Tally, segment: Segment, bit: int) -> list[Measurement]:
-    """Measure one lung: volume, involved percentage and mean attenuation, infection included."""
+def _of_lung(found: Tally, segment: Segment, bit: int, complete: bool) -> list[Measurement]:
+    """Measure one lung: volume, mean attenuation, infection included, and the involved percentage of a complete one."""
     label, side = segment.label, segment.laterality
     whole = found.ml(bits=bit)
     rows = [Measurement(f"{label} volume", codes.VOLUME, whole, codes.CUBIC_CENTIMETER, label, site=codes.LUNG,
                         laterality=side, method=codes.SUM_OF_VOXELS)]
     mean = found.mean_hu(bits=bit)
     if mean is not None:
-        rows.append(_percent(f"{label} involved", found.ml(bits=bit | INFECTION_BIT), whole, label, side))
+        if complete:
+            rows.append(_percent(f"{label} involved", found.ml(bits=bit | INFECTION_BIT), whole, label, side))
         rows.append(Measurement(f"{label} mean attenuation", codes.MEAN_ATTENUATION, mean, codes.HOUNSFIELD_UNIT, label,
                                 site=codes.LUNG, laterality=side))
     return rows

@@ -83,12 +83,12 @@ def find_fields(
     mirrored: the patient's right is at the right of the picture (Patient Orientation begins with R, PS3.3 C.7.6.1.1.1).
     Raises: UnusableStudy(UNFAMILIAR_IMAGE); EngineUnavailable when the output does not fit the manifest.
     """
-    tensors = engine.run(manifest.name, {"image": transform.to_tensor(image.grey)})
+    tensors = engine.run(manifest.name, {"image": transform.to_tensor(image.exposed)})
     found = tensors.get("probabilities")
     if found is None or found.ndim != 4 or found.shape[:2] != (1, 2):
         raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
     require_familiar(unfamiliarity(tensors, manifest, 1), manifest)
-    background, lung = transform.restore(found[0], *image.grey.shape)
+    background, lung = image.whole(transform.restore(found[0], *image.exposed.shape))
     return fields_of(lung > background, mirrored)
 
 

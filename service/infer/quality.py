@@ -49,7 +49,7 @@ def judge(
     a class that is there before one that is missing.
     Raises: UnusableStudy with the reason of the refusal; EngineUnavailable when the output does not fit the manifest.
     """
-    tensors = engine.run(manifest.name, {"image": to_tensor(image.grey)})
+    tensors = engine.run(manifest.name, {"image": to_tensor(image.exposed)})
     scores, count = tensors.get("probabilities"), max(o.index for o in manifest.outputs) + 1
     if scores is None or scores.shape != (1, count) or not np.isfinite(scores).all():
         raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.assemble.frontal import is_from_the_front
+from service.domain import codes
 from service.domain.finding import Assessment, BundleIdentity, together
 from service.domain.manifest import Manifest
 from service.domain.study import Header, RadiographImage, Selection, age_years
@@ -36,6 +39,7 @@ class _Seen:
 
     shown: list[RadiographImage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pixels: dict[bytes, int | None] = field(default_factory=dict)
     young: dict[str, str] = field(default_factory=dict)
     refused: list[UnusableStudy] = field(default_factory=list)
 
@@ -53,6 +57,7 @@ def look_at_radiographs(
         seen = _decoded(line, selection, paths)
     with timed(line.metrics, "infer", "cxr"):
         fields, unplaced = _fields(line, selection, seen.shown)
+        unjudged = {h.sop_instance_uid: (codes.CARDIOMEGALY,) for h in selection.headers if is_from_the_front(h)}
         said: list[Assessment] = []
         refused: list[tuple[Manifest, UnusableStudy]] = []
         for manifest in manifests:
@@ -60,7 +65,7 @@ def look_at_radiographs(
                 _preparation(manifest), partial(cxr.saliency_on_source, parameters=manifest.parameters))
             try:
                 shown = _old_enough(seen, manifest)
-                said.append(assess_cxr(shown, line.engine, manifest, transform, manifest.limitations, fields))
+                said.append(assess_cxr(shown, line.engine, manifest, transform, manifest.limitations, fields, unjudged))
             except UnusableStudy as error:
                 refused.append((manifest, error))
     if not said:
@@ -83,6 +88,8 @@ def _decoded(line: Line, selection: Selection, paths: Sequence[Path]) -> _Seen:
         try:
             image, found = to_grey(path, line.decoder)
             _require_size(image)
+            if len(paths) > 1 and _is_repeated(seen, image, header):
+                continue
             judged = _judged(line, image)
         except UnusableStudy as error:
             seen.refused.append(error)
@@ -97,6 +104,16 @@ def _decoded(line: Line, selection: Selection, paths: Sequence[Path]) -> _Seen:
     if not seen.shown:
         raise seen.refused[0]
     return seen
+
+
+def _is_repeated(seen: _Seen, image: RadiographImage, header: Header) -> bool:
+    """Tell whether the same pixels came before: an image that was sent twice under two UIDs counts once."""
+    key = hashlib.sha256(repr(image.grey.shape).encode() + image.grey.tobytes()).digest()
+    if key in seen.pixels:
+        seen.notes.append(f"the same pixels came twice: image {header.instance_number} is image {seen.pixels[key]} again")
+        return True
+    seen.pixels[key] = header.instance_number
+    return False
 
 
 def _failures(errors: Sequence[UnusableStudy]) -> int:
@@ -133,6 +150,10 @@ def _fields(
     notes: list[str] = []
     for image in shown:
         header = headers[image.sop_instance_uid]
+        if _is_contradictory(header):
+            notes.append(f"findings of image {header.instance_number} were not placed: what its header says of its "
+                         "orientation contradicts itself")
+            continue
         try:
             found[image.sop_instance_uid] = find_fields(image, line.engine, lungs, transform, _mirrored(header))
         except UnusableStudy as error:
@@ -140,6 +161,14 @@ def _fields(
         else:
             notes += [] if header.patient_orientation[:1] else [_UNORIENTED]
     return found, notes
+
+
+def _is_contradictory(header: Header) -> bool:
+    """Tell whether nobody can say which side is which: flipped or turned without Patient Orientation, or a wrong one."""
+    row, column = (*header.patient_orientation, "", "")[:2]
+    if not row:
+        return header.field_of_view_horizontal_flip.upper() == "YES" or bool((header.field_of_view_rotation or 0) % 360)
+    return row[:1] not in ("L", "R") or column[:1] not in ("", "F", "H")
 
 
 def _mirrored(header: Header) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from service.domain import codes
 from service.domain.codes import Code
 
-_HARMLESS = ("spacing unknown", "the view is not stated", "the patient is under 18")
+_HARMLESS = ("spacing unknown", "the view is not stated", "the patient is under 18", "contrast medium", "no series with a",
+             "the same pixels")
 
 
 def quality_of(notes: Sequence[str]) -> Code:

@@ -12,7 +12,9 @@ from pydicom.dataset import Dataset
 
 from service.domain.study import RadiographImage
 from service.errors import Reason, UnusableStudy
+from service.prepare import exposed
 from service.prepare.codestream import FrameDecoder, decode_frame
+from service.prepare.exposed import box_of, shut_off
 from service.prepare.lookup import LookupTable, lookup_table
 from service.prepare.padding import padded
 from service.prepare.pixels import decode, describe, element, read
@@ -20,7 +22,7 @@ from service.prepare.pixels import decode, describe, element, read
 _KEYWORDS = (
     "SOPClassUID", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelSpacing", "ImagerPixelSpacing",
-    "LossyImageCompression",
+    "LossyImageCompression", *exposed.KEYWORDS,
 )
 _GREY_TOLERANCE = 8
 """Colour channels of a grey picture may differ by this much of 255: lossy compression."""
@@ -38,7 +40,8 @@ def to_grey(source: Dataset | Path, decoder: FrameDecoder = decode_frame) -> tup
     source: a CR or DX data set with file meta information, or its path; decoder: of compressed pixels. Returns the
     image, (y, x) float32 in 0..1, bright = dense, padding 0; and the limitations found, in words.
     VOI LUT comes before the first window; where both are absent or show nothing, the 0.5 to 99.5 percentiles are used.
-    MONOCHROME1 is inverted last; Presentation LUT Shape is not trusted against it.
+    MONOCHROME1 is inverted last; Presentation LUT Shape is not trusted against it. What shutter or collimator shut off is
+    black, and no part of what models look at.
     Raises: UnusableStudy(INVALID_PIXEL_DESCRIPTION) for colour, several frames or a damaged Modality LUT;
     UnusableStudy(UNREADABLE_PIXELS), and what the decoder raises; OSError when a path cannot be opened.
     """
@@ -48,13 +51,16 @@ def to_grey(source: Dataset | Path, decoder: FrameDecoder = decode_frame) -> tup
     photometric = str(element(dataset, "PhotometricInterpretation") or "")
     stored = _monochrome(decode(dataset, decoder=decoder), photometric)
     outside = padded(stored, dataset)
+    shut, told = shut_off(dataset, *stored.shape)
+    if shut is not None:
+        outside = shut if outside is None else outside | shut
     shown, limitations = _voi(_modality(stored, dataset), dataset, outside)
     if photometric == "MONOCHROME1":
         shown = np.float32(1.0) - shown
     if outside is not None:
         shown[outside] = 0.0
-    image = RadiographImage(str(element(dataset, "SOPInstanceUID") or ""), shown)
-    return image, (*limitations, *_limitations(dataset, photometric))
+    image = RadiographImage(str(element(dataset, "SOPInstanceUID") or ""), shown, box_of(shut, shown))
+    return image, (*limitations, *told, *_limitations(dataset, photometric))
 
 
 def _monochrome(stored: NDArray[Any], photometric: str) -> NDArray[Any]:

@@ -35,7 +35,7 @@ _UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 _IDENTIFIERS = ("sop_instance_uid", "sop_class_uid", "study_instance_uid", "series_instance_uid")
 _KEYWORDS = {"sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "patient_id": "PatientID",
              "issuer_of_patient_id": "IssuerOfPatientID"}
-_NESTED = ("transfer_syntax_uid", "view_code_meaning", "requested_procedure_priority")
+_NESTED = ("transfer_syntax_uid", "view_code_meaning", "patient_species_code_meaning", "requested_procedure_priority")
 _NOT_READ = ("frame_number", "multiframe_uid")
 _TRANSFER_SYNTAX, _SENDER = 0x00020010, 0x00020017
 _CONTROL = dict.fromkeys((*range(32), 127), " ")
@@ -61,8 +61,8 @@ _FIELDS = tuple((f.name, _TAGS[f.name], str(f.type)) for f in fields(Header)
                 if f.name in _TAGS and f.name not in _IDENTIFIERS)
 _CHARACTER_SET = _tag("SpecificCharacterSet")
 _PRIORITY, _REQUESTS = _tag("RequestedProcedurePriority"), _tag("RequestAttributesSequence")
-_VIEW_CODES, _MEANING = _tag("ViewCodeSequence"), _tag("CodeMeaning")
-_SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES))
+_VIEW_CODES, _SPECIES_CODES, _MEANING = _tag("ViewCodeSequence"), _tag("PatientSpeciesCodeSequence"), _tag("CodeMeaning")
+_SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES, _SPECIES_CODES))
 _WANTED = frozenset(_TAGS.values()) | _SEQUENCES | {_CHARACTER_SET, _PRIORITY, _MEANING}
 
 
@@ -88,6 +88,7 @@ def _header(value: Callable[[int, str], Any], nested: Callable[[int, int], Any],
         if given is not None:
             found[name] = given
     found["view_code_meaning"] = nested(_VIEW_CODES, _MEANING) or ""
+    found["patient_species_code_meaning"] = nested(_SPECIES_CODES, _MEANING) or ""
     found["requested_procedure_priority"] = value(_PRIORITY, "str") or nested(_REQUESTS, _PRIORITY) or ""
     for name in _IDENTIFIERS:
         found[name] = value(_TAGS[name], "uid") or ""

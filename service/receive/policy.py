@@ -15,6 +15,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
     EnhancedCTImageStorage,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
@@ -42,7 +43,8 @@ COMPRESSED: tuple[str, ...] = (
     RLELossless,
 )
 IMAGE_CLASSES: tuple[str, ...] = (
-    ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation, CTImageStorage, EnhancedCTImageStorage,
+    ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing,
+    CTImageStorage, EnhancedCTImageStorage,
 )
 RESULT_CLASSES: tuple[str, ...] = (
     SegmentationStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage, EnhancedSRStorage, BasicTextSRStorage,

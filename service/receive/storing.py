@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service import logs
-from service.domain.study import Header
+from service.domain.study import SECONDARY_CAPTURE_STORAGE, Header
 from service.errors import BadInstance, MismatchedInstance, Reason, Unavailable
 from service.receive.backlog import Backlog, Entry
 from service.receive.header import is_uid, read_encoded_header
@@ -19,6 +19,7 @@ from service.receive.transport import BoundedBuffer
 from service.store.intake import Arrival, Intake, Outcome
 
 MANUFACTURER = "firstlook"
+_RADIOGRAPHS = frozenset(("CR", "DX", "RG"))
 _MODALITIES = frozenset(("CR", "CT", "DX", "OT", "SC", "SEG", "SR"))
 _log = logs.get("receive.storing")
 _LABELS = {Outcome.STORED: "stored", Outcome.DUPLICATE: "duplicate", Outcome.CHANGED_DUPLICATE: "quarantined"}
@@ -67,7 +68,7 @@ class Storing:
         try:
             header = read_encoded_header(data, announced.transfer_syntax_uid)
             _compare(header, announced)
-            if header.sop_class_uid in RESULT_CLASSES:
+            if self._is_result(header):
                 tally.enter(self._result(header))
                 return
             self._quota.take(header.study_instance_uid, header.sop_instance_uid, len(data))
@@ -133,8 +134,16 @@ class Storing:
         entry.tally.enter(Kept(header.study_instance_uid, _label(header.modality), _LABELS[outcome],
                                  arrival.size_bytes if outcome is Outcome.STORED else 0))
 
+    def _is_result(self, header: Header) -> bool:
+        """Tell whether an object holds a result; a capture that says to be a radiograph is an image, to be refused."""
+        captured = header.sop_class_uid == SECONDARY_CAPTURE_STORAGE and header.modality in _RADIOGRAPHS
+        return header.sop_class_uid in RESULT_CLASSES and (not captured or self._made_here(header))
+
+    def _made_here(self, header: Header) -> bool:
+        return self._is_own(header.sop_instance_uid) or header.manufacturer.lower() == MANUFACTURER
+
     def _result(self, header: Header) -> Kept:
-        own = self._is_own(header.sop_instance_uid) or header.manufacturer.lower() == MANUFACTURER
+        own = self._made_here(header)
         reason = Reason.OWN_RESULT if own else Reason.FOREIGN_RESULT
         text = "one of our own results came back; not assessed again" if own else reason.sentence
         self._intake.trace(header.study_instance_uid, "receive", text,

@@ -67,18 +67,19 @@ def study_group(
     return group
 
 
-def finding_groups(context: Context, finding: Finding, image: Dataset | None) -> list[Group]:
+def finding_groups(context: Context, finding: Finding, image: Dataset | None, images: Sequence[Dataset] = ()) -> list[Group]:
     """Return the group of one finding: who says it, present or absent, site, probability and threshold.
 
-    image: the one with the highest score. A finding with outlines gets a group with an image region for each (TID 1410),
-    the first of them with the numbers; another one a single group (TID 1501). An absent finding stands under "Clinical
-    finding absent" instead of "Finding" (AIR Rev 1.3), for viewers print whatever stands under "Finding".
+    image: the one with the highest score, of `images`, whose scores are told where several were read. A finding with
+    outlines gets a group with an image region for each (TID 1410), the first of them with the numbers; another one a single
+    group (TID 1501). An absent finding stands under "Clinical finding absent" instead of "Finding" (AIR Rev 1.3), for
+    viewers print whatever stands under "Finding".
     """
     drawn = finding.outlines if image is not None else ()
     group = _region_group(context, finding, image, 0, drawn[0]) if drawn and image else _whole_group(context, finding, image)
     if finding.presence is Presence.ABSENT:
         _rename_finding(group)
-    for text in _said_of(finding):
+    for text in _said_of(finding, images):
         say(group, codes.COMMENT, text)
     further = [_region_group(context, finding, image, n, drawn[n]) for n in range(1, len(drawn)) if image]
     return [group, *further]
@@ -112,10 +113,14 @@ def _probability(finding: Finding) -> NumericMeasurement:
     return numeric(Measurement(finding.name, codes.PROBABILITY, finding.probability * 100, codes.PERCENT))
 
 
-def _said_of(finding: Finding) -> list[str]:
+def _said_of(finding: Finding, images: Sequence[Dataset]) -> list[str]:
     """Return the sentences about one finding."""
     said = [f"Reported as {finding.presence}: the threshold is {finding.threshold * 100:.4g} %. The number is the model's "
             "output, not a calibrated probability of disease."]
+    if len(finding.by_image) > 1:
+        named = {str(i.SOPInstanceUID): f"series {i.get('SeriesNumber')} image {i.get('InstanceNumber')}" for i in images}
+        each = [f"{named.get(uid, uid)}: {100 * score:.1f} %" for uid, score in finding.by_image]
+        said.append(f"Score of each image: {'; '.join(each)}. The study has the highest.")
     if finding.zone:
         said.append(f"The evidence is strongest in the {finding.place}.")
     if finding.outlines:

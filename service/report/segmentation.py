@@ -94,7 +94,8 @@ def segmentation(context: Context, sources: Sequence[Dataset], geometry: VolumeG
 
 def grid(sources: Sequence[Dataset], geometry: VolumeGeometry) -> list[Dataset]:
     """Return stand-ins for CT slices with their plane geometry; the orientation is that of the first, exactly,
-    and the distance between slices that of the positions, for both attributes are often slightly or wholly wrong.
+    and the distance between slices that of the positions, for both attributes are often slightly or wholly wrong; where
+    the distances vary there is none.
 
     Raises: UnusableStudy for multi-frame images and for images without position or frame of reference.
     """
@@ -110,7 +111,8 @@ def grid(sources: Sequence[Dataset], geometry: VolumeGeometry) -> list[Dataset]:
                 stand_in.add(source[keyword])
         stand_in.add(sources[0]["ImageOrientationPatient"])
         stand_in.SliceThickness = f"{_thickness_mm(source, geometry):.6g}"
-        stand_in.SpacingBetweenSlices = f"{geometry.spacing_mm[0]:.8g}"
+        if not geometry.varies:
+            stand_in.SpacingBetweenSlices = f"{geometry.spacing_mm[0]:.8g}"
         made.append(stand_in)
     return made
 

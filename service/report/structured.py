@@ -14,7 +14,6 @@ from highdicom.sr import (
     ObserverContext,
 )
 from highdicom.sr import MeasurementsAndQualitativeEvaluations as Group
-from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 
 from service.domain import codes
@@ -47,7 +46,7 @@ def report(
     pictures = [o for o in others if o.SOPClassUID == SECONDARY_CAPTURE_STORAGE]
     groups = [study_group(context, status, measured, comments, assessment.quality, pictures)]
     groups += [group for f in assessment.findings if _worth_saying(f)
-               for group in finding_groups(context, f, _image(sources, f))]
+               for group in finding_groups(context, f, _image(sources, f), sources)]
     groups += _segment_groups(context, assessment, found, others)
     groups += lesion_groups(context, sources, assessment)
     made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
@@ -101,7 +100,7 @@ def _document(
         observation_context=ObservationContext(observer_device_context=observer_of(context.equipment)),
         procedure_reported=concept(reported), imaging_measurements=groups, referenced_images=library or None,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
-            CodedConcept("en-US", "RFC5646", "English (United States)")),
+            concept(codes.ENGLISH)),
     )
     own_uid = context.series("sr")["sop_instance_uid"]
     earlier = [p for p in previous if str(p.SOPInstanceUID) != own_uid]

@@ -79,7 +79,7 @@ def test_orthanc_sends_a_real_ct_and_gets_back_objects_without_fault(tmp_path: P
     found = [*gate.dciodvfy(made["seg"]), *gate.dciodvfy(made["sr"]), *together,
              *gate.dsrdump(made["sr"]), *gate.read_by_dcmqi(made["sr"]), *gate.read_by_highdicom(made["sr"]),
              *gate.same_study(seg, images[0]), *gate.same_study(report, images[0]), *gate.on_source_grid(seg, images),
-             *gate.volumes(made["seg"], report), *gate.mandatory_rows(report)]
+             *gate.volumes(made["seg"], report, images), *gate.mandatory_rows(report)]
     assert found == []
 
 

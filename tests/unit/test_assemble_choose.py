@@ -8,6 +8,7 @@ import pytest
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
+from service.assemble.traits import Kernel, kernel_of
 from service.domain.study import (
     CR_IMAGE_STORAGE,
     DX_FOR_PRESENTATION,
@@ -144,3 +145,55 @@ def test_study_with_two_patients_is_held() -> None:
 
 def test_study_without_images_that_can_be_read_says_so() -> None:
     assert refusal(frontal(sop_class_uid="1.2.840.10008.5.1.4.1.1.4")) is Reason.NO_SUPPORTED_IMAGES
+
+
+def test_of_equally_thin_series_the_wished_kernel_wins_and_its_absence_is_told() -> None:
+    soft = slices(14, series_instance_uid="1.3.1", convolution_kernel="B30f")
+    sharp = slices(12, series_instance_uid="1.3.2", convolution_kernel="B70f")
+    for kernel, uid in ((Kernel.LUNG, "1.3.2"), (Kernel.SOFT, "1.3.1"), (Kernel.UNKNOWN, "1.3.1")):
+        rules = replace(RULES, kernel=kernel)
+        assert choose([*soft, *sharp], rules, lambda one, other: True).series_instance_uid == uid
+    alone = choose(soft, replace(RULES, kernel=Kernel.LUNG), lambda one, other: True)
+    assert alone.limitations == ("no series with a lung kernel could be used; that of this one is B30f",)
+
+
+@pytest.mark.parametrize(("name", "kernel"), [
+    ("B70f", Kernel.LUNG), ("Bl57d\\3", Kernel.LUNG), ("LUNG", Kernel.LUNG), ("BONEPLUS", Kernel.LUNG),
+    ("FC51", Kernel.LUNG), ("B31f", Kernel.SOFT), ("Br40d\\3", Kernel.SOFT), ("STANDARD", Kernel.SOFT),
+    ("FC13", Kernel.SOFT), ("B", Kernel.SOFT),
+    ("YA", Kernel.LUNG), ("", Kernel.UNKNOWN), ("xyz", Kernel.UNKNOWN)])
+def test_kernels_are_told_by_the_names_of_their_makers(name: str, kernel: Kernel) -> None:
+    assert kernel_of(slices(1, convolution_kernel=name)[0]) is kernel
+
+
+def test_expiration_is_read_only_when_there_is_nothing_else() -> None:
+    expiration = slices(20, spacing_mm=1.0, series_instance_uid="1.3.1", series_description="Thorax EXSP 1mm")
+    thick = slices(10, spacing_mm=5.0, series_instance_uid="1.3.2", series_description="Thorax INSP 5mm")
+    assert pick(*expiration, *thick).series_instance_uid == "1.3.2"
+    assert "labelled as expiration" in pick(*expiration).limitations[0]
+
+
+def test_of_thick_series_the_thinnest_is_read() -> None:
+    thick = slices(20, spacing_mm=5.0, series_instance_uid="1.3.1")
+    less = slices(10, spacing_mm=4.0, series_instance_uid="1.3.2")
+    assert pick(*thick, *less).series_instance_uid == "1.3.2"
+
+
+def test_a_few_images_that_lie_otherwise_are_scouts_and_many_are_another_volume() -> None:
+    axial = slices(40)
+    coronal = [replace(h, sop_instance_uid=f"{h.sop_instance_uid}.9", image_orientation_patient=(1, 0, 0, 0, 0, -1))
+               for h in axial]
+    chosen = pick(*axial, *coronal[:2])
+    assert len(chosen.headers) == 40 and "2 localizer or derived" in chosen.limitations[0]
+    assert refusal(*axial, *coronal[:10]) is Reason.VARIABLE_GEOMETRY
+
+
+@pytest.mark.parametrize("agent", ["", "NONE", "no", "N/A", "without"])
+def test_no_contrast_is_written_in_many_ways(agent: str) -> None:
+    assert pick(*slices(contrast_bolus_agent=agent)).limitations == ()
+
+
+def test_the_patient_lies_on_the_belly_or_side() -> None:
+    said = [pick(*slices(patient_position=p)).limitations for p in ("HFS", "FFS", "HFP", "FFDR")]
+    assert said[:2] == [(), ()]
+    assert [words in said[n][0] for n, words in ((2, "prone"), (3, "right side"))] == [True, True]

@@ -121,3 +121,25 @@ def test_tilted_gantry_is_a_limitation() -> None:
         for k, h in enumerate(slices())
     ]
     assert "tilted gantry" in stack(tilted, RULES, never_same)[2][0]
+
+
+def at(*positions: float) -> list[Header]:
+    made = slices(len(positions))
+    return [replace(h, image_position_patient=(-100.0, -90.0, p)) for h, p in zip(made, positions, strict=True)]
+
+
+def test_runs_of_different_distances_make_a_volume_counted_slice_by_slice() -> None:
+    positions = [*np.arange(0, 10, 1.25), *np.arange(10, 30, 2.5)]
+    _, geometry, limitations = stack(at(*positions), RULES, never_same)
+    assert geometry.varies and len(geometry.positions_mm) == len(positions) == len(geometry.thickness_mm)
+    assert sum(geometry.thickness_mm) == pytest.approx(positions[-1] - positions[0] + (1.25 + 2.5) / 2)
+    assert limitations == ("slice distances vary from 1.25 to 2.50 mm; volumes are counted slice by slice",)
+
+
+@pytest.mark.parametrize("positions", [
+    [*np.arange(0, 10, 1.0), *np.arange(10, 60, 7.0)],  # one run too wide
+    [0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 15],  # two single gaps
+    [0, 1, 2.5, 3.5, 5, 6, 7.5, 8.5, 10, 11],  # no rule
+])
+def test_other_uneven_distances_are_refused(positions: list[float]) -> None:
+    assert refusal(at(*positions)).reason in (Reason.VARIABLE_GEOMETRY, Reason.MISSING_SLICES)

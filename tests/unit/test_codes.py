@@ -18,6 +18,7 @@ REVIEWED = {  # not in pydicom's dictionaries, and why each is right
     Code("39839004", "SCT", "Diaphragmatic hernia"): "SNOMED CT, Diaphragmatic hernia (disorder); FHIR examples use it too",
     Code("PLEURALTHICK", PRIVATE_SCHEME, "Pleural thickening"): "no code of a public scheme could be checked, so our own",
     Code("373572006", "SCT", "Clinical finding absent"): "SNOMED CT; the concept name that AIR samples give",
+    Code("en-US", "RFC5646", "English (United States)"): "RFC 5646",
     Code("30745-4", "LN", "XR Chest Views"): "LOINC",
     Code("36643-5", "LN", "XR Chest 2 Views"): "LOINC",
     Code("36572-6", "LN", "XR Chest AP"): "LOINC",

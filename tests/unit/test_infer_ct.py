@@ -171,6 +171,16 @@ def test_scan_that_cuts_the_lungs_gets_a_limitation_and_no_score(assess) -> None
     assert assessment.limitations[0] == "given"
     assert assessment.limitations[1].startswith("incomplete coverage: the lungs are cut at the top of the scan")
     assert "severity score" not in measured(assessment)
+    assert not any("involved" in name for name in measured(assessment)), "a part of a lung has no percentage"
+
+
+def test_lungs_that_the_field_of_view_cuts_are_not_covered(assess) -> None:  # type: ignore[no-untyped-def]
+    volume = volume_of(RIGHT_LUNG, LEFT_LUNG)
+    columns = slice(20, 128)
+    narrow = CtVolume(np.ascontiguousarray(volume.hu[:, :, columns]), replace(volume.geometry, columns=108))
+    assert not any("incomplete" in text for text in assess(volume).limitations)
+    text = next(text for text in assess(narrow).limitations if "incomplete coverage" in text)
+    assert "cut at the side of the scan" in text and "severity score" not in measured(assess(narrow))
 
 
 def test_cut_end_is_named_by_the_patient_not_by_the_order(assess) -> None:  # type: ignore[no-untyped-def]
@@ -189,8 +199,18 @@ def test_zone_score_by_its_limits(percent: float, score: int) -> None:
 
 def test_volume_is_that_of_the_marked_voxels_and_a_missing_slice_adds_none() -> None:
     masks = np.ones((4, 10, 10), np.uint8)
-    found = tally(masks, np.full(masks.shape, -850, np.float32), (0, 5, 15, 20), (5, 2, 2), ascends=True)
+    gapped = VolumeGeometry((0, 5, 15, 20), (5, 2, 2), (1, 0, 0, 0, 1, 0), (0, 0, 1), 10, 10, "1.2")
+    found = tally(masks, np.full(masks.shape, -850, np.float32), gapped, ascends=True)
     assert found.ml(bits=1) == pytest.approx(400 * 5 * 2 * 2 / 1000)
+
+
+def test_where_slice_distances_vary_each_slice_counts_for_its_part_of_the_body() -> None:
+    masks = np.zeros((6, 10, 10), np.uint8)
+    masks[2:] = 1
+    mixed = VolumeGeometry((0, 1, 2, 3, 6, 9), (1, 2, 2), (1, 0, 0, 0, 1, 0), (0, 0, 1), 10, 10, "1.2", varies=True)
+    assert mixed.thickness_mm == (1, 1, 1, 2, 3, 3)
+    found = tally(masks, np.full(masks.shape, -850, np.float32), mixed, ascends=True)
+    assert found.ml(bits=1) == pytest.approx(100 * (1 + 2 + 3 + 3) * 2 * 2 / 1000)
 
 
 def test_one_lung_is_named_by_the_middle_of_the_body(assess) -> None:  # type: ignore[no-untyped-def]

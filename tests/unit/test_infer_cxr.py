@@ -93,3 +93,26 @@ def test_several_scores_for_one_image_are_an_engine_error(assess) -> None:  # ty
 def test_without_images_there_is_nothing_to_assess(assess) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="no image"):
         assess([])
+
+
+def test_what_cannot_be_told_from_an_image_is_told_from_the_others_or_not_at_all(tmp_path: Path) -> None:
+    manifest = brightness_cxr(tmp_path)
+    engine = Engine(Catalogue.load(tmp_path), "cpu", threads=1)
+    silent = (codes.PNEUMONIA,)
+    found = by_name(assess_cxr(images(0.9, 0.6), engine, manifest, HALVED, unjudged={"1.2.0": silent}))
+    assert found["pneumonia"].probability == pytest.approx(0.6) and found["pneumonia"].sop_instance_uid == "1.2.1"
+    assert [uid for uid, _ in found["pneumonia"].by_image] == ["1.2.1"] and len(found["covid19"].by_image) == 2
+    none = assess_cxr(images(0.7), engine, manifest, HALVED, unjudged={"1.2.0": silent})
+    assert set(by_name(none)) == {"no_finding", "covid19"}, "neither present nor absent"
+    assert by_name(none)["no_finding"].presence is Presence.PRESENT, "what is not judged is no finding"
+    assert none.saliency["1.2.0"] == pytest.approx(0.35), "the evidence is that of a class that was judged"
+
+
+def test_only_the_inner_part_is_looked_at_and_its_evidence_lies_in_place(assess) -> None:  # type: ignore[no-untyped-def]
+    image = np.full((40, 30), 1.0, np.float32)
+    image[10:30, 4:24] = 0.6
+    said = assess([RadiographImage("1.2.0", image, (10, 30, 4, 24))])
+    assert by_name(said)["pneumonia"].probability == pytest.approx(0.6)
+    saliency = said.saliency["1.2.0"]
+    assert saliency.shape == (40, 30) and saliency[10:30, 4:24] == pytest.approx(0.6)
+    assert saliency.sum() == pytest.approx(0.6 * 400, rel=1e-5)
