@@ -109,7 +109,7 @@ class Stack:
         whole = self.geometry
         geometry = VolumeGeometry(
             whole.positions_mm[numbers], (spacing_mm or whole.spacing_mm[0], *whole.spacing_mm[1:]), whole.orientation,
-            whole.normal, whole.rows, whole.columns, whole.frame_of_reference_uid)
+            whole.normal, whole.rows, whole.columns, whole.frame_of_reference_uid, whole.varies)
         said = self._beside[numbers]
         beside = {name: np.concatenate([one[name] for one in said]) for name in said[0]}
         return CtVolume(self.hu[numbers], geometry), Read(self.classes[numbers], beside)
