@@ -60,13 +60,13 @@ $(VENV)/deploy.done: requirements/deploy.lock $(VENV)/dev.done
 # Resolve the dependencies anew (needs uv).
 UV := uv pip compile pyproject.toml -c requirements/constraints.txt --no-header --no-emit-index-url --no-emit-find-links -q
 lock:
-	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres -o requirements/cpu.lock
-	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres -o requirements/gpu.lock
-	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres --extra ray --extra s3 -o requirements/cluster.lock
-	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres --extra ray --extra s3 -o requirements/cluster-gpu.lock
-	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres -o requirements/dev.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres --extra oidc --extra otel -o requirements/cpu.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres --extra oidc --extra otel -o requirements/gpu.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra postgres --extra oidc --extra otel --extra ray --extra s3 -o requirements/cluster.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra gpu --extra postgres --extra oidc --extra otel --extra ray --extra s3 -o requirements/cluster-gpu.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra oidc --extra otel -o requirements/dev.lock
 	echo 'setuptools>=77' | $(subst pyproject.toml,-,$(UV)) --universal --python-version 3.11 --generate-hashes -o requirements/build.lock
-	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra deploy -c requirements/dev.lock -o requirements/deploy.lock
+	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra oidc --extra otel --extra deploy -c requirements/dev.lock -o requirements/deploy.lock
 	$(UV) --python-version 3.11 --extra cpu --extra train -o requirements/train.lock
 
 clean:

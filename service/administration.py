@@ -10,11 +10,15 @@ from service.deliver.target import Outlet
 from service.domain.manifest import InvalidManifest, read_manifest
 from service.domain.study import Kind
 from service.outlets import kinds_by_target
+from service.pipeline.dry_run import DryRun, dry_run
 from service.sections import Target
 from service.settings import Settings
 from service.store.activations import switched_to
 from service.store.database import Database
+from service.triage.rules import RULES, Rule
+from service.triage.rules_file import load_rules
 from service.web.admin import Administration, BundleLine, Destination, Sender
+from service.web.admin_rules import Rules
 
 _CARD = "MODEL_CARD.md"
 
@@ -25,7 +29,22 @@ def administration_of(settings: Settings, database: Database, targets: Callable[
     folder = settings.infer.models_dir
     return Administration(
         senders=_senders(settings), destinations=_destinations(settings), echo=lambda name: targets()[name].target.echo(),
-        bundles=lambda: _bundles(folder, _uses(settings, database)), card=lambda name: _card(folder, name), retry=retry)
+        bundles=lambda: _bundles(folder, _uses(settings, database)), card=lambda name: _card(folder, name), retry=retry,
+        rules=_rules(settings, database),
+        audit_folder=settings.store.data_dir.resolve() / "audit" if settings.audit.file else None,
+        patient_names=settings.web.patient_names)
+
+
+def _rules(settings: Settings, database: Database) -> Rules:
+    wanted = settings.triage
+
+    def in_use() -> Sequence[Rule]:
+        return load_rules(wanted.rules) if wanted.rules else RULES
+
+    def tried(text: str, since: float) -> DryRun:
+        return dry_run(database, text, in_use(), wanted.emergency_ae_titles, since)
+
+    return Rules(in_use, tried, str(wanted.rules or ""))
 
 
 def _senders(settings: Settings) -> list[Sender]:

@@ -28,7 +28,7 @@ from service.engines import engine_of
 from service.fetching import fetched_of, open_studies, prior_rules_of
 from service.infer.catalogue import Catalogue
 from service.infer.gpu import Gpus
-from service.inlets import policy_of, tls_of, where
+from service.inlets import policy_of, returned_of, tls_of, where
 from service.keeping import files_of
 from service.metrics import Metrics
 from service.operating import expectation_file
@@ -47,10 +47,11 @@ from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
 from service.receive.listener import Listener
 from service.receive.spool import Spool
-from service.reception import door_of, trail_of
+from service.reception import door_of, tracing_of, trail_of
 from service.report.build import Style
 from service.settings import Settings
 from service.store.commitments import record_answer
+from service.store.corrections import Corrections
 from service.store.database import Database
 from service.store.intake import Intake
 from service.store.notices import Notices
@@ -63,7 +64,7 @@ from service.web.health import Check, create_monitor
 from service.web.pictures import montage
 from service.web.reader import WebStyle
 from service.web.view.scene import Viewer
-from service.worker import Loop, assemble_step, behind_step, every, passing_step, work_step
+from service.worker import Loop, assemble_step, behind_step, correct_step, every, passing_step, work_step
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
@@ -88,6 +89,7 @@ class App:
         self.spool = Spool(self.images.root, settings.receive.min_free_bytes, self.images)
         decode = settings.decode
         self.decoders = Decoders(self.metrics, decode.processes, decode.timeout_s, decode.memory_bytes, decode.frames_each)
+        self.tracing = tracing_of(settings, self.roles)
         self.trail = trail_of(settings, self.database, clock, self.metrics.audit_failures.inc)
         self.listener: Listener | None = None
         self.line: Line | None = None
@@ -137,6 +139,7 @@ class App:
             self._web_thread.join(10)
         self.decoders.close()
         self.trail.stopped()
+        self.tracing.close()
         self.database.close()
         _log.info("stopped")
 
@@ -163,7 +166,8 @@ class App:
         intake = Intake(self.database, self.clock)
         return Listener(policy_of(receive), self.spool, intake, self.metrics, intake.is_ours, self._record,
                         Notices(self.database, self.clock) if receive.notices else None,
-                        tls_of(receive, self._watch), self.trail)
+                        tls_of(receive, self._watch), self.trail,
+                        returned_of(receive, self.results, Corrections(self.database, self.clock)), self.tracing)
 
     def _watch(self, renewed: Renewed) -> None:
         """Show how long certificates hold in the metrics, and say now what is wrong with them."""
@@ -201,7 +205,7 @@ class App:
                 presentation_state=settings.report.presentation_state, key_objects=settings.report.key_objects,
                 software_version=__version__),
             report_refusals=settings.report.report_refusals,
-            targets=outlets(settings, self._record, self.clock, self._watch), trail=self.trail,
+            targets=outlets(settings, self._record, self.clock, self._watch), trail=self.trail, tracing=self.tracing,
             shelf=Shelf(settings.work.ahead_bytes, self.metrics.slices_ahead.labels("dropped").inc),
             first_look_mm=settings.infer.first_look_mm,
             archives=archives(settings, self._watch), priors=prior_rules_of(settings),
@@ -224,6 +228,7 @@ class App:
             *(self._loop(name, work_step(line, JobKind.INFER)) for name in looks),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
             *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),
+            self._loop("correct", correct_step(line)),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
             *(self._loop(f"fetch-{name}", work_step(line, JobKind.FETCH, name)) for name in line.archives),

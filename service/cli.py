@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service import DISCLAIMER, __version__, logs
 from service.app import ROLES, App
+from service.audit_cli import add_audit
 from service.care_cli import add_care
 from service.certs_cli import add_certs
 from service.checks import (
@@ -44,6 +45,7 @@ from service.metrics import Metrics
 from service.metrics_page import metrics_page
 from service.models_cli import add_models
 from service.outlets import archives, kinds_by_target, outlets
+from service.parked_cli import add_parked
 from service.pipeline.again import NothingToSend, send_once_more, take_up_again
 from service.settings import InvalidSettings, Settings, load
 from service.simulate.department_file import InvalidDepartment
@@ -122,9 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     resent.add_argument("study", metavar="STUDY_INSTANCE_UID")
     resent.add_argument("--target", default="", metavar="NAME", help="only to this target; else to all")
     resent.set_defaults(run=_resend)
+    add_parked(commands)
     add_feedback(commands)
     add_certs(commands.add_parser("certs", help="a test authority and certificates, to try TLS out with"))
     add_users(commands.add_parser("users", help="the accounts of the pages: add, list, disable, password, token"))
+    add_audit(commands)
     add_care(commands, _run_checks)
     shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
     shown.set_defaults(run=_settings)

@@ -43,7 +43,7 @@ _FIELDS = frozenset({
     "time", "level", "logger", "event", "study", "job", "kind", "reason", "error", "where", "loop", "bundle", "version",
     "provider", "precision", "threads", "seconds", "fell_back", "roles", "port", "tls_port", "urgency", "place", "revision",
     "objects", "jobs", "files", "leftovers", "rows_made", "next", "pdu_bytes", "every_association_ended", "for", "address",
-    "because"})
+    "because", "target", "correction"})
 _ABOUT = f"""A support archive of firstlook. {DISCLAIMER}
 
 It holds no patient data: no images, no rows of studies, no names, identifiers or free text. UIDs are replaced by words that

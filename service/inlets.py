@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from service.pipeline.correcting import FOLDER
 from service.receive.policy import Peer, Policy
+from service.receive.returned import Returned
 from service.receive.server import Tls
 from service.sections import Receive
+from service.store.corrections import Corrections
+from service.store.files import Below, Files
 from service.tls.contexts import server_context
 from service.tls.renewal import Renewed
 
@@ -36,6 +40,13 @@ def tls_of(receive: Receive, use: Callable[[Renewed], None]) -> Tls | None:
     renewed = Renewed(wanted.files, partial(server_context, demand=wanted.client_certificate))
     use(renewed)
     return Tls(renewed, wanted.port, wanted.handshake_timeout_s)
+
+
+def returned_of(receive: Receive, results: Files, corrections: Corrections) -> Returned | None:
+    """Return what keeps objects that others send back, if they are to be kept. results: the files of our results."""
+    if not receive.corrections:
+        return None
+    return Returned(Below(results, FOLDER), receive.min_free_bytes, corrections)
 
 
 def where(receive: Receive) -> str:

@@ -6,10 +6,26 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+_ABOUT: ContextVar[Mapping[str, object]] = ContextVar("firstlook-about", default={})  # noqa: B039 - never changed
+
+
+@contextmanager
+def about(**ids: object) -> Iterator[None]:
+    """Let every line that is logged inside carry these of our ids, whichever module logs it; "" and None are left out."""
+    token = _ABOUT.set({**_ABOUT.get(), **{name: value for name, value in ids.items() if value not in ("", None)}})
+    try:
+        yield
+    finally:
+        _ABOUT.reset(token)
 
 
 class JsonFormatter(logging.Formatter):
@@ -23,7 +39,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        line |= {k: v for k, v in {**_ABOUT.get(), **vars(record)}.items() if k not in _STANDARD}
         if record.exc_info and record.exc_info[0]:
             line["error"] = record.exc_info[0].__name__
             line["where"] = _frames(record)

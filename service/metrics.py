@@ -20,8 +20,8 @@ LABELS = {
     "finding": "findings that the bundles name",
     "gpu": "GPUs of the machine, by number",
     "kind": "infer, deliver, prove, shadow, fetch, revise, admit for jobs; ct, cxr, other for studies; ct, cxr, all "
-            "for stages; availability, procedure_step, unknown for notices",
-    "loop": "watch, assemble, ask, lease, infer, infer-<number>, drift, copies-<folder>, retain, behind, "
+            "for stages; availability, procedure_step, unknown for notices; seg, sr for corrections",
+    "loop": "watch, assemble, ask, lease, infer, infer-<number>, drift, copies-<folder>, retain, behind, correct, "
             "deliver-<target>, prove-<target>, fetch-<archive>",
     "measure": "input mean, input spread, input detail, unfamiliarity, score <output of the bundle>",
     "modality": "modalities accepted, other, unknown",
@@ -66,7 +66,8 @@ class Metrics:
                                     ["outcome"], namespace=_PREFIX, registry=r)
         self.associations_open = Gauge("associations_open", "Associations open now.", namespace=_PREFIX, registry=r)
         self.instances = Counter("instances_received", "Instances by modality and outcome (stored, duplicate, "
-                                 "quarantined, own_result, foreign_result, refused).",
+                                 "quarantined, own_result, foreign_result, correction, "
+                                 "refused).",
                                  ["modality", "outcome"], namespace=_PREFIX, registry=r)
         self.turned_away = Counter("callers_turned_away", "Connections closed and associations rejected, by reason.",
                                    ["reason"], namespace=_PREFIX, registry=r)
@@ -150,6 +151,9 @@ class Metrics:
             "and kind.", ["urgency", "kind"], namespace=_PREFIX, registry=r, buckets=_READING_SECONDS)
         self.verdicts = Counter("verdicts", "Verdicts of readers on findings, by bundle and finding.",
                                 ["bundle", "finding", "verdict"], namespace=_PREFIX, registry=r)
+        self.corrections = Counter(
+            "corrections", "Segmentations and reports sent back by others, by kind (seg, sr) and outcome (attached, "
+            "set_aside).", ["kind", "outcome"], namespace=_PREFIX, registry=r)
         self.deliveries = Counter("deliveries", "Objects sent, by target and outcome (stored, failed, refused).",
                                   ["target", "outcome"], namespace=_PREFIX, registry=r)
         self.commitments = Counter(

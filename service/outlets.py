@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from service.deliver.cstore import CStoreTarget
 from service.deliver.folder import FolderTarget
@@ -24,7 +23,7 @@ from service.domain.commitment import Answer, Proof
 from service.receive.policy import image_contexts
 from service.receive.reports import report_handler
 from service.sections import Target
-from service.settings import InvalidSettings, Settings
+from service.settings import InvalidSettings, Settings, secret
 from service.tls.calling import Calling, calling
 from service.tls.contexts import client_context
 from service.tls.files import UnusableCertificate
@@ -134,20 +133,3 @@ def _context(place: Secured, section: str) -> ssl.SSLContext:
         return client_context(place.files(section), check_name=True)
     except UnusableCertificate as error:
         raise InvalidSettings(str(error)) from error
-
-
-def secret(value: str, where: str) -> str:
-    """Return a secret as set, or the first line of the file that "file:/PATH" names.
-
-    where: the setting, for the sentence. Raises: InvalidSettings when the file cannot be read or is empty.
-    """
-    if not value.startswith("file:"):
-        return value
-    path = Path(value.removeprefix("file:"))
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{where}: {path} cannot be read") from error
-    if not lines or not lines[0].strip():
-        raise InvalidSettings(f"{where}: {path} is empty")
-    return lines[0].strip()

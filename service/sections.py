@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from service.access.door import Login
+from service.access.sections import Oidc
 from service.deliver.places import AE_TITLE, FolderPlace, Hl7Place, Objects, Place, StowPlace, WebhookPlace
 from service.domain.commitment import Proof
 from service.domain.urgency import Urgency
@@ -64,6 +65,8 @@ class Receive(Section):
     max_study_images: int = Field(10_000, ge=1, description="Most images of one study; further ones get 0xA700.")
     max_study_bytes: int = Field(5_000_000_000, ge=1, description="Most bytes of one study; images beyond get 0xA700.")
     notices: bool = Field(True, description="Take notices of completeness: Instance Availability Notification, MPPS.")
+    corrections: bool = Field(True, description="Keep SEG and SR that others send for a study that is here, and attach "
+                              "those of a person as feedback; false: they are taken and not kept.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
     journal: bool = Field(True, description="Images are made safe in a journal first (up to 100 MB in the spool); "
                           "false: each in its own file.")
@@ -246,6 +249,7 @@ class Web(Section):
     max_rows: int = Field(300, ge=1, le=5000, description="Most studies on the page.")
     read_within: ReadWithin = ReadWithin()
     viewers: tuple[SiteViewer, ...] = Field((), description="Viewers of the site that a study page leads to.")
+    oidc: Oidc = Field(default_factory=Oidc)
 
     @field_validator("proxies")
     @classmethod
@@ -256,11 +260,13 @@ class Web(Section):
 
 
 class Monitor(Section):
-    """Health and metrics of a process that has no page: `firstlook listen` and `firstlook work`."""
+    """Health and metrics of a process that has no page: `firstlook listen` and `firstlook work`; traces of all."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="TCP port, its own for each process of a machine; 0: none. "
                       "Asks for web.access_token.")
+    otlp_endpoint: str = Field("", pattern="^(https?://.+)?$", description="Traces go to this collector (OTLP over HTTP, as "
+                               "http://127.0.0.1:4318/v1/traces); needs the extra otel; empty: none.")
 
 
 class Store(Section):

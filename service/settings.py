@@ -62,10 +62,14 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
-        if not _is_loopback(self.web.host) and not self.web.access_token and self.web.login is not Login.REQUIRED:
+        if self.web.oidc.enabled and self.web.login is Login.OFF:
+            raise ValueError('web.login is "off" and web.oidc.issuer is set; accepted with an issuer: "auto", "required"')
+        asks = self.web.login is Login.REQUIRED or self.web.oidc.enabled
+        if not _is_loopback(self.web.host) and not self.web.access_token and not asks:
             raise ValueError(
                 f"web.host is {self.web.host!r}, which is not loopback, and web.access_token is empty: patient data would "
-                'be open to the network; set web.login to "required", or web.access_token, or web.host to 127.0.0.1')
+                'be open to the network; set web.login to "required", or web.oidc, or web.access_token, or web.host to '
+                "127.0.0.1")
         if self.monitor.port and not _is_loopback(self.monitor.host) and not self.web.access_token:
             raise ValueError(
                 f"monitor.host is {self.monitor.host!r}, which is not loopback, and web.access_token is empty; set "
@@ -91,6 +95,23 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise InvalidSettings("\n".join(_explain(e) for e in error.errors())) from error
+
+
+def secret(value: str, where: str) -> str:
+    """Return a secret as set, or the first line of the file that "file:/PATH" names.
+
+    where: the setting, for the sentence. Raises: InvalidSettings when the file cannot be read or is empty.
+    """
+    if not value.startswith("file:"):
+        return value
+    path = Path(value.removeprefix("file:"))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{where}: {path} cannot be read") from error
+    if not lines or not lines[0].strip():
+        raise InvalidSettings(f"{where}: {path} is empty")
+    return lines[0].strip()
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.study import Header
+from service.domain.urgency import Urgency
 from service.errors import BadInstance
+from service.pipeline.dry_run import dry_run
 from service.pipeline.facts import facts_of
 from service.receive.header import read_file_header
 from service.settings import load
+from service.store.database import Database
 from service.triage.rules import RULES, Rule, decide, table_of
 from service.triage.rules_file import load_rules, rules_as_toml
 
+_SHOWN = 50
+
 
 def add_triage(parser: argparse.ArgumentParser) -> None:
-    """Add the two commands to `firstlook triage`."""
+    """Add the commands to `firstlook triage`."""
     parser.description = "Rules of urgency on arrival: the table, and what it says of studies."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shown = _command(commands, "rules", "print the rules in use as a file to edit, for triage.rules")
@@ -31,6 +36,12 @@ def add_triage(parser: argparse.ArgumentParser) -> None:
     tried.add_argument("--hour", type=int, choices=range(24), metavar="0..23", help="as if they came at this hour; else now")
     tried.add_argument("--prior", default="", metavar="FINDING", help="as if an earlier study was flagged for this")
     tried.set_defaults(run=_explain)
+
+
+    past = _command(commands, "dry-run", "say what other rules would have made of past studies; nothing is changed")
+    past.add_argument("file", type=Path, metavar="FILE", help="the rules to try")
+    past.add_argument("--days", type=float, default=30.0, metavar="DAYS", help="studies of so many days (30)")
+    past.set_defaults(run=_dry_run)
 
 
 def _command(commands: Any, name: str, told: str) -> argparse.ArgumentParser:
@@ -63,6 +74,32 @@ def _explain(asked: argparse.Namespace) -> int:
               f"{decision.urgency.value}, to be looked at within {target_s:g} s: {decision.reason}")
         _print_matched(decision.matched, decision.reason)
     return 0 if studies else 1
+
+
+def _dry_run(asked: argparse.Namespace) -> int:
+    settings = load(asked.settings)
+    rules = load_rules(settings.triage.rules) if settings.triage.rules else RULES
+    load_rules(asked.file)  # says what is wrong with the name of the file
+    database = Database(settings.database_url)
+    try:
+        found = dry_run(database, asked.file.read_text(encoding="utf-8"), rules, settings.triage.emergency_ae_titles,
+                        time.time() - asked.days * 86400)
+    finally:
+        database.close()
+    trial = found.trial
+    cut = ", the newest" if found.cut else ""
+    print(f"{trial.studies} studies{cut}; {len(found.moved)} would have had another urgency")  # noqa: T201
+    for urgency in Urgency:
+        print(f"  {urgency.value:<8} {trial.before.get(urgency, 0):>6} now, "  # noqa: T201
+              f"{trial.after.get(urgency, 0):>6} with these rules")
+    for name, number in trial.fired.items():
+        print(f"  {number:>6} matched: {name}")  # noqa: T201
+    for study, move in found.moved[:_SHOWN]:
+        print(f"{study.study_instance_uid}: {move.before.value} ({move.before_reason}) -> "  # noqa: T201
+              f"{move.after.value} ({move.after_reason})")
+    if len(found.moved) > _SHOWN:
+        print(f"and {len(found.moved) - _SHOWN} more")  # noqa: T201
+    return 0
 
 
 def _print_matched(matched: Sequence[Rule], reason: str) -> None:

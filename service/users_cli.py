@@ -16,6 +16,7 @@ from sqlmodel import Session
 from service import DISCLAIMER
 from service.access import accounts
 from service.access.accounts import AccountProblem
+from service.access.links import make_link
 from service.access.passwords import LEAST, Passwords, WeakPassword
 from service.audit.events import ATTRIBUTES_CHANGED, ROLES_CHANGED
 from service.audit.trail import runner
@@ -42,6 +43,8 @@ def add_users(parser: argparse.ArgumentParser) -> None:
     _command(commands, "disable", "let an account in no more: its sessions end, its tokens are revoked", _disable)
     _command(commands, "enable", "let a disabled account in again", _enable)
     _command(commands, "password", "give an account a new password; its sessions end", _password, prepare=_changed_password)
+    link = _command(commands, "link", "a link that lets a person in once, within ten minutes; shown this once", _link)
+    link.add_argument("--url", default="", metavar="URL", help="where the pages are reached (default: on this machine)")
     token = _command(commands, "token", "a new token of a program, shown this once; its account is made if need be", _token)
     token.add_argument("--days", type=_days, default=0, metavar="N", help="it holds so long (default: until it is revoked)")
     token.add_argument("--revoke", action="store_true", help="revoke all tokens of the account instead")
@@ -87,7 +90,7 @@ def _noted(settings: Settings, database: Database, asked: argparse.Namespace) ->
     """Tell the audit trail what was done to an account."""
     what = {"add": f"made, {getattr(asked, 'role', '')}", "disable": "disabled", "enable": "enabled",
             "password": "new password; sessions ended",
-            "token": "tokens revoked" if getattr(asked, "revoke", False) else "new token"}[asked.what]
+            "link": "new link", "token": "tokens revoked" if getattr(asked, "revoke", False) else "new token"}[asked.what]
     trail = trail_of(settings, database, time.time)
     trail.account_changed(runner(), asked.name, what,
                           ROLES_CHANGED if asked.what == "add" else ATTRIBUTES_CHANGED)
@@ -133,6 +136,12 @@ def _token(session: Session, asked: argparse.Namespace, now: float) -> str:
         return f"{asked.name}: {accounts.revoke_tokens(session, accounts.known(session, asked.name), now)} tokens revoked"
     account = accounts.find(session, asked.name) or accounts.add(session, asked.name, Role.SERVICE, "", now)
     return accounts.issue_token(session, account, now, now + asked.days * 86400 if asked.days else None)
+
+
+def _link(session: Session, asked: argparse.Namespace, now: float) -> str:
+    web = load(asked.settings).web
+    base = asked.url or web.oidc.public_url or f"http://127.0.0.1:{web.port}"
+    return f"{base.rstrip('/')}/login/once?key={make_link(session, accounts.known(session, asked.name), now)}"
 
 
 def _new_password(session: Session, asked: argparse.Namespace) -> str:

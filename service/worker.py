@@ -12,8 +12,10 @@ from service.domain.job import BEHIND, JobKind
 from service.errors import Defect, FirstlookError, Reason
 from service.pipeline.admit import give_up
 from service.pipeline.assembling import Assembler
+from service.pipeline.correcting import attach, set_aside, waiting
 from service.pipeline.line import Line
 from service.pipeline.run import fail, run
+from service.store.tables import Job, Study
 
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
@@ -24,15 +26,17 @@ _FORGET_S = 3600.0
 def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], None], **about: object) -> None:
     """Do something that must not take its loop down; what goes wrong is handed to `failed` as an error of ours.
 
-    about: our ids, for the log. Anything that is not a FirstlookError is a defect, logged with its place in the code.
+    about: our ids, which every line of the log has that is written meanwhile; `study` ties together those of one study.
+    Anything that is not a FirstlookError is a defect, logged with its place in the code.
     """
-    try:
-        action()
-    except FirstlookError as error:
-        failed(error)
-    except Exception as error:  # noqa: BLE001 - the one broad except of the house: a loop outlives any defect
-        _log.error("defect", exc_info=True, extra=about)
-        failed(Defect(Reason.INTERNAL_ERROR, type(error).__name__))
+    with logs.about(**about):
+        try:
+            action()
+        except FirstlookError as error:
+            failed(error)
+        except Exception as error:  # noqa: BLE001 - the one broad except of the house: a loop outlives any defect
+            _log.error("defect", exc_info=True)
+            failed(Defect(Reason.INTERNAL_ERROR, type(error).__name__))
 
 
 class Loop(threading.Thread):
@@ -79,10 +83,22 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
         job = line.queue.claim(kind, target)
         if job is None:
             return False
-        attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)
+        _do(line, job)
         return True
 
     return step
+
+
+def _do(line: Line, job: Job) -> None:
+    """Do one leased job, in a span of its study's trace."""
+    with line.database.reading() as session:
+        uid = session.get_one(Study, job.study_id).study_instance_uid
+
+    def work() -> None:
+        with line.tracing.span(f"{job.kind} {job.target}".strip(), uid, job=job.id or 0, urgency=job.urgency):
+            run(line, job)
+
+    attempt(work, partial(fail, line, job), study=uid, job=job.id, kind=job.kind, target=job.target)
 
 
 def passing_step(line: Line) -> Callable[[], bool]:
@@ -98,7 +114,7 @@ def passing_step(line: Line) -> Callable[[], bool]:
         job = line.queue.claim(JobKind.INFER, above=under_way)
         if job is None:
             return False
-        attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)
+        _do(line, job)
         return True
 
     return step
@@ -133,8 +149,23 @@ def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
         for study in assembler.open():
             number = study.id or 0
             attempt(lambda s=study: acted.append(assembler.advance(s)),  # type: ignore[misc]
-                    partial(give_up, line, number), study=number)
+                    partial(give_up, line, number), study=study.study_instance_uid)
         return any(acted)
+
+    return step
+
+
+def correct_step(line: Line) -> Callable[[], bool]:
+    """Return a step that makes feedback of one object that was sent back."""
+
+    def step() -> bool:
+        found = waiting(line)
+        if found is None:
+            return False
+        row, study = found
+        attempt(partial(attach, line, row, study), partial(set_aside, line, row),
+                study=study.study_instance_uid, correction=row.id)
+        return True
 
     return step
 

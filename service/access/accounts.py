@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
+from service.access.identity import Identity
 from service.access.secrets import digest, new_token
 from service.domain.person import Role
 from service.store.tables import AccessToken, Account, LoginSession
@@ -72,10 +73,36 @@ def any_person(session: Session) -> bool:
     return session.exec(select(Account.id).where(col(Account.role).in_(people)).limit(1)).first() is not None
 
 
+def any_password(session: Session) -> bool:
+    """Tell whether there is an account with a password."""
+    return session.exec(select(Account.id).where(Account.password_hash != "").limit(1)).first() is not None
+
+
 def with_password(account: Account) -> None:
-    """Make sure that an account has a password. Raises: AccountProblem for a program's."""
+    """Make sure that an account has a password. Raises: AccountProblem for a program's, or the identity provider's."""
+    if account.subject is not None:
+        raise AccountProblem(f"{account.name} logs in at the identity provider: it has no password here")
     if account.role == Role.SERVICE.value:
         raise AccountProblem(f"{account.name} is a program's: it has tokens, no password")
+
+
+def vouched(session: Session, identity: Identity, now: float) -> tuple[Account, bool]:
+    """Return the account of somebody that the identity provider vouches for, made or given its role; True: changed so.
+
+    Raises: AccountProblem when it is disabled, or its name is not accepted or that of another account.
+    """
+    account = session.exec(select(Account).where(Account.subject == identity.subject)).one_or_none()
+    if account is None:
+        made = add(session, tidy_name(identity.name), identity.role, "", now)
+        made.subject = identity.subject
+        session.add(made)
+        return made, True
+    if account.disabled_at is not None:
+        raise AccountProblem(f"{account.name} is disabled")
+    changed = account.role != identity.role.value
+    account.role = identity.role.value
+    session.add(account)
+    return account, changed
 
 
 def set_password(session: Session, account: Account, password_hash: str, now: float) -> None:

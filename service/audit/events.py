@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from service.audit.message import MINOR_FAILURE, Code, Happening, Participant, Subject
 
 _ACTIVITY = Code("110100", "Application Activity")
+_LOG_USED = Code("110101", "Audit Log Used")
 _ACCESSED = Code("110103", "DICOM Instances Accessed")
 _TRANSFERRED = Code("110104", "DICOM Instances Transferred")
 _ALERT = Code("110113", "Security Alert")
 _AUTHENTICATION = Code("110114", "User Authentication")
+EVENTS = {code.value: code.meaning for code in (_ACTIVITY, _LOG_USED, _ACCESSED, _TRANSFERRED, _ALERT, _AUTHENTICATION)}
+"""Every Event ID that is told, with its meaning."""
 START, STOP = Code("110120", "Application Start"), Code("110121", "Application Stop")
 LOGIN, LOGOUT = Code("110122", "Login"), Code("110123", "Logout")
 NODE_AUTHENTICATION = Code("110126", "Node Authentication")
@@ -69,6 +72,13 @@ def seen(host: Host, name: str, address: str, known: Known, what: str) -> Happen
     """Somebody looks at a study. name: of the account, "" where nobody logs in; what: free of patient data."""
     person = Participant(name or "(no login)", None, True, address=address)
     return Happening(_ACCESSED, "R", (person, host.took_part(_SOURCE)), known.subjects(), description=what)
+
+
+def log_used(host: Host, name: str, address: str) -> Happening:
+    """Somebody reads the audit trail itself. name: of the account, "" where nobody logs in."""
+    person = Participant(name or "(no login)", None, True, address=address)
+    about = Subject(f"file://{host.name}/audit", _URI, "2", "13", "Security Audit Log")
+    return Happening(_LOG_USED, "R", (person,), (about,))
 
 
 def received(host: Host, calling_aet: str, address: str, known: Known, instances: Sequence[tuple[str, int]]) -> Happening:

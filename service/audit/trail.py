@@ -79,6 +79,10 @@ class Trail:
         if known is not None:
             self._tell(events.seen(self._host, name, address, known, what))
 
+    def log_used(self, name: str, address: str) -> None:
+        """Somebody reads the audit trail. name: of the account, "" where nobody logs in."""
+        self._tell(events.log_used(self._host, name, address))
+
     def _anew(self, key: tuple[str, str, str, str]) -> bool:
         """Tell whether this was not told in the last minute, and remember it."""
         now = self._clock()

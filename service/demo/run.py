@@ -19,15 +19,20 @@ from rich.console import Console
 from rich.live import Live
 
 from service import DISCLAIMER
+from service.access import accounts
+from service.access.links import make_link
 from service.deliver.cstore import CStoreTarget
 from service.demo.followed import Followed
 from service.demo.orthanc import OrthancPacs
 from service.demo.pacs import DemoPacs, Received
 from service.demo.send import studies_in
 from service.demo.show import outcome_table, progress_table, results_table, worklist_table
+from service.domain.person import Role
 from service.errors import FirstlookError
+from service.store.database import Database
 
 STUDIES = Path(__file__).parent / "studies"
+_LINK_S = 43_200.0
 _MARK = "MADE-BY-FIRSTLOOK-DEMO"
 OUR_AE, SENDER_AE, PACS_AE = "FIRSTLOOK", "DEMO_MODALITY", "DEMO_PACS"
 
@@ -62,12 +67,15 @@ def demo(output: Path, pacs_kind: str, once: bool, timeout_s: float) -> int:
         console.print(f"PACS {pacs_kind} on 127.0.0.1:{pacs.port}; images, results and logs go to {output}")
         dicom_port, web_port = _free_port(), _free_port(8042)
         stack.enter_context(_service(output, pacs.port, dicom_port, web_port))
+        key, token = _let_in(output)
         url = f"http://127.0.0.1:{web_port}"
         followed = [Followed(uid, files) for uid, files in _arrival_order(studies_in([STUDIES]))]
-        _follow(console, url, dicom_port, followed, timeout_s)
-        missing = _tell(console, url, followed, pacs.received())
+        with httpx.Client(base_url=url, timeout=10, headers={"Authorization": f"Bearer {token}"}) as http:
+            _follow(console, http, dicom_port, followed, timeout_s)
+            missing = _tell(console, http, followed, pacs.received())
         if not once:
-            console.print(f"The worklist stays at [bold]{url}/[/] until Ctrl-C.")
+            console.print("The worklist stays until Ctrl-C. This link lets you in once:\n"
+                          f"[bold]{url}/login/once?key={key}[/]", soft_wrap=True)
             _wait_for_interrupt()
     return 1 if missing else 0
 
@@ -113,6 +121,7 @@ quiet_ct_s = 1.0
 [web]
 port = {web_port}
 refresh_s = 1
+login = "required"
 [[deliver.targets]]
 name = "pacs"
 ae_title = "{PACS_AE}"
@@ -146,11 +155,24 @@ def _wait_until_ready(process: subprocess.Popen[bytes], web_port: int, log: Path
     raise OSError("the service did not start; the end of its log:\n" + "\n".join(tail))
 
 
-def _follow(console: Console, url: str, dicom_port: int, followed: list[Followed], timeout_s: float) -> None:
+def _let_in(output: Path) -> tuple[str, str]:
+    """Make an account that a link lets in once, and one for the demo itself; return key and token."""
+    database = Database(f"sqlite:///{output / 'data' / 'firstlook.db'}")
+    try:
+        now = time.time()
+        with database.transaction() as session:
+            key = make_link(session, accounts.add(session, "demo", Role.ADMINISTRATOR, "", now), now, _LINK_S)
+            watcher = accounts.add(session, "demo-command", Role.SERVICE, "", now)
+            return key, accounts.issue_token(session, watcher, now, None)
+    finally:
+        database.close()
+
+
+def _follow(console: Console, http: httpx.Client, dicom_port: int, followed: list[Followed], timeout_s: float) -> None:
     """Send the studies one after the other and show how each comes along, until all are done or time is up."""
     target = CStoreTarget("service", OUR_AE, "127.0.0.1", dicom_port, SENDER_AE)
     ends_at = time.monotonic() + timeout_s
-    with httpx.Client(base_url=url, timeout=10) as http, Live(console=console, refresh_per_second=8) as live:
+    with Live(console=console, refresh_per_second=8) as live:
         for study in followed:
             try:
                 target.send(study.files)
@@ -174,10 +196,10 @@ def _ask(http: httpx.Client, followed: list[Followed]) -> None:
             study.said = answer.json() if answer.is_success else {}
 
 
-def _tell(console: Console, url: str, followed: list[Followed], held: list[Received]) -> list[str]:
+def _tell(console: Console, http: httpx.Client, followed: list[Followed], held: list[Received]) -> list[str]:
     """Print worklist, objects and times; return what is missing."""
-    studies = httpx.get(f"{url}/api/worklist", timeout=10).json()["studies"]
-    console.print(worklist_table(studies), f"The same page: {url}/", "")
+    studies = http.get("/api/worklist").json()["studies"]
+    console.print(worklist_table(studies), "")
     console.print(results_table(held), "")
     console.print(outcome_table(followed), "")
     missing = [m for f in followed for m in _missing(f, held)]

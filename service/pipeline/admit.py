@@ -52,6 +52,12 @@ def admit(line: Line, study_id: int, complete: Complete) -> bool:
     before, the study is judged again. Returns False when more images came, or the models refused these, meanwhile.
     """
     study, images, look = _read(line, study_id)
+    with line.tracing.span("admit", study.study_instance_uid, images=len(images), because=complete.because.value):
+        return _judged(line, study, images, look, complete)
+
+
+def _judged(line: Line, study: Study, images: list[StoredImage], look: Job | None, complete: Complete) -> bool:
+    study_id = study.id or 0
     facts, arrivals = facts_here(line, study, images), [_arrival(i) for i in images]
     completion = Completion(
         input_digest(images), len(images), study.revision, facts.ordered_priority,

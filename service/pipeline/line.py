@@ -26,6 +26,7 @@ from service.report.build import Style
 from service.store.activations import switched_to
 from service.store.database import Database
 from service.store.files import Files
+from service.traces import Silent, Tracing
 from service.triage.queue import Queue
 from service.triage.rules import Rule
 from service.triage.turns import Turns
@@ -70,6 +71,7 @@ class Line:
     report_refusals: bool
     targets: Mapping[str, Outlet]
     trail: Trail = field(default_factory=silent)
+    tracing: Tracing = field(default_factory=Silent)
     shelf: Shelf = field(default_factory=Shelf)
     first_look_mm: float = 0.0
     archives: Mapping[str, Archive] = field(default_factory=dict)

@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 
 @dataclass
 class _Open:
-    """One open association: counts by study and outcome; busy while a store is being answered."""
+    """One open association: counts by study and outcome; since: Unix time; busy while a store is being answered."""
 
     calling_aet: str
+    since: float = field(default_factory=time.time)
     studies: dict[str, Counter[str]] = field(default_factory=dict)
     busy: bool = False
 
 
 @dataclass(frozen=True)
 class Closed:
-    """What one association brought: for each Study Instance UID, how many instances by outcome."""
+    """What one association brought: for each Study Instance UID, how many instances by outcome. since: Unix time."""
 
     calling_aet: str
     studies: dict[str, dict[str, int]]
+    since: float = 0.0
 
 
 class Ledger:
@@ -45,7 +47,8 @@ class Ledger:
             self._changed.notify_all()
         if entry is None:
             return None
-        return Closed(entry.calling_aet, {uid: dict(counts) for uid, counts in entry.studies.items()})
+        return Closed(entry.calling_aet, {uid: dict(counts) for uid, counts in entry.studies.items()},
+                      entry.since)
 
     def touch(self, association: Hashable, study_instance_uid: str) -> None:
         """Note that an association is bringing images of a study, before the first is written down."""

@@ -24,6 +24,7 @@ from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, contexts
 from service.receive.quota import Quota
 from service.receive.recovery import recover
 from service.receive.reports import Record, report_handler
+from service.receive.returned import CORRECTION, Returned
 from service.receive.server import Server, Tls, Watch, end
 from service.receive.spool import Spool
 from service.receive.storing import Announced, Storing
@@ -32,8 +33,10 @@ from service.receive.transport import BoundedBuffer, Handlers
 from service.store.intake import Intake
 from service.store.notices import Notices
 from service.tls.handshake import Trouble, shown
+from service.traces import Silent, Tracing
 
 _IMAGES = frozenset(("stored", "duplicate", "quarantined"))
+_AUDITED = _IMAGES | {CORRECTION}
 _log = logs.get("receive.listener")
 
 
@@ -44,19 +47,22 @@ class Listener:
     is_own: tells from a SOP Instance UID whether this service made the object. record: writes down the reports of storage
     commitment; None: they are refused. notices: writes down what others announce; None: it is refused. tls: listen with
     TLS too, or only so where the policy is not `plain`. trail: is told of images received and callers turned away.
+    returned: keeps what may be a correction of a result of ours. tracing: of what each association brought.
     """
 
     def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics, is_own: Callable[[str], bool],
                  record: Record | None = None, notices: Notices | None = None, tls: Tls | None = None,
-                 trail: Trail | None = None) -> None:
+                 trail: Trail | None = None, returned: Returned | None = None,
+                 tracing: Tracing | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
         self._seldom = Seldom()
         self._ledger = Ledger()
         quota = Quota(policy.max_study_images, policy.max_study_bytes, intake.sizes_of, intake.study_too_large)
-        self._storing = Storing(policy.max_object_bytes, spool, intake, is_own, quota)
+        self._storing = Storing(policy.max_object_bytes, spool, intake, is_own, quota, returned)
         self._stopping = threading.Event()
         self._servers: list[Server] = []
         self._record, self._notices, self._tls, self._trail = record, notices, tls, trail or silent()
+        self._tracing: Tracing = tracing or Silent()
 
     @property
     def port(self) -> int:
@@ -236,8 +242,11 @@ class Listener:
         for study_instance_uid, counts in closed.studies.items():
             if counts.keys() & _IMAGES:
                 self._trace(closed, study_instance_uid, counts, _ending(association))
+                self._tracing.past("receive", study_instance_uid, closed.since, calling_aet=closed.calling_aet,
+                                   images=counts.get("stored", 0))
+            if counts.keys() & _AUDITED:
                 self._trail.received(closed.calling_aet, association.requestor.address or "", study_instance_uid,
-                                     sum(counts[label] for label in _IMAGES & counts.keys()))
+                                     sum(counts[label] for label in _AUDITED & counts.keys()))
         self._metrics.associations_open.dec()
 
     def _trace(self, closed: Closed, study_instance_uid: str, counts: dict[str, int], ending: str) -> None:

@@ -13,6 +13,7 @@ from service.receive.header import is_uid, read_encoded_header
 from service.receive.part import Part
 from service.receive.policy import RESULT_CLASSES
 from service.receive.quota import Quota
+from service.receive.returned import Returned
 from service.receive.spool import Spool
 from service.receive.tally import Kept, Tally
 from service.receive.transport import BoundedBuffer
@@ -48,18 +49,19 @@ class Safe:
 
 
 class Storing:
-    """Stores objects one at a time; safe to share between threads. is_own: whether we made a SOP Instance UID."""
+    """Stores objects one at a time; safe to share between threads. is_own: whether we made a SOP Instance UID; returned:
+    keeps what may be a correction of ours, None: nothing of others is kept."""
 
     def __init__(self, max_object_bytes: int, spool: Spool, intake: Intake, is_own: Callable[[str], bool],
-                 quota: Quota) -> None:
+                 quota: Quota, returned: Returned | None = None) -> None:
         self.max_object_bytes, self._spool, self._intake, self._is_own = max_object_bytes, spool, intake, is_own
-        self._quota = quota
+        self._quota, self._returned = quota, returned
         self.backlog = Backlog(intake, self._settle)
 
     def store(self, announced: Announced, data_set: BoundedBuffer, tally: Tally) -> None:
         """Keep one object and write it down; when this returns it can no longer be lost.
 
-        Results (SEG, SR, SC), ours or foreign, are accepted and not kept.
+        Results (SEG, SR, SC), ours or foreign, are accepted and not kept, but for what may correct a result of ours.
         Raises: BadInstance, MismatchedInstance, OutOfSpace, Unavailable.
         """
         if data_set.overflowed:
@@ -69,7 +71,7 @@ class Storing:
             header = read_encoded_header(data, announced.transfer_syntax_uid)
             _compare(header, announced)
             if self._is_result(header):
-                tally.enter(self._result(header))
+                tally.enter(self._result(header, announced, data))
                 return
             self._quota.take(header.study_instance_uid, header.sop_instance_uid, len(data))
             with self.begin(announced) as part:
@@ -142,8 +144,12 @@ class Storing:
     def _made_here(self, header: Header) -> bool:
         return self._is_own(header.sop_instance_uid) or header.manufacturer.lower() == MANUFACTURER
 
-    def _result(self, header: Header) -> Kept:
+    def _result(self, header: Header, announced: Announced, data: memoryview) -> Kept:
         own = self._made_here(header)
+        if not own and self._returned is not None:
+            kept = self._returned.keep(header, data, announced.transfer_syntax_uid, announced.calling_aet)
+            if kept is not None:
+                return Kept(header.study_instance_uid, _label(header.modality), kept)
         reason = Reason.OWN_RESULT if own else Reason.FOREIGN_RESULT
         text = "one of our own results came back; not assessed again" if own else reason.sentence
         self._intake.trace(header.study_instance_uid, "receive", text,

@@ -76,6 +76,41 @@ class Folder:
         return 0
 
 
+class Below:
+    """Files of others that lie in a folder of theirs. folder: its name, without a slash."""
+
+    def __init__(self, files: Files, folder: str) -> None:
+        self._files, self._folder = files, folder
+
+    @property
+    def root(self) -> Path:
+        """The folder on this machine."""
+        return self._files.root / self._folder
+
+    def __truediv__(self, path: str) -> Path:
+        return self._files / f"{self._folder}/{path}"
+
+    def bring(self, paths: Iterable[str]) -> None:
+        """Bring several files here at once.  Raises: Unavailable."""
+        self._files.bring(f"{self._folder}/{path}" for path in paths)
+
+    def keep(self, path: str) -> None:
+        """Make a file last for all machines.  Raises: Unavailable."""
+        self._files.keep(f"{self._folder}/{path}")
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there.  Raises: Unavailable, OSError."""
+        self._files.remove(f"{self._folder}/{path}")
+
+    def move(self, path: str, to: str) -> None:
+        """Rename a file that is in the folder.  Raises: Unavailable, OSError."""
+        self._files.move(f"{self._folder}/{path}", f"{self._folder}/{to}")
+
+    def forget(self, older_than_s: float) -> int:
+        """Do nothing: those whose folder it is forget them."""
+        return 0
+
+
 class Bucket:
     """Files under a URL of fsspec, and copies of them in a folder of this machine.
 

@@ -310,6 +310,35 @@ class SavedView(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("reader", "name"),)
 
 
+class Correction(SQLModel, table=True):
+    """A segmentation or report that somebody sent back for a study: what a person says of our result. See `feedback`.
+
+    kind: seg, sr; path: relative to the folder of the corrections, "" where it is not kept any more; state: waiting,
+    attached, set_aside; detail: why it was set aside; revision: of the study it was compared with; told: what was found,
+    see `feedback.said.Said.to_json`, free of patient data.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id", index=True)
+    sop_class_uid: str
+    sop_instance_uid: str = Field(unique=True, max_length=64)
+    sha256: str = Field(max_length=64)
+    kind: str
+    path: str
+    calling_aet: str = ""
+    received_at: float
+    state: str = "waiting"
+    detail: str = ""
+    revision: int = 0
+    judged_at: float | None = None
+    told: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+    __table_args__ = (
+        Index("ix_correction_waiting", "id", sqlite_where=text("state = 'waiting'"),
+              postgresql_where=text("state = 'waiting'")),
+    )
+
+
 class Rhythm(SQLModel, table=True):
     """How one sender sent one modality of one study: its longest pauses, seconds. Quiet times are learned from these."""
 
@@ -332,6 +361,7 @@ class Account(SQLModel, table=True):
     """Somebody who may use the pages, or a program that may read them.
 
     role: of `domain.person`; password_hash: Argon2id, "" where no password is taken. A name is kept in small letters.
+    subject: SHA-256 of issuer and subject where the hospital's identity provider vouches for it, None for a local account.
     """
 
     id: int | None = Field(default=None, primary_key=True)
@@ -341,6 +371,7 @@ class Account(SQLModel, table=True):
     created_at: float
     password_set_at: float | None = None
     disabled_at: float | None = None
+    subject: str | None = Field(default=None, unique=True, max_length=64)
 
 
 class LoginSession(SQLModel, table=True):
@@ -352,6 +383,15 @@ class LoginSession(SQLModel, table=True):
     started_at: float
     seen_at: float
     ends_at: float = Field(index=True)
+
+
+class LoginLink(SQLModel, table=True):
+    """A link that lets an account in once. digest: SHA-256 of its key; ends_at: it holds no longer, used or not."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True, max_length=64)
+    account_id: int = Field(foreign_key="account.id", index=True)
+    ends_at: float
 
 
 class AccessToken(SQLModel, table=True):

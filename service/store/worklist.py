@@ -11,9 +11,10 @@ from sqlmodel import Session, col, select
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.order import NO_CAP, OVERDUE_AS, ReadingOrder, marks_are_kept
 from service.store.arrivals import instances_held, notices_of
+from service.store.corrections import corrections_of
 from service.store.filters import Filter, Shown, conditions, ended_since, in_window
 from service.store.marks import is_read, reopened
-from service.store.tables import Delivery, Event, Instance, Job, Notice, Opinion, ResultObject, Study
+from service.store.tables import Correction, Delivery, Event, Instance, Job, Notice, Opinion, ResultObject, Study
 from service.store.verdicts import verdicts_of
 
 _ALL_OPEN = Filter()
@@ -56,7 +57,8 @@ class StudyPage:
     """One study and all that happened to it: events and jobs in order of time, results newest first.
 
     images: how many are kept, by Series Instance UID; notices: what others announced of it, oldest first; announced: those
-    SOP Instance UIDs that they list and that are here; opinions: what readers said of the findings.
+    SOP Instance UIDs that they list and that are here; opinions: what readers said of the findings; corrections: what
+    others sent back.
     """
 
     study: Study
@@ -69,6 +71,7 @@ class StudyPage:
     notices: tuple[Notice, ...] = ()
     announced: frozenset[str] = frozenset()
     opinions: tuple[Opinion, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
 
 def reading_list(
@@ -172,6 +175,7 @@ def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
         notices=tuple(notices),
         announced=frozenset(instances_held(session, {uid for n in notices for uid in n.listed})),
         opinions=tuple(verdicts_of(session, study.id or 0)),
+        corrections=tuple(corrections_of(session, study.id or 0)),
     )
 
 

@@ -43,19 +43,28 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     Raises: InvalidRules naming the file, the rule, what is wrong and what is accepted.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidRules(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InvalidRules(f"{path}: not valid TOML ({error})") from error
+    return parse_rules(text, str(path))
+
+
+def parse_rules(text: str, where: str) -> tuple[Rule, ...]:
+    """Read the text of a file of rules. where: how the text is called in an error. Raises: InvalidRules."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidRules(f"{where}: not valid TOML ({error})") from error
     rows = tree.get("rule")
     if set(tree) != {"rule"} or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InvalidRules(f"{path}: accepted are tables [[rule]] and nothing else; at least one")
-    rules = tuple(_rule(f"{path}: rule {number}", row) for number, row in enumerate(rows, 1))
+        raise InvalidRules(f"{where}: accepted are tables [[rule]] and nothing else; at least one")
+    rules = tuple(_rule(f"{where}: rule {number}", row) for number, row in enumerate(rows, 1))
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidRules(f"{path}: two rules are named {name!r}; a reason must say which rule it was")
+            raise InvalidRules(f"{where}: two rules are named {name!r}; a reason must say which rule it was")
     return rules
 
 

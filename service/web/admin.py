@@ -1,9 +1,10 @@
-"""The page of the administrator: peers and their echo, bundles and their cards, parked jobs, accounts."""
+"""The pages of the administrator: peers and their echo, bundles and their cards, parked jobs, accounts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -22,6 +23,8 @@ from service.store import parked
 from service.store.database import Database
 from service.web import words
 from service.web.actions import only_administrators
+from service.web.admin_audit import add_audit
+from service.web.admin_rules import Rules, add_rules
 from service.web.forms import fields
 from service.web.page import Pages
 from service.web.who import current_user
@@ -64,7 +67,8 @@ class BundleLine:
 @dataclass(frozen=True)
 class Administration:
     """What the page shows and does. echo: asks a destination; card: the text of a bundle's model card, None without one;
-    retry: takes up again what is parked or failed of a study. Raises of echo: FirstlookError."""
+    retry: takes up again what is parked or failed of a study; rules: of urgency;
+    audit_folder: of the files of the audit trail, None: there are none. Raises of echo: FirstlookError."""
 
     senders: Sequence[Sender]
     destinations: Sequence[Destination]
@@ -72,6 +76,9 @@ class Administration:
     bundles: Callable[[], Sequence[BundleLine]]
     card: Callable[[str], str | None]
     retry: Callable[[str], Sequence[str]]
+    rules: Rules
+    audit_folder: Path | None = None
+    patient_names: str = "full"
 
 
 class _Office:
@@ -107,6 +114,8 @@ def add_admin(app: FastAPI, database: Database, clock: Callable[[], float], page
     _add_page(app, office, pages)
     _add_jobs(app, office)
     _add_accounts(app, office, door, trail or silent())
+    add_rules(app, administration.rules, clock, pages)
+    add_audit(app, administration.audit_folder, clock, pages, trail or silent(), administration.patient_names)
 
 
 def _add_page(app: FastAPI, office: _Office, pages: Pages) -> None:

@@ -18,6 +18,7 @@ from service.web.calibration import Notes, unknown
 from service.web.compared import ThenAndNow, then_and_now
 from service.web.opinions import opinions
 from service.web.reader import WebStyle
+from service.web.returned import ReturnedLine, returned_as_json, returned_lines
 from service.web.rows import Mark, Row, marks, row
 from service.web.site import Link, links
 
@@ -83,6 +84,7 @@ class Detail:
     models: tuple[tuple[str, str], ...]
     findings: tuple[Mark, ...]
     opinions: dict[tuple[str, str], list[str]]
+    returned: tuple[ReturnedLine, ...]
     measurements: tuple[Measured, ...]
     prior: ThenAndNow | None
     limitations: tuple[str, ...]
@@ -108,6 +110,7 @@ def detail(
         models=tuple((f"{b['name']} {b['version']}", str(b["digest"])) for b in summary.get("bundles", ())),
         findings=marks(summary, notes),
         opinions=opinions(page.opinions, now),
+        returned=returned_lines(page.corrections, now),
         measurements=tuple(
             Measured(words.humanised(m["name"]), _number(m["value"], m["unit"]), _UNITS.get(m["unit"], m["unit"]))
             for m in summary.get("measurements", ())),
@@ -144,6 +147,7 @@ def page_as_json(page: StudyPage, now: float, patient_names: str, order: Reading
         "verdicts": [
             {"bundle": o.bundle, "finding": o.finding, "verdict": o.verdict, "why": o.why, "reader": o.reader, "at": o.at}
             for o in page.opinions],
+        "returned": returned_as_json(page.corrections),
         "objects": [
             {"kind": r.kind, "sop_class_uid": r.sop_class_uid, "sop_instance_uid": r.sop_instance_uid,
              "revision": r.revision, "summary": r.summary, "created_at": r.created_at, "stored_at": stored[r.id]}

@@ -29,7 +29,9 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _OPEN = "/health/"
-_LOGIN, _FILES = "/login", "/static/"  # what is needed before anybody is known
+# What is open before anybody is known; the forms of the first have tokens of their own.
+_WAYS_IN = frozenset({"/login", "/login/oidc", "/login/oidc/callback", "/login/once"})
+_FILES = "/static/"
 _ROWS = "/rows"  # what the list asks for by itself, by POST too where it is searched
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -90,10 +92,10 @@ class Guard:
         active = headers.get("sec-fetch-mode", "navigate") == "navigate" or not by_itself
         user = await run_in_threadpool(door.sessions.user, token, active) if token else None
         if user is None:
-            before = scope["path"] == _LOGIN or scope["path"].startswith(_FILES)
+            before = scope["path"] in _WAYS_IN or scope["path"].startswith(_FILES)
             return None if before else _to_login(scope, headers), receive
         let_in(scope, user, csrf_of(token))
-        if method in _SAFE or scope["path"] == _LOGIN:  # the form of the login has a token of its own
+        if method in _SAFE or scope["path"] in _WAYS_IN:
             return None, receive
         return await _check_form(headers, receive, csrf_of(token))
 
@@ -131,7 +133,7 @@ def _to_login(scope: Scope, headers: Headers) -> Response:
     if scope["method"] == "GET" and "text/html" in headers.get("accept", "") \
             and headers.get("sec-fetch-mode", "navigate") == "navigate":
         wanted = scope["path"] + (f"?{query}" if (query := scope["query_string"].decode("latin-1")) else "")
-        return RedirectResponse(f"{base}{_LOGIN}?next={quote(wanted, safe='')}", 303)
+        return RedirectResponse(f"{base}/login?next={quote(wanted, safe='')}", 303)
     return PlainTextResponse("A login is needed.\n", 401, {"WWW-Authenticate": "Bearer"})
 
 

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import quote, unquote
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.door import Door, Entered, TurnedAway
+from service.access.identity import Provider, ProviderAway
 from service.access.secrets import csrf_of, new_token, same
+from service.web.entrance import AWAY_COOKIE, FORM_COOKIE, address_of, is_https, let_in, login_path, set_cookie
 from service.web.forms import TooLarge, fields, read_body
 from service.web.guard import COOKIE, cookies
+from service.web.once import add_once
 from service.web.page import Pages
 from service.web.who import current_user
 
-FORM_COOKIE = "firstlook-form"
 _FORM_S = 3600
+_TOKEN_CHARACTERS = 43
+_AWAY = "The identity provider does not answer. Please try again in a while, or tell IT."
 
 
 def add_login(app: FastAPI, door: Door, pages: Pages) -> None:
-    """Add the pages. The guard lets everybody come to /login, and only a session to /logout."""
+    """Add the pages. The guard lets everybody come to /login and below it, and only a session to /logout."""
+    add_once(app, door, pages)
+    if door.provider is not None:
+        _add_provider(app, door, door.provider, pages)
 
     @app.get("/login", include_in_schema=False)
     def login_page(request: Request) -> Response:
@@ -41,10 +49,41 @@ def add_login(app: FastAPI, door: Door, pages: Pages) -> None:
     def logout(request: Request) -> Response:
         base = request.scope.get("root_path", "")
         user = current_user(request)
-        door.leave(cookies(request.headers).get(COOKIE, ""), user.name if user else "", _address(request))
+        door.leave(cookies(request.headers).get(COOKIE, ""), user.name if user else "", address_of(request))
         answer = RedirectResponse(f"{base}/login", 303, {"Clear-Site-Data": '"cache"'})
-        answer.delete_cookie(COOKIE, path=base or "/", secure=_is_https(request), httponly=True, samesite="lax")
+        answer.delete_cookie(COOKIE, path=base or "/", secure=is_https(request), httponly=True, samesite="lax")
         return answer
+
+
+def _add_provider(app: FastAPI, door: Door, provider: Provider, pages: Pages) -> None:
+    """Add the way to the identity provider and back. What ties the two together is in a cookie of their own."""
+
+    @app.get("/login/oidc", include_in_schema=False)
+    def to_provider(request: Request) -> Response:
+        secret, wanted = new_token(), local(request.query_params.get("next", "/"))
+        try:
+            answer = RedirectResponse(provider.begin(secret), 303)
+        except ProviderAway:
+            return _form(request, door, pages, wanted, "", _AWAY, 503)
+        set_cookie(answer, request, AWAY_COOKIE, f"{secret}{quote(wanted, safe='')}", "lax", _FORM_S)
+        return answer
+
+    @app.get("/login/oidc/callback", include_in_schema=False)
+    def from_provider(request: Request) -> Response:
+        kept = cookies(request.headers).get(AWAY_COOKIE, "")
+        secret, wanted = kept[:_TOKEN_CHARACTERS], local(unquote(kept[_TOKEN_CHARACTERS:]) or "/")
+        try:
+            found = door.come_back(secret, request.query_params, address_of(request))
+        except ProviderAway:
+            return _form(request, door, pages, wanted, "", _AWAY, 503)
+        if isinstance(found, Entered):
+            answer = let_in(request, wanted, found)
+            answer.delete_cookie(AWAY_COOKIE, path=login_path(request), secure=is_https(request), httponly=True,
+                                 samesite="lax")
+            return answer
+        if found.wait_s:
+            return _again(request, door, pages, wanted, "", found)
+        return _form(request, door, pages, wanted, "", f"Not let in: {found.because}.", 403)
 
 
 def local(path: str) -> str:
@@ -59,18 +98,10 @@ def _judge(request: Request, door: Door, pages: Pages, sent: dict[str, str]) -> 
     form_token = cookies(request.headers).get(FORM_COOKIE, "")
     if not form_token or not same(sent.get("csrf", ""), csrf_of(form_token)):
         return _form(request, door, pages, wanted, name, "This page was too old, or cookies are off. Please try again.", 403)
-    found = door.enter(name, sent.get("password", ""), _address(request))
+    found = door.enter(name, sent.get("password", ""), address_of(request))
     if isinstance(found, TurnedAway):
         return _again(request, door, pages, wanted, name, found)
-    return _let_in(request, wanted, found)
-
-
-def _let_in(request: Request, wanted: str, entered: Entered) -> Response:
-    base, https = request.scope.get("root_path", ""), _is_https(request)
-    answer = RedirectResponse(base + wanted, 303)
-    answer.set_cookie(COOKIE, entered.token, path=base or "/", secure=https, httponly=True, samesite="lax")
-    answer.delete_cookie(FORM_COOKIE, path=f"{base}/login", secure=https, httponly=True, samesite="strict")
-    return answer
+    return let_in(request, wanted, found)
 
 
 def _again(request: Request, door: Door, pages: Pages, wanted: str, name: str, found: TurnedAway) -> Response:
@@ -86,16 +117,7 @@ def _form(request: Request, door: Door, pages: Pages, wanted: str, name: str = "
           status: int = 200) -> Response:
     """Write the form, with a token that is bound to a cookie of its own."""
     token = new_token()
-    answer = pages.answer(request, "login.html", status, problem=problem, people=door.has_people(), name=name[:64],
-                          next=wanted, form_csrf=csrf_of(token))
-    answer.set_cookie(FORM_COOKIE, token, max_age=_FORM_S, path=f"{request.scope.get('root_path', '')}/login",
-                      secure=_is_https(request), httponly=True, samesite="strict")
+    answer = pages.answer(request, "login.html", status, problem=problem, people=door.has_passwords(), name=name[:64],
+                          next=wanted, form_csrf=csrf_of(token), provider=door.provider.label if door.provider else "")
+    set_cookie(answer, request, FORM_COOKIE, token, "strict", _FORM_S)
     return answer
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _is_https(request: Request) -> bool:
-    return str(request.scope.get("scheme", "")) == "https"

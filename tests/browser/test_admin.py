@@ -66,7 +66,8 @@ def test_login_and_administration_are_readable_in_both_themes(room: Room) -> Non
     room.log_in("chief", "not the password")
     _look(room, "login-wrong")
     room.log_in("chief")
-    for name, path, height in (("admin", "/admin", 1300), ("card", "/admin/bundles/tiny-ct", 900)):
+    for name, path, height in (("admin", "/admin", 1300), ("card", "/admin/bundles/tiny-ct", 900),
+                               ("rules", "/admin/rules", 1300), ("audit", "/admin/audit", 900)):
         room.tab.size(1280, height)
         for theme in ("dark", "light"):
             room.tab.open(f"{room.address}{path}?theme={theme}")
@@ -80,8 +81,8 @@ def _look(room: Room, name: str) -> None:
     room.tab.photograph(room.pictures / f"{name}.png")
     assert room.tab.ask(CONTRAST) == [], "every text has a contrast of 4.5 at least (WCAG AA)"
     assert room.tab.ask("document.documentElement.scrollWidth <= innerWidth"), "nothing is cut off at the side"
-    unnamed = "[...document.querySelectorAll('main input:not([type=hidden]), select')].filter(i => !i.labels.length).length"
-    assert room.tab.ask(unnamed) == 0, "every field has a label"
+    fields = "[...document.querySelectorAll('main input:not([type=hidden]), select, textarea')]"
+    assert room.tab.ask(f"{fields}.filter(i => !i.labels.length).length") == 0, "every field has a label"
 
 
 def test_an_administrator_logs_in_asks_a_place_dismisses_a_job_and_leaves(room: Room) -> None:
@@ -98,6 +99,26 @@ def test_an_administrator_logs_in_asks_a_place_dismisses_a_job_and_leaves(room: 
     assert "moreau" in room.tab.ask("document.querySelector('main').innerText")
     room.press("form.leave button")
     room.tab.wait("location.pathname == '/login'")
+
+
+def test_an_administrator_tries_rules_on_past_studies_and_looks_who_saw_whom(room: Room) -> None:
+    room.tab.open(f"{room.address}/login?next=%2Fadmin")
+    room.log_in("chief")
+    room.tab.wait("location.pathname == '/admin'")
+    room.tab.open(f"{room.address}/studies/{room.office.studies[0].study_instance_uid}")
+    room.tab.open(f"{room.address}/admin")
+    room.press("a[href='/admin/rules']")
+    room.fill(text='[[rule]]\nname = "every CT"\nurgency = "stat"\nmodality = "^CT$"\n')
+    room.press("form.trial button")
+    assert "every CT" in room.tab.ask("document.querySelector('#found').innerText")
+    for theme in ("dark", "light"):
+        room.tab.ask(f"document.documentElement.dataset.theme = '{theme}'")
+        _look(room, f"rules-tried-{theme}")
+    room.tab.open(f"{room.address}/admin/audit")
+    room.fill(patient=room.office.studies[0].patient_id)
+    room.press("form.new button")
+    assert "chief" in room.tab.ask("document.querySelector('#trail').innerText")
+    assert room.tab.ask("location.search") == "", "whom it is about stands in no address"
 
 
 def test_a_reader_marks_a_study_with_the_token_of_the_session(room: Room) -> None:

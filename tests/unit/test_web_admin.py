@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,8 +16,11 @@ from sqlmodel import select
 from service.access import accounts
 from service.access.door import Entered, TurnedAway
 from service.administration import administration_of
+from service.audit.file import AuditFile
+from service.audit.lookup import look_up
 from service.audit.message import Source
 from service.audit.trail import Trail
+from service.cli import main
 from service.deliver.target import Outlet, Parcel
 from service.domain.person import Role
 from service.errors import PeerUnavailable, Reason
@@ -52,6 +57,7 @@ class Place:
 
 def settings(folder: Path) -> Settings:
     return Settings.model_validate({
+        "store": {"data_dir": folder / "data"},
         "receive": {"peers": [{"ae_title": "CT_SCANNER_1", "address": "10.0.0.0/8"}]},
         "infer": {"models_dir": tiny_models(folder / "models"), "ct_bundles": ["tiny-ct"], "cxr_bundles": [],
                   "cxr_gate": "", "cxr_lungs": ""},
@@ -68,6 +74,7 @@ class Office:
         self.ward, self.folder, self.place, self.kept = Ward(self.database), folder, Place(), Kept()
         self.studies = seed.fill(self.database, self.ward.now, folder / "results")
         self.settings, self.still_open = settings(folder), ExitStack()
+        self.files = AuditFile(folder / "data" / "audit", 0)
         (folder / "models" / "tiny-ct" / "MODEL_CARD.md").write_text("# A rule <script>alert(1)</script>\n")
 
     def people(self) -> None:
@@ -82,7 +89,8 @@ class Office:
         outlet = Outlet(self.place, frozenset({"sr"}))
         app = create_app(
             self.database, Metrics(), lambda: self.ward.now, WebStyle(refresh_s=1), tuple, self.folder / "results",
-            door=self.ward.door(), trail=Trail([self.kept], Source("firstlook"), "FIRSTLOOK", lambda: self.ward.now),
+            door=self.ward.door(), trail=Trail([self.kept, self.files], Source("firstlook"), "FIRSTLOOK",
+                                               lambda: self.ward.now, partial(look_up, self.database)),
             administration=administration_of(
                 self.settings, self.database, lambda: {"pacs": outlet, "hook": outlet}, self.retry))
         return self.still_open.enter_context(asked(app))
@@ -102,6 +110,7 @@ class Office:
 def office(tmp_path: Path) -> Iterator[Office]:
     office = Office(tmp_path)
     yield office
+    office.files.close()
     office.still_open.close()
     office.database.close()
 
@@ -138,10 +147,10 @@ def test_a_reader_neither_sees_the_page_nor_presses_its_buttons(office: Office) 
     client, token = office.logged_in("reader")
     assert "/admin" not in client.get("/").text
     number = office.parked().id
-    for path in ("/admin", "/admin/bundles/tiny-ct"):
+    for path in ("/admin", "/admin/bundles/tiny-ct", "/admin/rules", "/admin/rules.toml", "/admin/audit"):
         assert client.get(path).status_code == 403, path
     for path in ("/admin/echo/pacs", f"/admin/jobs/{number}/dismiss", "/admin/studies/1.2.3/retry", "/admin/users",
-                 "/admin/users/chief/disable", "/admin/users/reader/enable"):
+                 "/admin/users/chief/disable", "/admin/users/reader/enable", "/admin/rules", "/admin/audit"):
         assert client.post(path, data={"csrf": token, "name": "mine", "role": "administrator", "password": PASSWORD}
                            ).status_code == 403, path
     assert office.parked().state == "parked"
@@ -185,6 +194,18 @@ def test_a_parked_job_is_tried_again_or_dismissed(office: Office) -> None:
     with office.database.reading() as session:
         assert session.get_one(Study, job.study_id).delivery == "parked", "it never says that it is being sent"
     assert client.post("/admin/jobs/999999/dismiss", data={"csrf": token}).status_code == 303
+
+
+def test_parked_jobs_are_listed_and_dismissed_by_command(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
+    (file := office.folder / "firstlook.toml").write_text(f"[store]\ndatabase_url = {json.dumps(office.database.url)}\n")
+    job, asked = office.parked(), ["parked", "--settings", str(file)]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert f"{job.id}  " in said and office.studies[3].study_instance_uid in said and "deliver pacs" in said
+    assert "peer_refused" in said and "1 parked" in said
+    assert main([*asked, "--dismiss", str(job.id)]) == 0 and office.parked().state == "cancelled"
+    assert main([*asked, "--dismiss", str(job.id)]) == 1
+    assert main(asked) == 0 and "nothing is parked" in capsys.readouterr().out
 
 
 def test_accounts_are_made_disabled_and_enabled_and_the_audit_trail_knows(office: Office) -> None:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from service.access import accounts
-from service.access.door import Login
+from service.access.door import Login, TurnedAway
+from service.access.links import make_link
 from service.domain.person import Role
 from service.metrics import Metrics
 from service.store.database import Database
@@ -292,3 +293,42 @@ def test_no_patient_and_no_secret_is_logged(house: House, caplog: pytest.LogCapt
     assert "login" in told
     for secret in ("Okafor", PASSWORD, client.cookies["firstlook-session"]):
         assert secret not in told
+
+
+def test_a_link_lets_in_once_and_only_by_its_button(house: House) -> None:
+    house.people()
+    with house.database.transaction() as session:
+        key = make_link(session, accounts.known(session, "chief"), house.ward.now)
+    client = house.client()
+    for _ in range(2):
+        shown = client.get("/login/once", params={"key": key})
+        assert shown.status_code == 200 and "chief" in shown.text, "looking at it uses nothing up"
+    assert client.post("/login/once", data={"key": key}).status_code == 403, "another site's form has no token"
+    shown = client.get("/login/once", params={"key": key})
+    entered = client.post("/login/once", data={"key": key, "csrf": csrf(shown.text)})
+    assert entered.status_code == 303 and "chief" in client.get("/").text
+    other = house.client()
+    gone = other.get("/login/once", params={"key": key})
+    assert gone.status_code == 404 and "used already" in gone.text
+    assert other.post("/login/once", data={"key": key, "csrf": csrf(client.get("/").text)}).status_code == 403
+
+
+@pytest.mark.parametrize("how", ["over", "disabled", "unknown"])
+def test_a_link_that_does_not_hold_lets_nobody_in(house: House, how: str) -> None:
+    house.people()
+    with house.database.transaction() as session:
+        account = accounts.known(session, "reader")
+        key = make_link(session, account, house.ward.now)
+        if how == "disabled":
+            accounts.disable(session, account, house.ward.now)
+    house.ward.now += 601 if how == "over" else 0
+    client = house.client()
+    key = "x" if how == "unknown" else key
+    assert client.get("/login/once", params={"key": key}).status_code == 404
+    assert isinstance(house.ward.door().enter_by_link(key, "10.0.0.1"), TurnedAway)
+
+
+def test_no_link_is_made_for_a_program(house: House) -> None:
+    robot = house.ward.add("robot", Role.SERVICE)
+    with house.database.transaction() as session, pytest.raises(accounts.AccountProblem, match="program"):
+        make_link(session, robot, 1.0)

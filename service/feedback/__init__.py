@@ -1,0 +1,1 @@
+"""What a person sends back: a corrected segmentation or a report, compared with what the models said of the same study."""
