@@ -54,7 +54,8 @@ class Receive(Section):
     max_associations: int = Field(64, ge=1, le=1000, description="Associations open at the same time.")
     max_associations_per_ae: int = Field(0, ge=0, le=1000, description="The same, of one calling AE title; 0: no own limit.")
     max_associations_per_address: int = Field(0, ge=0, le=1000, description="The same, of one address; 0: no own limit.")
-    max_waiting: int = Field(128, ge=1, le=1000, description="Connections that have not asked for an association yet.")
+    max_waiting: int = Field(128, ge=1, le=1000, description="Connections that have not asked for an association yet; for "
+                             "one more the one that waits longest is closed.")
     max_waiting_per_address: int = Field(32, ge=1, le=1000, description="The same, of one address.")
     max_pdu_bytes: int = Field(1_048_576, ge=4096, le=16_777_216, description="Largest PDU we accept, bytes.")
     max_object_bytes: int = Field(2_147_483_648, ge=1_048_576, description="Largest object we accept, bytes.")

@@ -2,14 +2,16 @@
 
 A connection waits from its first packet until its association is requested: its handshake and its request have yet to come.
 Those that wait are counted apart from associations, so that silent ones take nobody's place, and no address can fill the
-hall alone. Nobody is told more than needed: who is turned away here gets no answer, only the end of the connection.
+hall alone. Where one more would be too many, the one that has waited longest has to go, not the newcomer: who means to send
+asks at once, and however many silent connections somebody opens, even from the address of a good sender, it gets in.
+Nobody is told more than needed: who is turned away here gets no answer, only the end of the connection.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -26,11 +28,18 @@ class Shut(StrEnum):
     TOO_MANY_WAIT_OF_ADDRESS = "too_many_waiting_of_address"
 
 
-class Place:
-    """The place of one connection. `leave` must end it; more than once does no harm."""
+def _nothing(because: Shut) -> None:
+    """Stand in where there is no connection to close."""
 
-    def __init__(self, door: Door, address: str) -> None:
-        self._door, self.address = door, address
+
+class Place:
+    """The place of one connection. `leave` must end it; more than once does no harm.
+
+    close: closes the connection, when it has waited for too long and another one needs the place.
+    """
+
+    def __init__(self, door: Door, address: str, close: Callable[[Shut], None]) -> None:
+        self._door, self.address, self.close = door, address, close
         self.calling: str | None = None
         self.left = False
 
@@ -49,22 +58,24 @@ class Door:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._lock = threading.Lock()
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, OrderedDict[Place, None]] = {}  # by address, the longest waiting first
         self._by_address: Counter[str] = Counter()
         self._by_calling: Counter[str] = Counter()
 
-    def enter(self, address: str) -> Place | Shut:
-        """Give a connection from an IP address a place, or say why it gets none."""
+    def enter(self, address: str, close: Callable[[Shut], None] = _nothing) -> Place | Shut:
+        """Give a connection from an IP address a place, or say why it gets none. close: closes this connection."""
         policy, address = self._policy, plain_address(address)
         if policy.close_unlisted_addresses and not policy.lists(address):
             return Shut.UNLISTED_ADDRESS
+        place = Place(self, address, close)
         with self._lock:
-            if self._waiting.total() >= policy.max_waiting:
-                return Shut.TOO_MANY_WAIT
-            if self._waiting[address] >= policy.max_waiting_per_address:
-                return Shut.TOO_MANY_WAIT_OF_ADDRESS
-            self._waiting[address] += 1
-        return Place(self, address)
+            gone = self._longest_waiting(address)
+            if gone is not None:
+                self._strike_out(gone[0])
+            self._waiting.setdefault(address, OrderedDict())[place] = None
+        if gone is not None:
+            gone[0].close(gone[1])
+        return place
 
     def associate(self, place: Place, calling: str) -> Refusal | None:
         """Count an association that is about to be accepted, or say why it cannot be: Place.associate."""
@@ -76,8 +87,10 @@ class Door:
                 return Refusal.TOO_MANY_OF_AE
             if 0 < policy.max_associations_per_address <= self._by_address[place.address]:
                 return Refusal.TOO_MANY_OF_ADDRESS
+            if place.left:
+                return Refusal.TOO_MANY
             place.calling = calling
-            _take(self._waiting, place.address)
+            self._wait_no_more(place)
             self._by_address[place.address] += 1
             self._by_calling[calling] += 1
         return None
@@ -85,14 +98,36 @@ class Door:
     def leave(self, place: Place) -> None:
         """Strike a place out: Place.leave."""
         with self._lock:
-            if place.left:
-                return
-            place.left = True
-            if place.calling is None:
-                _take(self._waiting, place.address)
-            else:
-                _take(self._by_address, place.address)
-                _take(self._by_calling, place.calling)
+            self._strike_out(place)
+
+    def _longest_waiting(self, address: str) -> tuple[Place, Shut] | None:
+        """Return who has to go for one more from an address, and why; None when there is room.
+
+        In all: somebody of the address that has most of them.
+        """
+        if len(self._waiting.get(address, ())) >= self._policy.max_waiting_per_address:
+            return next(iter(self._waiting[address])), Shut.TOO_MANY_WAIT_OF_ADDRESS
+        if sum(map(len, self._waiting.values())) >= self._policy.max_waiting:
+            most = max(self._waiting, key=lambda other: len(self._waiting[other]))
+            return next(iter(self._waiting[most])), Shut.TOO_MANY_WAIT
+        return None
+
+    def _strike_out(self, place: Place) -> None:
+        if place.left:
+            return
+        place.left = True
+        if place.calling is None:
+            self._wait_no_more(place)
+        else:
+            _take(self._by_address, place.address)
+            _take(self._by_calling, place.calling)
+
+    def _wait_no_more(self, place: Place) -> None:
+        """Strike out one that waits, and forget an address that has none left: addresses are the peers' choice."""
+        waiting = self._waiting[place.address]
+        del waiting[place]
+        if not waiting:
+            del self._waiting[place.address]
 
 
 class Seldom:

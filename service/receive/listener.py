@@ -20,7 +20,7 @@ from service.receive.fast import SUCCESS, FastServer, Taker
 from service.receive.incoming import Incoming
 from service.receive.ledger import Closed, Ledger
 from service.receive.notified import notice_contexts, notice_handlers
-from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, contexts
+from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, are_well_numbered, contexts
 from service.receive.quota import Quota
 from service.receive.recovery import recover
 from service.receive.reports import Record, report_handler
@@ -148,6 +148,8 @@ class Listener:
         if self._stopping.is_set():
             return Refusal.STOPPING
         asked, upper = association.requestor.primitive, association.dul.socket
+        if not are_well_numbered([context.context_id for context in asked.presentation_context_definition_list]):
+            return Refusal.CONTEXTS
         certificate = shown(upper.socket if upper is not None else None)
         refusal = self._policy.refusal(
             asked.called_ae_title, asked.calling_ae_title, association.requestor.address, certificate)

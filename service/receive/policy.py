@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -59,6 +60,7 @@ class Refusal(StrEnum):
     CALLING_AE_TITLE = "calling_ae_title"
     ADDRESS = "address"
     CERTIFICATE = "certificate"
+    CONTEXTS = "presentation_contexts"
     STOPPING = "stopping"
     OUT_OF_SPACE = "out_of_space"
     TOO_MANY = "too_many_associations"
@@ -76,6 +78,7 @@ _ANSWERS = {
     Refusal.CALLING_AE_TITLE: (1, 1, 3),
     Refusal.ADDRESS: (1, 1, 3),
     Refusal.CERTIFICATE: (1, 1, 3),
+    Refusal.CONTEXTS: (1, 2, 1),
     Refusal.STOPPING: (2, 3, 1),
     Refusal.OUT_OF_SPACE: (2, 3, 2),  # transient, local limit exceeded: the sender is to try again later
     Refusal.TOO_MANY: (2, 3, 2),
@@ -159,6 +162,12 @@ class Policy:
     def lists(self, address: str) -> bool:
         """Tell whether some peer may call from an IP address; a policy that lists no peer closes no address."""
         return self.any_calling_ae or not self.peers or any(peer.admits(address) for peer in self.peers)
+
+
+def are_well_numbered(context_ids: Sequence[int]) -> bool:
+    """Tell whether these are presentation context IDs: one at least, each odd, 1 to 255, and there once (PS3.8 9.3.2.2)."""
+    once = len(set(context_ids)) == len(context_ids)
+    return bool(context_ids) and once and all(0 < number < 256 and number % 2 for number in context_ids)
 
 
 def plain_address(address: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import BaseServer
 from typing import Any
@@ -180,7 +181,12 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Give a connection its place before a byte is read; False closes it."""
-        found = self._door.enter(client_address[0])
+        def close(because: Shut) -> None:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+            self.watch.closed(because, client_address[0])
+
+        found = self._door.enter(client_address[0], close)
         if isinstance(found, Shut):
             self.watch.closed(found, client_address[0])
             return False

@@ -22,7 +22,8 @@ INPUTS: dict[int, Input] = {
         S + "1_unknown_titles_and_2_addresses_are_rejected", R + "an_echo_of_a_wrong_called_title_is_rejected_below_too")),
     2: Input("address that is not admitted", "not accepted", (S + "1_unknown_titles_and_2_addresses_are_rejected",)),
     3: Input("20 silent TCP connections", "closed in time; take nobody's place", (
-        R + "silent_connections_take_no_ones_place",)),
+        R + "silent_connections_take_no_ones_place",
+        R + "however_many_silent_connections_of_one_address_there_are_a_sender_of_that_address_gets_in")),
     4: Input("silent TLS connection", "closed in time", (
         "../unit/test_tls_handshake::test_a_handshake_ends_with_its_time",)),
     5: Input("request or PDU that comes drop by drop", "closed or aborted in time", (
@@ -33,7 +34,8 @@ INPUTS: dict[int, Input] = {
         F + "a_pdu_longer_than_agreed_in_the_middle_of_an_object_is_cut_off_at_once")),
     7: Input("PDU of unknown type", "A-ABORT", (
         R + "what_is_no_association_request_is_cut_off", R + "nonsense_on_an_association_ends_it")),
-    8: Input("200 presentation contexts", "answered or cut off", (R + "many_contexts_are_answered_or_cut_off",)),
+    8: Input("200 presentation contexts, IDs twice, even or none", "A-ASSOCIATE-RJ, or cut off", (
+        R + "contexts_are_answered_or_rejected_or_cut_off",)),
     9: Input("C-STORE without a data set", "0xC000 or abort", (
         R + "bytes_that_are_no_data_set", R + "a_data_set_that_is_announced_and_never_comes")),
     10: Input("identifier that is no UID", "0xC000; no file", (

@@ -288,6 +288,19 @@ def test_silent_connections_take_no_ones_place(tmp_path: Path):
         wait_until(lambda: len(acceptors() - before) <= 3)
 
 
+def test_however_many_silent_connections_of_one_address_there_are_a_sender_of_that_address_gets_in(tmp_path: Path):
+    """Their time is longer than the test waits, so that only their number can be the cause."""
+    with besieged(tmp_path, association_timeout_s=60.0, max_waiting=8, max_waiting_per_address=4) as station:
+        silent = [socket.create_connection((HOST, station.port), timeout=20) for _ in range(12)]
+        assert store(station.port, NORMAL) == [0]
+        for connection in silent[:8]:
+            assert connection.recv(1) == b""
+        wait_until(lambda: station.counted(
+            "firstlook_callers_turned_away_total", reason="too_many_waiting_of_address") >= 8)
+        for connection in silent:
+            connection.close()
+
+
 def test_a_peer_that_falls_silent_half_way_is_cut_off(tmp_path: Path):
     with besieged(tmp_path, idle_timeout_s=0.5) as station:
         assert echo_accepted(talk(station, associate_request()))
@@ -313,15 +326,24 @@ def dripped(connection: socket.socket, rest: Iterator[int]) -> bool:
         return True
 
 
-@pytest.mark.parametrize("count", [128, 200])
-def test_many_contexts_are_answered_or_cut_off(tmp_path: Path, count: int):
+def contexts_request(ids: list[int]) -> bytes:
+    """Return an A-ASSOCIATE-RQ with a presentation context for each of these IDs."""
+    plain = associate_request()
+    at, end = plain.index(b"\x20\0", 74), plain.index(b"\x50\0", 74)  # after the titles, padded with blanks
+    one = plain[at:end]
+    body = plain[6:at] + b"".join(one[:4] + bytes([number]) + one[5:] for number in ids) + plain[end:]
+    return struct.pack(">BBL", 1, 0, len(body)) + body
+
+
+@pytest.mark.parametrize(("ids", "kind"), [
+    (list(range(1, 256, 2)), 2), ([(2 * n + 1) % 256 for n in range(200)], 3), ([1, 3, 1], 3), ([1, 2, 3], 3), ([0], 3),
+    ([], 3),
+], ids=["128", "200", "one twice", "even", "zero", "none"])
+def test_contexts_are_answered_or_rejected_or_cut_off(tmp_path: Path, ids: list[int], kind: int):
+    """What cannot be read at all is aborted (7) or closed, not rejected (3); nothing but 128 good ones is accepted (2)."""
     with besieged(tmp_path, association_timeout_s=1.0, idle_timeout_s=1.0) as station:
-        plain = associate_request()
-        at, end = plain.index(b"\x20\0"), plain.index(b"\x50\0")
-        one = plain[at:end]
-        many = b"".join(one[:4] + bytes([(2 * n + 1) % 256]) + one[5:] for n in range(count))
-        body = plain[6:at] + many + plain[end:]
-        talk(station, struct.pack(">BBL", 1, 0, len(body)) + body)
+        answer = talk(station, contexts_request(ids))
+        assert answer[:1] == b"\2" if kind == 2 else answer[:1] in (b"\3", b"\7", b""), answer[:10]
 
 
 def test_an_echo_of_a_wrong_called_title_is_rejected_below_too(tmp_path: Path):

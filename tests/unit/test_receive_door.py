@@ -15,16 +15,19 @@ def entered(door: Door, address: str = "10.0.0.1") -> Place:
     return place
 
 
-def test_connections_that_wait_are_counted_in_all_and_by_address() -> None:
-    door = Door(Policy(max_waiting=3, max_waiting_per_address=2))
-    first, _ = entered(door), entered(door)
-    assert door.enter("10.0.0.1") is Shut.TOO_MANY_WAIT_OF_ADDRESS
-    entered(door, "10.0.0.2")
-    assert door.enter("10.0.0.3") is Shut.TOO_MANY_WAIT
-    first.leave()
-    first.leave()
-    entered(door)
-    assert door.enter("10.0.0.1") is Shut.TOO_MANY_WAIT
+def test_for_one_more_that_waits_the_one_that_waits_longest_has_to_go() -> None:
+    door, gone = Door(Policy(max_waiting=3, max_waiting_per_address=2)), []
+    places = {}
+    for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.1"), ("c", "10.0.0.1"), ("d", "10.0.0.2"), ("e", "10.0.0.3"),
+                          ("f", "10.0.0.3")):
+        places[name] = door.enter(address, lambda because, name=name: gone.append((name, because)))
+    assert gone == [("a", Shut.TOO_MANY_WAIT_OF_ADDRESS), ("b", Shut.TOO_MANY_WAIT), ("c", Shut.TOO_MANY_WAIT)]
+    assert places["a"].associate("CT1") is Refusal.TOO_MANY, "its connection is closed already"
+    for name in "ab":
+        places[name].leave()
+    assert places["f"].associate("CT1") is None
+    door.enter("10.0.0.9", lambda because: gone.append(("g", because)))
+    assert len(gone) == 3, "an association waits no longer"
 
 
 def test_an_association_waits_no_longer() -> None:
