@@ -82,6 +82,8 @@ def _monochrome(stored: NDArray[Any], photometric: str) -> NDArray[Any]:
         raise _invalid("PhotometricInterpretation", f"{photometric} with colours", "grey values")
     return grey
 
+_HIGHEST_VALUE = 1e30  # that a pixel may stand for: single precision ends at 3e38
+
 
 def _modality(stored: NDArray[Any], dataset: Dataset) -> Values:
     """Apply the Modality LUT or the rescale; where both are absent the values stay (PS3.3 C.11.1)."""
@@ -92,7 +94,7 @@ def _modality(stored: NDArray[Any], dataset: Dataset) -> Values:
             raise _invalid("ModalityLUTSequence", "damaged", "LUTDescriptor and LUTData that agree")
         return table.apply(stored)
     slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
-    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+    if slope == 0 or not abs(slope) * 2**16 + abs(intercept) < _HIGHEST_VALUE:  # nor where either is not a number
         raise UnusableStudy(Reason.INVALID_RESCALE, f"RescaleSlope is {slope}, RescaleIntercept {intercept}")
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
@@ -120,7 +122,7 @@ def _windowed(values: Values, dataset: Dataset) -> Values | None:
     centre, width = _number(dataset, "WindowCenter", math.nan), _number(dataset, "WindowWidth", math.nan)
     function = str(element(dataset, "VOILUTFunction") or "LINEAR")
     least = 1.0 if function == "LINEAR" else 0.0
-    if not math.isfinite(centre) or not math.isfinite(width) or width < least or width <= 0:
+    if not (abs(centre) < _HIGHEST_VALUE and least <= width < _HIGHEST_VALUE and width > 0):  # nor if no number
         return None
     if function == "SIGMOID":
         power = np.clip(-4.0 * (values - np.float32(centre)) / np.float32(width), -80.0, 80.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -23,6 +22,7 @@ AIR_HU = -1024.0
 """Value of padding; nothing is less dense than air, so lower values (-2000 outside the scan circle) become it."""
 
 HIGHEST_TISSUE_HU = 4000.0
+_HIGHEST_RESCALE = 1e30  # single precision ends at 3e38
 """Metal may exceed it, but not in much of an image."""
 
 _ACCEPTED_RESCALE_TYPES = ("", "HU", "US")
@@ -36,9 +36,9 @@ def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None) ->
     Raises: UnusableStudy(INVALID_RESCALE) when slope or intercept is absent or not finite, or slope is 0.
     See PS3.3 C.11.1 (Modality LUT).
     """
-    if slope is None or not math.isfinite(slope) or slope == 0:
+    if slope is None or not abs(slope) < _HIGHEST_RESCALE or slope == 0:
         raise _invalid("RescaleSlope", slope, "a number other than 0")
-    if intercept is None or not math.isfinite(intercept):
+    if intercept is None or not abs(intercept) < _HIGHEST_RESCALE:
         raise _invalid("RescaleIntercept", intercept, "a number")
     hu = stored.astype(np.float32)
     hu *= np.float32(slope)

@@ -85,7 +85,7 @@ def _header(value: Callable[[int, str], Any], nested: Callable[[int, int], Any],
     found: dict[str, Any] = {"transfer_syntax_uid": transfer_syntax_uid}
     for name, tag, kind in _FIELDS:
         given = value(tag, kind)
-        if given is not None:
+        if given is not None and (name != "frame_of_reference_uid" or is_uid(given)):
             found[name] = given
     found["view_code_meaning"] = nested(_VIEW_CODES, _MEANING) or ""
     found["patient_species_code_meaning"] = nested(_SPECIES_CODES, _MEANING) or ""
