@@ -220,11 +220,12 @@ class App:
         inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
                             arriving.open_studies)
         looks = ["infer", *(f"infer-{n}" for n in range(2, self.settings.work.looks + 1))]
+        ahead = Ahead(line, arriving, assemble.start_early)
         self._loops = [
             self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
             *([self._loop("ask", inquirer.step)] if assemble.ask else []),
             self._loop("lease", every(self.settings.work.lease_s / 4, line.queue.renew)),
-            *([self._loop("ahead", Ahead(line, arriving).step)] if self.settings.work.ahead_bytes else []),
+            *([self._loop("ahead", ahead.step)] if self.settings.work.ahead_bytes else []),
             *(self._loop(name, work_step(line, JobKind.INFER)) for name in looks),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
             *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),

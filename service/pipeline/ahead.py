@@ -58,11 +58,11 @@ class _Coming:
 class Ahead:
     """Works on the CT studies that arrive, the most urgent one first. One thread uses it.
 
-    arriving: of which studies an association is open.
+    arriving: of which studies an association is open; looks: it may look at what lies there whole, not only read slices.
     """
 
-    def __init__(self, line: Line, arriving: Arriving) -> None:
-        self._line, self._arriving = line, arriving
+    def __init__(self, line: Line, arriving: Arriving, looks: bool = True) -> None:
+        self._line, self._arriving, self._looks = line, arriving, looks
         self._coming: dict[int, _Coming] = {}
 
     def step(self) -> bool:
@@ -124,7 +124,7 @@ class Ahead:
         still_open = study.study_instance_uid in self._arriving.open_studies()
         silent_s = line.clock() - study.last_received_at
         settled = silent_s >= (_SETTLED_OPEN_S if still_open else _SETTLED_S)
-        if settled and coming.looked_at != study.last_received_at:
+        if self._looks and settled and coming.looked_at != study.last_received_at:
             try:
                 looked = self._look(coming)
             except (FirstlookError, OSError):

@@ -55,6 +55,7 @@ def test_what_was_read_ahead_gives_the_result_that_a_look_without_it_gives(tmp_p
             study = house.delivered(CT_STUDY)
             used = counted(house, "slices_ahead_total", outcome="used")
             assert used == (40 if ahead_bytes else 0)
+            assert counted(house, "inference_batch_images_sum", bundle="tiny-ct") == 40, "no slice is read twice"
             made.append((study.summary["measurements"], [o.sop_instance_uid for o in house.objects(CT_STUDY)],
                          pixels_of_the_seg(house)))
     assert made[0] == made[1]
@@ -90,6 +91,17 @@ def test_without_work_ahead_the_job_has_a_first_look_before_the_full_one(tmp_pat
         stages = [line.split(":")[0] for line in house.trace(CT_STUDY)]
         assert stages.index("inferring") < stages.index("first_look") < stages.index("reported")
         assert study.summary["first_look"]["came"] == "confirmed"
+
+
+def test_where_nothing_may_be_looked_at_early_slices_are_read_ahead_and_no_more(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    assemble = {"start_early": False, "quiet_ct_s": 1.5}
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=assemble) as house:
+        house.send(*ct_series(**THIN))
+        house.delivered(CT_STUDY)
+        stages = [line.split(":")[0] for line in house.trace(CT_STUDY)]
+        assert stages.index("complete") < stages.index("first_look") < stages.index("reported")
+        assert counted(house, "slices_ahead_total", outcome="used") == 80
 
 
 def test_slices_that_come_late_revise_what_a_first_look_said_of_fewer(tmp_path: Path) -> None:
