@@ -10,6 +10,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from service.assemble.geometry import GeometryRules
 from service.metrics import Metrics
@@ -19,11 +20,12 @@ from service.report.capture import blended
 from service.store.database import Database
 from service.web.app import WebStyle, create_app
 from service.web.view.heat import unblended
-from service.web.view.segments import key_slices
+from service.web.view.segments import key_slices, scanned
 from service.web.view.stacks import Shown, stacks
 from tests import builders
 from tests.browser import pictured
 from tests.browser.served import asked
+from tests.contracts import test_outputs
 from tests.contracts.assessed import OUTLINES, masks
 
 NOW = 1_767_400_000.0
@@ -174,3 +176,17 @@ def test_series_that_no_model_reads_are_offered_too_each_as_it_lies(tmp_path: Pa
 def test_key_slices_are_the_largest_of_each_third_and_no_neighbours() -> None:
     assert key_slices([0, 1, 5, 1, 0, 2, 9, 2, 0, 1, 3, 1]) == [2, 6, 10]
     assert key_slices([0, 0, 4, 5, 6, 0]) == [2] and key_slices([0, 0]) == []
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_the_quick_look_at_a_segmentation_finds_what_its_items_say(tmp_path: Path, enhanced: bool) -> None:
+    output = test_outputs.enhanced_output(tmp_path) if enhanced else test_outputs.ct_output(tmp_path)
+    [path] = output.made["seg"]
+    ds = dcmread(path)
+    quick = scanned(ds.get_item("PerFrameFunctionalGroupsSequence").value, int(ds.NumberOfFrames))
+    slow = [((str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber", 1))),
+             int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber))
+            for group in ds.PerFrameFunctionalGroupsSequence
+            for source in [group.DerivationImageSequence[0].SourceImageSequence[0]]]
+    assert quick == slow and len({place for place, _ in quick}) == 10
+    assert scanned(b"", 3) == [] and scanned(None, 3) == [], "then the items are read"

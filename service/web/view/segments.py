@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,13 @@ from service.domain.study import Header
 
 _MOST_SEGMENTS = 8
 _APART = 3  # slices
+_TOLD = re.compile(
+    rb"\x08\x00\x55\x11UI..([0-9.]+)"  # Referenced SOP Instance UID
+    rb"|\x08\x00\x60\x11IS..([0-9]+)"  # Referenced Frame Number
+    rb"|\x62\x00\x0b\x00US\x02\x00(..)", re.S)  # Referenced Segment Number, the last of these in an item
+Drawn = tuple[tuple[str, int], int]
+"""Of a frame of the SEG: the image (UID, number of its frame) and the segment."""
+
 _UNREADABLE = (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
@@ -43,6 +51,7 @@ class Segments:
         """Read a file. Raises: NoSegments for one that is no binary SEG of at most eight segments, or damaged."""
         try:
             ds = pydicom.dcmread(path)
+            groups = ds.get_item("PerFrameFunctionalGroupsSequence")
             if ds.SegmentationType != "BINARY" or ds.file_meta.TransferSyntaxUID not in (
                     ExplicitVRLittleEndian, ImplicitVRLittleEndian):
                 raise NoSegments("only binary segmentations in Little Endian are drawn")
@@ -52,10 +61,8 @@ class Segments:
             self._shape = int(ds.Rows), int(ds.Columns)
             self._bits = np.frombuffer(ds.PixelData, np.uint8)
             self._frames: dict[tuple[str, int], list[tuple[int, int]]] = {}
-            for frame, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
-                source = group.DerivationImageSequence[0].SourceImageSequence[0]
-                place = str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 1)
-                number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+            frames = scanned(groups.value, int(ds.NumberOfFrames)) or _parsed(ds)
+            for frame, (place, number) in enumerate(frames):
                 self._frames.setdefault(place, []).append((number, frame))
             if self._bits.size * 8 < self._shape[0] * self._shape[1] * int(ds.NumberOfFrames):
                 raise NoSegments("its pixel data are too short")
@@ -92,6 +99,36 @@ class Segments:
         if size % 8:
             return int(np.count_nonzero(self._frame(frame)))
         return int(np.bitwise_count(self._bits[frame * size // 8:(frame + 1) * size // 8]).sum())
+
+
+def scanned(raw: object, frames: int) -> list[Drawn]:
+    """Return what each frame lies on, by a look at the bytes of the functional groups, for reading all their items takes
+    longer than a reader waits.
+
+    raw: Per-Frame Functional Groups Sequence in Explicit VR Little Endian, as read. Returns nothing where that tells less
+    than one image and one segment for each frame.
+    """
+    found: list[Drawn] = []
+    uid, number = "", 1
+    for match in _TOLD.finditer(raw) if isinstance(raw, bytes) else ():
+        if match[1] is not None:
+            uid = uid or match[1].decode("ascii")
+        elif match[2] is not None:
+            number = int(match[2]) if number == 1 else number
+        else:
+            found.append(((uid, number), int.from_bytes(match[3], "little")))
+            uid, number = "", 1
+    return found if len(found) == frames and all(uid for (uid, _), _ in found) else []
+
+
+def _parsed(ds: pydicom.Dataset) -> list[Drawn]:
+    """Return what each frame lies on, item by item."""
+    found: list[Drawn] = []
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        place = str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 1)
+        found.append((place, int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)))
+    return found
 
 
 def _place(image: Header) -> tuple[str, int]:
