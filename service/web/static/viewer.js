@@ -95,7 +95,7 @@ export class Viewer {
     if (!this.isOn("outlines")) return;
     const scale = h / this.stack.rows;
     const named = new Set();
-    pen.lineWidth = 2 * (window.devicePixelRatio || 1);
+    pen.lineWidth = Math.max(2 * (window.devicePixelRatio || 1), h / 450);
     pen.strokeStyle = pen.fillStyle = "#ff9d3c";
     pen.font = `600 ${Math.round(h / 42)}px system-ui, sans-serif`;
     pen.shadowColor = "#000";
