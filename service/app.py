@@ -54,6 +54,7 @@ from service.store.commitments import record_answer
 from service.store.corrections import Corrections
 from service.store.database import Database
 from service.store.intake import Intake
+from service.store.leftovers import remove_leftovers
 from service.store.notices import Notices
 from service.tls.renewal import Renewed
 from service.triage.turns import Turns
@@ -106,6 +107,7 @@ class App:
         self.database.migrate()
         self.trail.started()
         if "work" in self.roles:
+            remove_leftovers(self.results.root)
             self.decoders.warm()
             self.line = self._line()
         if "listen" in self.roles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from service.pipeline.shadowing import queue_shadows
 from service.report.build import Made, build_refusal
 from service.store.arrivals import locked
 from service.store.files import Files
+from service.store.leftovers import part_ending
 from service.store.studies import add_event, images_of, latest_before
 from service.store.tables import Job, ResultObject, Study
 
@@ -201,7 +201,7 @@ def _written(root: Path, made: Made) -> Path:
     name = hashlib.sha256(made.sop_instance_uid.encode("ascii")).hexdigest()
     folder = root / name[:2]
     folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / f"{name}.dcm", folder / f"{name}.{secrets.token_hex(4)}.part"  # another may write it, too
+    path, part = folder / f"{name}.dcm", folder / f"{name}{part_ending()}"  # another may write it, too
     try:
         with part.open("wb") as file:
             made.dataset.save_as(file, enforce_file_format=True)

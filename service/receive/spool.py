@@ -6,7 +6,6 @@ import itertools
 import os
 import secrets
 import struct
-import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +15,15 @@ from service.receive.journal import Journal
 from service.receive.part import Buffers, Part, Spooled, mapped, sync_folder
 from service.receive.slots import Saved, restore_left
 from service.store.files import Files, Folder
-from service.store.process import is_dead, this_process
+from service.store.leftovers import PART, remove_leftovers
+from service.store.process import this_process
 
 IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
 IMPLEMENTATION_VERSION_NAME = "FIRSTLOOK"
-_PART, _WHOLE = ".part", ".dcm"
+_WHOLE = ".dcm"
 _QUARANTINE, _JOURNALS = "quarantine", "journals"
 _JOURNAL_ROOM_BYTES = 268_435_456  # with less room an image goes straight to its file: a full disk shows before the answer
 _NEIGHBOURS = 512
-_ABANDONED_S = 3600.0
 
 
 class Spool:
@@ -45,7 +44,7 @@ class Spool:
         self._folder = str(root)
         self._buffers = Buffers()
         self._journal: Journal | None = None
-        self._part = f".{this_process()}{_PART}"  # whose it is
+        self._part = f".{this_process()}{PART}"  # whose it is
         self._turns = itertools.count(_NEIGHBOURS * secrets.randbelow(256))
         for folder in (*(f"{n:02x}" for n in range(256)), _QUARANTINE):
             (root / folder).mkdir(parents=True, exist_ok=True)
@@ -133,14 +132,8 @@ class Spool:
                 yield file.relative_to(self.root).as_posix()
 
     def remove_leftovers(self) -> int:
-        """Remove what an earlier process had not finished writing, none of which was acknowledged; return how many.
-
-        What another process of this host is writing now stays, and what one of another host was within the last hour.
-        """
-        leftovers = [f for f in self.root.glob("[0-9a-f][0-9a-f]/*" + _PART) if _is_leftover(f)]
-        for file in leftovers:
-            file.unlink(missing_ok=True)
-        return len(leftovers)
+        """Remove what an earlier process had not finished writing, none of which was acknowledged; return how many."""
+        return remove_leftovers(self.root)
 
     def free_bytes(self) -> int:
         """Return the free space of the disk, bytes."""
@@ -165,17 +158,6 @@ class Spool:
             os.fsync(file.fileno())
         part.rename(whole)
         sync_folder(str(whole.parent))
-
-
-def _is_leftover(file: Path) -> bool:
-    """Tell whether nobody writes this file any more."""
-    _, _, owner = file.name.removesuffix(_PART).partition(".")
-    if not owner or is_dead(owner):  # without an owner: of a release before
-        return True
-    try:
-        return time.time() - file.stat().st_mtime > _ABANDONED_S  # the file system's clock, not the service's
-    except FileNotFoundError:
-        return False  # it was finished meanwhile
 
 
 def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_aet: str) -> bytes:
