@@ -32,7 +32,7 @@ class Parked:
 def parked(session: Session, most: int) -> tuple[Sequence[Parked], int]:
     """Return the parked jobs, the last first, and how many there are."""
     query = (select(Job, Study).join(Study, col(Study.id) == Job.study_id).where(Job.state == JobState.PARKED.value)
-             .order_by(col(Job.id).desc()).limit(most))
+             .order_by((col(Job.id) + 0).desc()).limit(most))  # + 0: the index of what is parked, not all jobs from the end
     rows = [Parked(job.id or 0, study.study_instance_uid, study.modality, study.accession_number, job.kind, job.target,
                    job.reason, job.detail, job.failures, job.ended_at or job.queued_at)
             for job, study in session.exec(query).all()]
