@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 
 from service.metrics import Metrics
 from service.store.database import Database
@@ -130,6 +131,25 @@ def test_nothing_moves_under_the_pointer_until_the_reader_agrees(desk: Desk) -> 
     desk.tab.press("r")
     assert desk.tab.ask(ORDER).index(arrived) == 2
     assert desk.tab.ask("document.getElementById('waiting').hidden")
+
+
+def test_a_row_under_a_resting_pointer_stays_in_its_place_when_the_order_changes_by_itself(desk: Desk) -> None:
+    desk.tab.open(f"{desk.address}/")
+    row = f"tr[data-uid='{desk.uids[6]}']"
+    top = f"document.querySelector(\"{row}\").getBoundingClientRect().top"
+    desk.tab.point_at(f"{row} td")
+    before = desk.tab.ask(top)
+    arrived = desk.arrive(55, "stat")
+    desk.tab.wait(f"{ORDER}.includes('{arrived}')")
+    assert abs(desk.tab.ask(top) - before) <= 1, "after ten seconds of rest the order is taken, around this row"
+    with desk.database.transaction() as session:
+        for number in (1, 2):
+            study = session.exec(select(Study).where(Study.study_instance_uid == desk.uids[number])).one()
+            study.read_at, study.read_by, study.read_rank = time.time(), "anna", study.reading_rank
+            study.last_received_at = study.first_received_at
+            session.add(study)
+    desk.tab.wait(f"!{ORDER}.includes('{desk.uids[1]}')")
+    assert abs(desk.tab.ask(top) - before) <= 1, "nor does it move up when rows above it go"
 
 
 def test_what_changes_in_a_row_is_shown_while_the_order_is_held(desk: Desk) -> None:
