@@ -56,6 +56,8 @@ from service.store.database import Database
 from service.store.intake import Intake
 from service.store.leftovers import remove_leftovers
 from service.store.notices import Notices
+from service.store.process import this_process
+from service.store.sending import Sending
 from service.tls.renewal import Renewed
 from service.triage.turns import Turns
 from service.triaging import queue_of, rules_of
@@ -120,6 +122,9 @@ class App:
             _log.info("listening", extra={"ae_title": self.settings.receive.ae_title, **self.listener.ports})
         if self.line is not None:
             self._start_work(self.line)
+        if self.listener is not None and not (self.line is not None and self.database.is_sqlite):
+            self._loops.append(self._loop("sending", self._sending(self.line).tell))  # others judge these studies
+            self._loops[-1].start()
         self._start_watch()
         if "web" in self.roles:
             self._start_web()
@@ -217,7 +222,7 @@ class App:
         freed = line.queue.release_dead_leases()
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
-        arriving = Arriving(partial(open_studies, self.listener, line.fetched))
+        arriving = Arriving(self._sending(line).open_studies)
         assemble = self.settings.assemble
         inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
                             arriving.open_studies)
@@ -246,6 +251,10 @@ class App:
             self._loops.append(self._loop("retain", every(_RETAIN_S, partial(delete_images, line, keep_s))))
         for loop in self._loops:
             loop.start()
+
+    def _sending(self, line: Line | None) -> Sending:
+        here = partial(open_studies, self.listener, line.fetched if line is not None else None)
+        return Sending(self.database, this_process(), self.clock, here)
 
     def _assembler(self, line: Line, arriving: Arriving, inquirer: Inquirer) -> Assembler:
         assemble = self.settings.assemble

@@ -21,7 +21,7 @@ LABELS = {
     "gpu": "GPUs of the machine, by number",
     "kind": "infer, deliver, prove, shadow, fetch, revise, admit for jobs; ct, cxr, other for studies; ct, cxr, all "
             "for stages; availability, procedure_step, unknown for notices; seg, sr for corrections",
-    "loop": "watch, assemble, ask, lease, infer, infer-<number>, drift, copies-<folder>, retain, behind, correct, "
+    "loop": "watch, assemble, ask, lease, sending, infer, infer-<number>, drift, copies-<folder>, retain, behind, correct, "
             "deliver-<target>, prove-<target>, fetch-<archive>",
     "measure": "input mean, input spread, input detail, unfamiliarity, score <output of the bundle>",
     "modality": "modalities accepted, other, unknown",

@@ -130,6 +130,14 @@ class ShadowLook(SQLModel, table=True):
         UniqueConstraint("study_id", "revision", "bundle"), Index("ix_shadow_look_bundle", "bundle", "looked_at"))
 
 
+class SendingNow(SQLModel, table=True):
+    """A study of which images are being sent to a listener. See `store.sending`. until_at: it holds until then."""
+
+    process: str = Field(primary_key=True)
+    study_instance_uid: str = Field(primary_key=True, max_length=64)
+    until_at: float
+
+
 class DriftCount(SQLModel, table=True):
     """How many images of a day, scanner and site fell into each bin of a bundle's reference. See `store.drift`.
 

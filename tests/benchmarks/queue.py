@@ -179,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds; nothing is judged")
     quick = parser.parse_args().quick
-    large, rounds = (QUICK, 3) if quick else (LARGE, 101)
+    large, rounds = (QUICK, 3) if quick else (LARGE, 41)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         late = compare("SQLite", (f"sqlite:///{folder / 'small'}.db", f"sqlite:///{folder / 'large'}.db"), large, rounds,

@@ -24,7 +24,7 @@ from tests.builders import ct_series, radiograph, uid
 from tests.cluster import two_nodes
 from tests.flow.test_ray import place
 from tests.hospital import TINY, Hospital, settings_for, tiny_models
-from tests.peers import HOST, ScriptedPacs, free_port, wait_until
+from tests.peers import HOST, Link, Raw, ScriptedPacs, free_port, wait_until
 from tests.unit.test_store_migrations import postgres as postgres
 
 QUICK = {"quiet_cxr_s": 0.2, "quiet_ct_s": 0.3, "early_cxr_s": 0.1, "early_ct_s": 0.2}
@@ -159,3 +159,26 @@ def test_a_worker_and_a_ray_node_are_lost_and_no_study(tmp_path: Path, postgres:
         all_is_done_once(house)
         sessions = httpx.get(f"http://{HOST}:{workers[0].port}/metrics").text
         assert 'firstlook_engine_info{bundle="tiny-ct",provider="CPUExecutionProvider"' in sessions
+
+
+def test_a_worker_waits_for_what_another_process_is_still_being_sent(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    slices = [Raw.of(dataset) for dataset in ct_series()]
+    with ScriptedPacs(tmp_path / "pacs") as pacs:
+        settings = settings_for(tmp_path, pacs, infer=TINY | {"models_dir": models}, assemble=QUICK)
+        listen, work = App(settings, ["listen"]), App(settings, ["work"])
+        try:
+            listen.start()
+            work.start()
+            house = Hospital(listen, pacs, tmp_path)
+            assert listen.listener is not None
+            with Link(listen.listener.port, [(slices[0].sop_class_uid, slices[0].transfer_syntax_uid)]) as link:
+                assert [link.store(raw) for raw in slices[:30]] == [0] * 30
+                last_at = house.study(uid(1, 1)).last_received_at
+                wait_until(lambda: work.clock() - last_at > 2.0)  # far more than the quiet time
+                assert house.study(uid(1, 1)).completed_at is None
+                assert [link.store(raw) for raw in slices[30:]] == [0] * (len(slices) - 30)
+            assert house.delivered(uid(1, 1)).revision == 1
+        finally:
+            for app in (listen, work):
+                app.stop()
