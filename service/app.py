@@ -97,6 +97,7 @@ class App:
         self.listener: Listener | None = None
         self.line: Line | None = None
         self._loops: list[Loop] = []
+        self._draining = False
         self._web: uvicorn.Server | None = None
         self._web_thread: threading.Thread | None = None
 
@@ -133,6 +134,12 @@ class App:
             only_health = create_monitor(self.metrics, self.ready, self.settings.web.access_token)
             self._serve(only_health, "monitor", monitor.host, monitor.port)
 
+    def drain(self, hurry: threading.Event) -> None:
+        """Be not ready any more, and let associations that are open end, as the settings want it. hurry: ends it at once."""
+        self._draining = True
+        if self.listener is not None:
+            self.listener.drain(self.settings.receive.notice_s, self.settings.receive.drain_s, hurry)
+
     def stop(self) -> None:
         """Stop listening first, let the jobs in hand end, then close the database."""
         if self.listener is not None:
@@ -166,6 +173,8 @@ class App:
         if self._loops:
             dead = [loop.name for loop in self._loops if not loop.is_alive()]
             checks.append(Check("workers", not dead, f"stopped: {', '.join(dead)}" if dead else f"{len(self._loops)} run"))
+        if self._draining:
+            checks.append(Check("stopping", False, "it stops; associations that are open may end"))
         return checks
 
     def _listener(self) -> Listener:

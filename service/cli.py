@@ -168,13 +168,21 @@ def _serve(asked: argparse.Namespace) -> int:
     settings = load(asked.settings)
     logs.configure(settings.log_level)
     logs.get("cli").info("starting", extra={"version": __version__, "roles": list(asked.roles), "notice": DISCLAIMER})
-    ended = threading.Event()
+    ended, hurry = threading.Event(), threading.Event()
+
+    def told(number: int, _frame: object) -> None:
+        """End; SIGTERM once ends without haste, a second one or SIGINT at once."""
+        if number == signal.SIGINT or ended.is_set():
+            hurry.set()
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, told)
     app = App(settings, asked.roles)
     try:
         app.start()
         ended.wait()
+        app.drain(hurry)
     finally:
         app.stop()
     return 0

@@ -61,6 +61,10 @@ class Receive(Section):
     max_object_bytes: int = Field(2_147_483_648, ge=1_048_576, description="Largest object we accept, bytes.")
     association_timeout_s: float = Field(5.0, gt=0, le=120, description="Time to finish negotiating, seconds.")
     idle_timeout_s: float = Field(60.0, gt=0, le=3600, description="Time a peer may stay silent, seconds.")
+    notice_s: float = Field(0.0, ge=0, le=300, description="Told to stop (SIGTERM) it is not ready at once, and takes "
+                            "associations for so long still: until a load balancer has noticed, seconds.")
+    drain_s: float = Field(20.0, ge=0, le=3600, description="Then its port is closed, and open associations may end by "
+                           "themselves for so long, seconds; what is still open is aborted between two images.")
     min_free_bytes: int = Field(1_073_741_824, ge=0,
                                 description="Below this free space senders are rejected or get 0xA700, bytes.")
     max_study_images: int = Field(10_000, ge=1, description="Most images of one study; further ones get 0xA700.")

@@ -8,6 +8,7 @@ command -v Orthanc >/dev/null || [ -x /usr/sbin/Orthanc ] || missing="$missing o
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 command -v chromium >/dev/null || missing="$missing chromium fonts-dejavu-core"
 command -v promtool >/dev/null || missing="$missing prometheus"
+command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
 command -v ip >/dev/null || missing="$missing iproute2"
 [ -n "$missing" ] || exit 0

@@ -37,6 +37,7 @@ from service.traces import Silent, Tracing
 
 _IMAGES = frozenset(("stored", "duplicate", "quarantined"))
 _AUDITED = _IMAGES | {CORRECTION}
+_HURRIED_S = 0.5  # how soon hurry is noticed
 _log = logs.get("receive.listener")
 
 
@@ -121,6 +122,22 @@ class Listener:
         taker = Taker(lambda announced: Incoming(self._storing, announced), self._answer, self._ledger.end_store,
                       self._storing.backlog.write)
         return FastServer(self._policy, offered, handlers, taker, watch, door, tls)
+
+    def drain(self, notice_s: float, drain_s: float, hurry: threading.Event) -> bool:
+        """Go on for a while, then close the ports and let the open associations end by themselves; `stop` must follow.
+
+        notice_s: until whoever hands out connections has noticed; drain_s: at most so long after that; hurry: ends it at
+        once. Returns whether all ended.
+        """
+        hurry.wait(notice_s)
+        for server in self._servers:
+            server.stop_accepting()
+        deadline = time.monotonic() + drain_s
+        ended = self._ledger.wait_until_empty(0)
+        while not ended and not hurry.is_set() and (left := deadline - time.monotonic()) > 0:
+            ended = self._ledger.wait_until_empty(min(_HURRIED_S, left))
+        _log.info("drained", extra={"every_association_ended": ended})
+        return ended
 
     def stop(self, timeout_s: float = 10.0) -> bool:
         """Close the ports and end every association, none in the middle of a store; False when time ran out first."""
