@@ -20,6 +20,7 @@ from service import DISCLAIMER
 from service.domain.shadow import Beside, beside
 from service.drift_cli import add_drift
 from service.infer.catalogue import Catalogue
+from service.retrain_cli import add_retrain
 from service.settings import Settings, load
 from service.store.database import Database
 from service.store.shadows import looks_beside
@@ -66,6 +67,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     shadowed.add_argument("--json", action="store_true", help="as JSON")
     shadowed.set_defaults(run=_shadow)
     add_drift(commands, _with_settings)
+    add_retrain(commands, _with_settings)
     add_switch(commands, _with_settings)
     told = "is each bundle whole? manifest, checksum, shapes, golden cases, card"
     checked = _with_settings(commands.add_parser("verify", help=told, description=told))

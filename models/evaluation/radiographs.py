@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.evaluation.problems import Problems
-from service.domain import codes
+from service.domain.labels import COLUMN_OF_CODE
 from service.domain.manifest import Manifest, Output
 
 BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 150))
-COLUMN_OF_CODE = {
-    codes.NO_FINDING: "no_finding", codes.PNEUMONIA: "Pneumonia", codes.COVID_19_PNEUMONIA: "covid19",
-    codes.ATELECTASIS: "Atelectasis", codes.CARDIOMEGALY: "Cardiomegaly", codes.CONSOLIDATION: "Consolidation",
-    codes.PULMONARY_EDEMA: "Edema", codes.PLEURAL_EFFUSION: "Effusion", codes.EMPHYSEMA: "Emphysema",
-    codes.FIBROSIS: "Fibrosis", codes.HERNIA: "Hernia", codes.INFILTRATE: "Infiltration", codes.MASS: "Mass",
-    codes.NODULE: "Nodule", codes.PLEURAL_THICKENING: "Pleural_Thickening", codes.PNEUMOTHORAX: "Pneumothorax",
-}
 LABELS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True}
 SUBGROUPS = ("sex", "age", "view", "population")
 Label = bool | None

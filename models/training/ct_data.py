@@ -60,7 +60,7 @@ def load(data: Path, fold: int | None, held_out: bool) -> CtSet:
 
 def names_of(data: Path, fold: int | None, held_out: bool) -> tuple[list[Path], list[Path]]:
     """Return the folders of the cases and the files of the lung slices of one part of a split."""
-    folders = [sorted((data / "ct_lesions").glob(f"{source}-*")) for source in ("coronacases", "radiopaedia")]
+    folders = [sorted((data / "ct_lesions").glob(f"{source}-*")) for source in ("coronacases", "radiopaedia", "site")]
     cases = [f for source in folders for place, f in enumerate(source) if (place % FOLDS == fold) == held_out]
     slices = sorted((data / "ct_lungs").glob("*-hu.png"))
     return cases, [p for place, p in enumerate(slices) if (place % FOLDS == fold) == held_out]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -202,8 +203,8 @@ def nrrd(mask: NDArray[np.bool_], path: Path) -> None:
 
 @pytest.mark.peer
 def test_a_segmentation_by_the_converter_of_a_common_viewer_is_read(house: Hospital, tmp_path: Path) -> None:
-    program = shutil.which("itkimage2segimage")
-    if program is None:
+    program = shutil.which("itkimage2segimage") or str(Path(sys.executable).parent / "itkimage2segimage")
+    if not Path(program).exists():
         missing("dcmqi")
     mask = infection(house)
     mask[:, :, :40] = False

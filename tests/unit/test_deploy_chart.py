@@ -18,7 +18,8 @@ DOCKERFILE = (CHART.parents[2] / "Dockerfile").read_text()
 KUBERNETES = ("1.27", "1.33")
 SECRET = {"existingSecret": "firstlook"}
 SITE: dict[str, Any] = SECRET | {
-    "networkPolicy": {"pacsCidrs": ["10.1.2.3/32"], "databaseCidrs": ["10.1.9.0/24"], "webNamespaces": ["ingress"]},
+    "networkPolicy": {"pacsCidrs": ["10.1.2.3/32"], "databaseCidrs": ["10.1.9.0/24"], "webNamespaces": ["ingress"],
+                      "otherCidrs": ["10.1.7.7/32"]},
     "roles": {"listen": {"replicas": 2}, "work": {"gpus": 1, "autoscaling": {"enabled": True}}},
     "storage": {"existingClaim": "images"},
 }
@@ -79,6 +80,9 @@ def test_the_environment_of_the_chart_is_known_to_the_settings_and_opens_a_page_
         port = settings.web.port if container["name"] == "web" else settings.monitor.port
         assert {"name": "http", "containerPort": port} in container["ports"]
         assert settings.web.host == settings.monitor.host == settings.receive.host == "0.0.0.0"
+        pod = one["spec"]["template"]["spec"]
+        assert settings.receive.notice_s >= 2 * container["readinessProbe"]["periodSeconds"] - 5, "it is noticed in time"
+        assert pod["terminationGracePeriodSeconds"] >= settings.receive.notice_s + settings.receive.drain_s + 30
         secrets = {e["name"] for e in container["env"] if "valueFrom" in e}
         assert secrets == {"FIRSTLOOK_WEB__ACCESS_TOKEN", "FIRSTLOOK_STORE__DATABASE_URL"}
 
@@ -107,6 +111,8 @@ def test_only_the_pacs_may_send_and_only_the_pacs_is_sent_to() -> None:
     dicom = [rule for rule in policy["ingress"] if {"port": 11112} in rule["ports"]]
     assert [rule["from"] for rule in dicom] == [[{"ipBlock": {"cidr": "10.1.2.3/32"}}]]
     assert all("to" in rule or {p["port"] for p in rule["ports"]} == {53} for rule in policy["egress"])
+    https = [rule for rule in policy["egress"] if {"port": 443} in rule["ports"]]
+    assert [rule["to"] for rule in https] == [[{"ipBlock": {"cidr": "10.1.7.7/32"}}]], "an identity provider, a collector"
     assert all("11112" not in str(rule) for rule in of_kind("NetworkPolicy", SECRET)["x-firstlook"]["spec"]["ingress"])
 
 
