@@ -25,7 +25,7 @@ from service.domain.order import ReadingOrder
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.engines import engine_of
-from service.fetching import fetched_of, open_studies, prior_rules_of
+from service.fetching import cancel_of, fetched_of, open_studies, prior_rules_of, watchers
 from service.infer.catalogue import Catalogue
 from service.infer.gpu import Gpus
 from service.inlets import policy_of, returned_of, tls_of, where
@@ -183,7 +183,8 @@ class App:
         return Listener(policy_of(receive), self.spool, intake, self.metrics, intake.is_ours, self._record,
                         Notices(self.database, self.clock) if receive.notices else None,
                         tls_of(receive, self._watch), self.trail,
-                        returned_of(receive, self.results, Corrections(self.database, self.clock)), self.tracing)
+                        returned_of(receive, self.results, Corrections(self.database, self.clock)), self.tracing,
+                        cancel_of(self.settings, self.database, self.clock))
 
     def _watch(self, renewed: Renewed) -> None:
         """Show how long certificates hold in the metrics, and say now what is wrong with them."""
@@ -250,6 +251,7 @@ class App:
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
             *(self._loop(f"fetch-{name}", work_step(line, JobKind.FETCH, name)) for name in line.archives),
             *([self._loop("behind", behind_step(line))] if line.archives else []),
+            *(self._loop(f"work-{name}", step) for name, step in watchers(self.settings, line, self._watch).items()),
         ]
         drift = self.settings.drift
         if drift.days:

@@ -14,6 +14,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from service.deliver.archives import ArchivePlace
 from service.deliver.retrieval import Archive, Retrieve
 from service.deliver.target import Target
+from service.deliver.ups import StepManager
+from service.deliver.worklists import ManagerPlace
 from service.domain.commitment import Proof
 from service.domain.manifest import READERS, TASKS
 from service.domain.study import Kind
@@ -29,6 +31,8 @@ from service.tls.files import UnusableCertificate
 from service.tls.handshake import HandshakeFailed
 from service.tls.inspection import Use, inspect, look
 from service.web.health import Check
+
+Called = TargetTable | Asked | ArchivePlace | ManagerPlace
 
 
 def check_database(database: Database) -> Check:
@@ -141,6 +145,17 @@ def check_archives(settings: Settings) -> list[Check]:
         if a.retrieve is Retrieve.MOVE and not receive.any_calling_ae and a.ae_title.strip() not in known]
 
 
+def check_managers(settings: Settings) -> list[Check]:
+    """Tell whether managers that report on work items may call our listener."""
+    receive = settings.receive
+    known = {peer.ae_title.strip() for peer in receive.peers}
+    return [
+        Check(f"manager {m.name}", False, f"subscribe = true, but {m.ae_title} is not under receive.peers: its reports "
+              "would be rejected, and work could not be canceled")
+        for m in settings.workitems.managers
+        if m.subscribe and not receive.any_calling_ae and m.ae_title.strip() not in known]
+
+
 def check_certificates(settings: Settings, now: datetime) -> list[Check]:
     """Tell of each end with TLS whose certificates it has, until when, and whether they can be used; ask peers for theirs.
 
@@ -149,9 +164,10 @@ def check_certificates(settings: Settings, now: datetime) -> list[Check]:
     checks, receive, deliver = [], settings.receive.tls, settings.deliver
     if receive.enabled:
         checks.append(Check("tls receive", *inspect(receive.files, Use.LISTENING, now)))
-    peers: list[tuple[str, TargetTable | Asked | ArchivePlace]] = [("deliver.targets", t) for t in deliver.targets]
+    peers: list[tuple[str, Called]] = [("deliver.targets", t) for t in deliver.targets]
     peers += [*(("assemble.ask", a) for a in settings.assemble.ask),
-              *(("priors.archives", a) for a in settings.priors.archives)]
+              *(("priors.archives", a) for a in settings.priors.archives),
+              *(("workitems.managers", m) for m in settings.workitems.managers)]
     for place, peer in peers:
         if peer.tls.enabled:
             checks.append(Check(f"tls {peer.name}", *_peer_certificates(f"{place}.{peer.name}.tls", peer, now)))
@@ -164,7 +180,7 @@ def check_certificates(settings: Settings, now: datetime) -> list[Check]:
     return checks
 
 
-def _peer_certificates(place: str, peer: TargetTable | Asked | ArchivePlace, now: datetime) -> tuple[bool, str]:
+def _peer_certificates(place: str, peer: Called, now: datetime) -> tuple[bool, str]:
     """Tell of our files for a peer, then of what it shows."""
     well, said = inspect(peer.tls.files(place), Use.CALLING, now)
     if not well:
@@ -181,7 +197,7 @@ def _peer_certificates(place: str, peer: TargetTable | Asked | ArchivePlace, now
     return True, f"{theirs}; ours: {said}"
 
 
-def check_target(target: Target | Archive, what: str = "target") -> Check:
+def check_target(target: Target | Archive | StepManager, what: str = "target") -> Check:
     """Ask a target, or what else can be asked, whether it answers."""
     try:
         target.echo()

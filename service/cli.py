@@ -24,6 +24,7 @@ from service.checks import (
     check_bundles,
     check_certificates,
     check_disk,
+    check_managers,
     check_migrated,
     check_ports,
     check_reports,
@@ -44,7 +45,7 @@ from service.infer.networks import Networks
 from service.metrics import Metrics
 from service.metrics_page import metrics_page
 from service.models_cli import add_models
-from service.outlets import archives, kinds_by_target, outlets
+from service.outlets import archives, kinds_by_target, managers, outlets
 from service.parked_cli import add_parked
 from service.pipeline.again import NothingToSend, send_once_more, take_up_again
 from service.settings import InvalidSettings, Settings, load
@@ -211,11 +212,12 @@ def _run_checks(settings: Settings) -> list[Check]:
         checks.append(Check("bundles", False, str(error)))
     if not settings.deliver.all:
         checks.append(Check("targets", False, "no target is set under deliver: results would go nowhere"))
-    checks += [*check_reports(settings), *check_archives(settings)]
+    checks += [*check_reports(settings), *check_archives(settings), *check_managers(settings)]
     checks += check_certificates(settings, datetime.now(UTC))
     try:
         checks += [check_target(outlet.target) for outlet in outlets(settings, lambda _: False).values()]
         checks += [check_target(archive, "archive") for archive in archives(settings).values()]
+        checks += [check_target(manager, "manager") for manager in managers(settings).values()]
     except InvalidSettings as error:
         checks.append(Check("targets", False, str(error)))
     if not settings.receive.peers and not settings.receive.any_calling_ae:

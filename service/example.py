@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from service.deliver.archives import ArchivePlace
 from service.deliver.places import FolderPlace, Hl7Place, StowPlace, WebhookPlace
+from service.deliver.worklists import ManagerPlace
 from service.sections import Asked, Peer, Target
 from service.settings import PREFIX, Settings
 from service.web.site import SiteViewer
@@ -21,7 +22,8 @@ _HEAD = f"""# Every setting of firstlook with its default. Remove the '#' before
 """
 _LISTS: dict[tuple[str, str], type[BaseModel]] = {
     ("receive", "peers"): Peer, ("assemble", "ask"): Asked,
-    ("priors", "archives"): ArchivePlace, ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
+    ("priors", "archives"): ArchivePlace, ("workitems", "managers"): ManagerPlace,
+    ("deliver", "targets"): Target, ("deliver", "stow"): StowPlace,
     ("deliver", "folders"): FolderPlace, ("deliver", "hl7"): Hl7Place, ("deliver", "webhooks"): WebhookPlace,
     ("web", "viewers"): SiteViewer}
 _SAMPLES: dict[str | tuple[type[BaseModel], str], Any] = {

@@ -22,11 +22,13 @@ LABELS = {
     "kind": "infer, deliver, prove, shadow, fetch, revise, admit for jobs; ct, cxr, other for studies; ct, cxr, all "
             "for stages; availability, procedure_step, unknown for notices; seg, sr for corrections",
     "loop": "watch, assemble, ask, lease, sending, infer, infer-<number>, drift, copies-<folder>, retain, behind, correct, "
-            "deliver-<target>, prove-<target>, fetch-<archive>",
+            "deliver-<target>, prove-<target>, fetch-<archive>, work-<manager>",
+    "manager": "places under workitems.managers, by name",
     "measure": "input mean, input spread, input detail, unfamiliarity, score <output of the bundle>",
     "modality": "modalities accepted, other, unknown",
     "outcome": "named in each description", "presence": "present, absent",
-    "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls, priors.archives.<name>.tls",
+    "place": "receive.tls, deliver.targets.<target>.tls, assemble.ask.<name>.tls, priors.archives.<name>.tls, "
+             "workitems.managers.<name>.tls",
     "provider": "execution providers of ONNX Runtime",
     "reason": "reason codes of the README; announced, pacs_count, quiet, longest_wait, fetched for completions; for callers "
               "those of policy.Refusal, door.Shut and handshake.Trouble",
@@ -89,6 +91,8 @@ class Metrics:
         self.priors_fetched = Counter("priors_fetched", "Earlier studies asked for, by archive and outcome (fetched, empty, "
                                       "failed, mismatch: of another patient).", ["archive", "outcome"],
                                       namespace=_PREFIX, registry=r)
+        self.work_items = Counter("work_items", "Work items, by manager and outcome (claimed, taken: by others, completed, "
+                                  "canceled, lost: ended by others).", ["manager", "outcome"], namespace=_PREFIX, registry=r)
         self.early_starts = Counter("early_starts", "Looks that began before the study was complete, by kind.", ["kind"],
                                     namespace=_PREFIX, registry=r)
         self.refusals = Counter("refusals", "Studies not assessed, by reason code.", ["reason"],

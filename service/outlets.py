@@ -18,6 +18,7 @@ from service.deliver.proving import DicomProver, Report
 from service.deliver.retrieval import Archive
 from service.deliver.stow import StowTarget
 from service.deliver.target import Outlet
+from service.deliver.ups import StepManager
 from service.deliver.webhook import WebhookTarget
 from service.domain.commitment import Answer, Proof
 from service.receive.policy import image_contexts
@@ -78,6 +79,16 @@ def archives(settings: Settings, use: Use = _unwatched) -> dict[str, Archive]:
                          calling=_calling(a.tls, f"priors.archives.{a.name}.tls", a.host, use)),
             a.retrieve, ours, image_contexts(), a.most_images)
         for a in settings.priors.archives}
+
+
+def managers(settings: Settings, use: Use = _unwatched) -> dict[str, StepManager]:
+    """Return the managers that hand out work items, by name. use, errors: as `outlets`."""
+    ours = settings.receive.ae_title
+    return {
+        m.name: StepManager(
+            CStoreTarget(m.name, m.ae_title, m.host, m.port, m.calling_ae_title or ours, m.timeout_s,
+                         calling=_calling(m.tls, f"workitems.managers.{m.name}.tls", m.host, use)), ours, m.station)
+        for m in settings.workitems.managers}
 
 
 def _pacs(settings: Settings, target: Target, on_report: Report, use: Use) -> Outlet:

@@ -19,6 +19,7 @@ from service.access.door import Login
 from service.audit.sections import Audit
 from service.deliver.archives import Priors
 from service.deliver.places import SECRETS
+from service.deliver.worklists import WorkItems
 from service.infer.sections import Drift, Infer
 from service.sections import (
     Assemble,
@@ -53,12 +54,22 @@ class Settings(Section):
     report: Report = Field(default_factory=Report)
     deliver: Deliver = Field(default_factory=Deliver)
     priors: Priors = Field(default_factory=Priors)
+    workitems: WorkItems = Field(default_factory=WorkItems)
     web: Web = Field(default_factory=Web)
     drift: Drift = Field(default_factory=Drift)
     monitor: Monitor = Field(default_factory=Monitor)
     audit: Audit = Field(default_factory=Audit)
     store: Store = Field(default_factory=Store)
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _archives_are_there(self) -> Settings:
+        known = sorted(a.name for a in self.priors.archives)
+        for manager in self.workitems.managers:
+            if manager.archive and manager.archive not in known:
+                raise ValueError(f"workitems.managers.{manager.name}.archive: {manager.archive!r} is not under "
+                                 f"priors.archives; accepted: {', '.join(known) or 'none is set'}")
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:

@@ -64,7 +64,15 @@ opens, where `deliver.targets.proof` is `commit`; with `cfind` a query at IMAGE 
 
 Archives under `priors.archives` are asked for earlier studies of a patient by Patient ID at STUDY level (Study Root; keys
 Issuer of Patient ID, Patient's Birth Date, Study Date and Time, Modalities in Study, Number of Study Related Instances), and
-series of the modality in question are fetched one by one at SERIES level, by C-GET or by C-MOVE to `receive.ae_title`."""
+series of the modality in question are fetched one by one at SERIES level, by C-GET or by C-MOVE to `receive.ae_title`.
+
+Managers under `workitems.managers` hand out work as Unified Procedure Steps (PS3.4 CC; performer of IHE AIW-I by pull). They
+are asked by C-FIND (UPS Pull) for steps that are SCHEDULED and READY, name one study and carry one of `codes`; a step is
+claimed by N-ACTION (IN PROGRESS, our Transaction UID), told of by N-SET (progress; then performed procedure with Output
+Information Sequence: every object of the result), and ended by N-ACTION (COMPLETED, or CANCELED with a reason where the
+study was not assessed, no image came, or it was asked for). With `subscribe` reports are asked for (N-ACTION, UPS Watch) and
+taken (N-EVENT-REPORT, UPS Event, on an association that the manager opens, where it is the SCP): event type 2 asks us to
+cancel."""
     yield f"""### 2.3 Rejected associations
 
 {tables.rejections()}

@@ -12,6 +12,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
+    UnifiedProcedureStepPull,
+    UnifiedProcedureStepWatch,
     Verification,
 )
 
@@ -20,6 +22,7 @@ from service.domain import codes, study
 from service.errors import FirstlookError
 from service.receive.notified import notice_contexts
 from service.receive.policy import COMPRESSED, IMAGE_CLASSES, RESULT_CLASSES, UNCOMPRESSED, Refusal, contexts
+from service.receive.step_reports import step_contexts
 from service.report.document import SERIES
 from service.sections import Assemble, Receive, Target, Work
 from service.settings import Settings
@@ -49,7 +52,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def accepted() -> str:
     """Return the presentation contexts that the listener accepts."""
     rows = [(_named(c.abstract_syntax), _syntaxes(c), _role(c), "no" if c.abstract_syntax in RESULT_CLASSES else "yes")
-            for c in (*contexts(), *notice_contexts())]
+            for c in (*contexts(), *notice_contexts(), *step_contexts())]
     return table(("SOP class", "transfer syntaxes", "our role", "kept"), rows)
 
 
@@ -69,7 +72,8 @@ def proposed() -> str:
     rows = [(_named(UID(OF_KIND[kind][0])), offered, "SCU") for kind in SERIES]
     rows += [(_named(c), offered, "SCU") for c in (
         Verification, StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind,
-        StudyRootQueryRetrieveInformationModelGet, StudyRootQueryRetrieveInformationModelMove)]
+        StudyRootQueryRetrieveInformationModelGet, StudyRootQueryRetrieveInformationModelMove, UnifiedProcedureStepPull,
+        UnifiedProcedureStepWatch)]
     every = _names((*UNCOMPRESSED, *COMPRESSED))
     rows += [(_named(c), f"each of {every}", "SCP, on an association of C-GET") for c in IMAGE_CLASSES]
     return table(("SOP class", "transfer syntaxes", "our role"), rows)

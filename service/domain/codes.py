@@ -107,6 +107,10 @@ OF_INTEREST = Code("113000", "DCM", "Of Interest", 7010)
 # Language (RFC 5646)
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 
+# Work items
+COMPUTER_AIDED_DETECTION = Code("110004", "DCM", "Computer Aided Detection", 9231)
+DISCONTINUED = Code("110513", "DCM", "Discontinued for unspecified reason", 9300)
+
 # Algorithm
 VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence", 7162)

@@ -206,15 +206,7 @@ def _stands(line: Line, session: Session, study: Study, completion: Completion, 
     if stood is None or look is None:
         return False
     study.state, study.state_reason, study.state_detail = stood
-    urgency = completion.decision.urgency
-    if urgency.rank < study.urgency_rank:
-        study.urgency, study.urgency_rank, study.urgency_reason = urgency.value, urgency.rank, completion.decision.reason
-        reading = Urgency(study.reading_urgency).raised_to(urgency)
-        study.reading_urgency, study.reading_rank = reading.value, reading.rank
-        study.deadline_at = deadline_at(study.first_received_at, line.target_s(urgency))
-        if look.state == JobState.WAITING.value:
-            look.urgency, look.deadline_at = urgency.value, study.deadline_at
-            session.add(look)
+    _raise(line, session, study, look, completion.decision)
     if look.target == BEHIND and not study.fetched:
         _no_longer_behind(line, session, study, look)
     if completion.complete is not None:
@@ -222,6 +214,35 @@ def _stands(line: Line, session: Session, study: Study, completion: Completion, 
         queue_fetching(line, session, study)
         completion.write_down(session, study, now, f"the look at revision {study.revision} stands: its images are the same")
     session.add(study)
+    return True
+
+
+def raise_urgency(line: Line, study_id: int) -> None:
+    """Judge the urgency of a study again, because more is known of it: it can only rise, of what waits too."""
+    study, images, look = _read(line, study_id)
+    decision = decide(facts_here(line, study, images), line.rules)
+    if look is None or study.fetched:
+        return  # it is judged when it is complete
+    with line.database.transaction() as session:
+        row = locked(session, study_id)
+        job = look_at(session, study_id, row.revision)
+        if job is not None and _raise(line, session, row, job, decision):
+            session.add(row)
+            add_event(session, study_id, line.clock(), "raised", f"{decision.urgency.value}: {decision.reason}")
+
+
+def _raise(line: Line, session: Session, study: Study, look: Job, decision: Decision) -> bool:
+    """Raise the urgency of a study, and of the look at it while that waits; tell whether it rose."""
+    urgency = decision.urgency
+    if urgency.rank >= study.urgency_rank:
+        return False
+    study.urgency, study.urgency_rank, study.urgency_reason = urgency.value, urgency.rank, decision.reason
+    reading = Urgency(study.reading_urgency).raised_to(urgency)
+    study.reading_urgency, study.reading_rank = reading.value, reading.rank
+    study.deadline_at = deadline_at(study.first_received_at, line.target_s(urgency))
+    if look.state == JobState.WAITING.value:
+        look.urgency, look.deadline_at = urgency.value, study.deadline_at
+        session.add(look)
     return True
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from service.domain.study import Header
 from service.pipeline.line import Line
 from service.store.priors import flagged_before
 from service.store.studies import StoredImage
 from service.store.tables import Study
+from service.store.workitems import priority_of
 from service.triage.rules import Facts
 
 _PRIORITIES = ("STAT", "HIGH", "ROUTINE", "MEDIUM", "LOW")
@@ -34,4 +36,8 @@ def facts_here(line: Line, study: Study, images: Sequence[StoredImage]) -> Facts
     if any("prior" in rule.patterns for rule in line.rules):
         with line.database.reading() as session:
             prior = flagged_before(session, study)
-    return facts_of([image.header for image in images], study.calling_aet, hour, prior)
+    with line.database.reading() as session:
+        asked = priority_of(session, study.study_instance_uid)
+    facts = facts_of([image.header for image in images], study.calling_aet, hour, prior)
+    given = {p for p in (facts.ordered_priority, asked) if p}
+    return replace(facts, ordered_priority=next((p for p in _PRIORITIES if p in given), facts.ordered_priority))

@@ -95,6 +95,28 @@ def _is_here(session: Session, study: Study, match: Match, archive: Archive, now
     return True
 
 
+def fetch_whole(line: Line, name: str, study_instance_uid: str) -> None:
+    """Fetch the images of a study that is asked for by itself, as work like any other.  Raises: as `fetch`."""
+    archive = line.archives[name]
+    series = archive.series(study_instance_uid, frozenset().union(*_MODALITIES.values()))
+    if not series:
+        raise Unavailable(Reason.PEER_UNREACHABLE, f"{name} holds no image of the study")
+    arrived = _brought(line, archive, study_instance_uid, series)[1]
+    if arrived is not None:
+        admit(line, arrived, Complete(Because.FETCHED, f"fetched whole from {name}"))
+
+
+def _brought(line: Line, archive: Archive, uid: str, series: Mapping[str, int]) -> tuple[int, int | None]:
+    """Fetch series of a study; return how many images came, and our number of the study while it is open."""
+    assert line.fetched is not None
+    line.fetched.begin(uid, archive.ae_title)
+    try:
+        images = archive.retrieve(uid, series, lambda sent, title: _keep(line, sent, title)) if series else 0
+        return images, _arrived(line, uid, images)
+    finally:
+        line.fetched.end(uid)
+
+
 def _fetch_one(line: Line, archive: Archive, study: Study, match: Match) -> None:
     uid, modalities = match.study_instance_uid, _MODALITIES[study.kind]
     series = archive.series(uid, modalities)
@@ -102,16 +124,11 @@ def _fetch_one(line: Line, archive: Archive, study: Study, match: Match) -> None
         if fetch_of(session, uid, study.id or 0) is None:
             session.add(FetchedPrior(study_instance_uid=uid, for_study_id=study.id or 0, source=archive.name,
                                      asked_at=line.clock()))
-    assert line.fetched is not None
-    line.fetched.begin(uid, archive.ae_title)
     try:
-        images = archive.retrieve(uid, series, lambda sent, title: _keep(line, sent, title)) if series else 0
-        arrived = _arrived(line, uid, images)
+        images, arrived = _brought(line, archive, uid, series)
     except FirstlookError:
         line.metrics.priors_fetched.labels(archive.name, "failed").inc()
         raise
-    finally:
-        line.fetched.end(uid)
     now = line.clock()
     with line.database.transaction() as session:
         row = fetch_of(session, uid, study.id or 0)

@@ -11,7 +11,7 @@ from service.domain.urgency import Urgency
 from service.pipeline.line import Line
 from service.store.arrivals import locked
 from service.store.fetched import FetchedPrior, askers_of, is_fetching, unused
-from service.store.priors import earlier_of
+from service.store.priors import earlier_of, others_of_this_id
 from service.store.studies import add_event
 from service.store.tables import Job, Study
 
@@ -45,6 +45,10 @@ def revise_if_due(line: Line, study_id: int) -> None:
             row.used_at = now
             session.add(row)
         if not _differs(session, study):
+            doubtful = 0 if earlier_of(session, study, 1) else others_of_this_id(session, study)
+            if doubtful:
+                add_event(session, study_id, now, "no_comparison", f"{doubtful} earlier studies carry this Patient ID, but "
+                          "another issuer or birth date")
             return
         if study.images_deleted_at is not None:
             add_event(session, study_id, now, "prior", "earlier studies came, but the images of this one are deleted")

@@ -23,10 +23,11 @@ from service.receive.notified import notice_contexts, notice_handlers
 from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, are_well_numbered, contexts
 from service.receive.quota import Quota
 from service.receive.recovery import recover
-from service.receive.reports import Record, report_handler
+from service.receive.reports import Record
 from service.receive.returned import CORRECTION, Returned
 from service.receive.server import Server, Tls, Watch, end
 from service.receive.spool import Spool
+from service.receive.step_reports import Cancel, event_handler, step_contexts
 from service.receive.storing import Announced, Storing
 from service.receive.tally import Tally
 from service.receive.transport import BoundedBuffer, Handlers
@@ -49,12 +50,13 @@ class Listener:
     commitment; None: they are refused. notices: writes down what others announce; None: it is refused. tls: listen with
     TLS too, or only so where the policy is not `plain`. trail: is told of images received and callers turned away.
     returned: keeps what may be a correction of a result of ours. tracing: of what each association brought.
+    cancel: is told of work items that are to be canceled; None: reports on them are refused.
     """
 
     def __init__(self, policy: Policy, spool: Spool, intake: Intake, metrics: Metrics, is_own: Callable[[str], bool],
                  record: Record | None = None, notices: Notices | None = None, tls: Tls | None = None,
                  trail: Trail | None = None, returned: Returned | None = None,
-                 tracing: Tracing | None = None) -> None:
+                 tracing: Tracing | None = None, cancel: Cancel | None = None) -> None:
         self._policy, self._spool, self._intake, self._metrics = policy, spool, intake, metrics
         self._seldom = Seldom()
         self._ledger = Ledger()
@@ -64,6 +66,7 @@ class Listener:
         self._servers: list[Server] = []
         self._record, self._notices, self._tls, self._trail = record, notices, tls, trail or silent()
         self._tracing: Tracing = tracing or Silent()
+        self._cancel = cancel
 
     @property
     def port(self) -> int:
@@ -110,9 +113,11 @@ class Listener:
         handlers: Handlers = [
             (evt.EVT_ACCEPTED, self._on_accepted), (evt.EVT_REJECTED, self._on_rejected),
             (evt.EVT_C_ECHO, self._on_echo), (evt.EVT_C_STORE, self._on_store)]
-        if self._record is not None:
-            handlers.append((evt.EVT_N_EVENT_REPORT, report_handler(self._record)))
         offered = contexts()
+        if self._record is not None or self._cancel is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, event_handler(self._record, self._cancel)))
+        if self._cancel is not None:
+            offered += step_contexts()
         if self._notices is not None:
             handlers += notice_handlers(self._notices, self._metrics)
             offered += notice_contexts()

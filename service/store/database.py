@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session, create_engine
 
-from service.store import fetched  # noqa: F401 - its table belongs to the schema
+from service.store import fetched, workitems  # noqa: F401 - their tables belong to the schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7105210

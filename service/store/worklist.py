@@ -16,6 +16,7 @@ from service.store.filters import Filter, Shown, conditions, ended_since, in_win
 from service.store.marks import is_read, reopened
 from service.store.tables import Correction, Delivery, Event, Instance, Job, Notice, Opinion, ResultObject, Study
 from service.store.verdicts import verdicts_of
+from service.store.workitems import WorkItem, items_of
 
 _ALL_OPEN = Filter()
 
@@ -72,6 +73,7 @@ class StudyPage:
     announced: frozenset[str] = frozenset()
     opinions: tuple[Opinion, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    work_items: tuple[WorkItem, ...] = ()
 
 
 def reading_list(
@@ -176,6 +178,7 @@ def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
         announced=frozenset(instances_held(session, {uid for n in notices for uid in n.listed})),
         opinions=tuple(verdicts_of(session, study.id or 0)),
         corrections=tuple(corrections_of(session, study.id or 0)),
+        work_items=tuple(items_of(session, study_instance_uid)),
     )
 
 

@@ -26,6 +26,7 @@ _NAMED = 10  # missing images named
 _KINDS = {"sr": "Structured report (SR)", "seg": "Segmentation (SEG)", "sc": "Picture of the result (SC)",
           "pr": "Outlines (GSPS)", "ko": "Key images (KOS)"}
 _UNITS = {"1": "", "[hnsf'U]": "HU", "cm3": "ml"}
+_WORK = {"claiming": "being claimed", "ours": "claimed, under way", "lost": "ended by others"}
 _IDENTITY = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _TIMES = ("first_received_at", "last_received_at", "completed_at", "deadline_at", "started_at", "assessed_at",
           "delivered_at", "images_deleted_at", "read_at")
@@ -175,6 +176,8 @@ def _facts(page: StudyPage, now: float) -> tuple[tuple[str, str], ...]:
         ("Complete", _completeness(page, now)),
         *_announced(page),
         ("Ordered priority", study.ordered_priority),
+        *(("Work item", f"of {i.manager}, priority {i.priority}: {_WORK.get(i.state, i.state)} ({i.uid})")
+          for i in page.work_items),
         ("Urgency on arrival", _arrival(study)),
         ("AI result due", _moment(study.deadline_at, now)),
         ("Reason in detail", study.state_detail),

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from service import cli
-from service.checks import check_reports
+from service.checks import check_archives, check_managers, check_reports, check_target
 from service.demo.send import studies_in
+from service.outlets import archives, managers
 from service.settings import Settings
 from tests.builders import ct_series, radiograph, uid, write
 from tests.certificates import Hospital
 from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import HOST, ScriptedPacs, free_port
+from tests.worklist_manager import WorklistManager
 
 
 def settings_file(folder: Path, port: int, models: Path) -> Path:
@@ -176,3 +178,35 @@ def test_explain_tells_the_story_of_a_study(tmp_path: Path, capsys: pytest.Captu
 def test_send_says_how_an_address_is_written(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["send", str(tmp_path), "--to", address]) == 2
     assert "AET@HOST:PORT" in capsys.readouterr().err
+
+
+def test_check_tells_of_archives_and_managers_that_could_not_call_back() -> None:
+    peer = {"ae_title": "ARCHIVE", "host": HOST, "port": 104}
+    moving = {"priors": {"archives": [{"name": "archive", "retrieve": "move", **peer}]}}
+    reporting = {"workitems": {"managers": [{"name": "orders", **peer}]}}
+    (of_archive,) = check_archives(Settings.model_validate(moving))
+    (of_manager,) = check_managers(Settings.model_validate(reporting))
+    assert not of_archive.ok and "ARCHIVE is not under receive.peers" in of_archive.detail
+    assert not of_manager.ok and "work could not be canceled" in of_manager.detail
+    known = {"receive": {"peers": [{"ae_title": "ARCHIVE"}]}}
+    assert check_archives(Settings.model_validate(moving | known)) == []
+    assert check_managers(Settings.model_validate(reporting | known)) == []
+    getting = {"priors": {"archives": [{"name": "archive", "retrieve": "get", **peer}]}}
+    assert check_archives(Settings.model_validate(getting)) == []
+
+
+def test_check_asks_archives_and_managers_for_an_echo() -> None:
+    peer = {"ae_title": "MANAGER", "host": HOST, "timeout_s": 1.0}
+    with WorklistManager() as manager:
+        tree = {"workitems": {"managers": [{"name": "orders", "port": manager.port, **peer}]},
+                "priors": {"archives": [{"name": "archive", "port": free_port(), **peer}]}}
+        settings = Settings.model_validate(tree)
+        assert check_target(managers(settings)["orders"], "manager").ok
+        away = check_target(archives(settings)["archive"], "archive")
+        assert (away.name, away.ok) == ("archive archive", False) and "could not be reached" in away.detail
+
+
+def test_a_manager_names_an_archive_that_is_there() -> None:
+    place = {"name": "orders", "ae_title": "M", "host": HOST, "port": 104, "archive": "elsewhere"}
+    with pytest.raises(ValueError, match=r"'elsewhere' is not under priors\.archives; accepted: none is set"):
+        Settings.model_validate({"workitems": {"managers": [place]}})

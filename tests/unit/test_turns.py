@@ -11,7 +11,7 @@ from contextvars import copy_context
 import pytest
 
 from service.domain.urgency import Urgency
-from service.triage.turns import GaveWay, Turns
+from service.triage.turns import GaveWay, PassedOver, Turns
 from tests.peers import wait_until
 
 LONG_S = 30.0
@@ -118,3 +118,15 @@ def test_less_urgent_look_stands_still_for_work_ahead_that_is_more_urgent() -> N
         assert not passed.is_set()
     routine.join(LONG_S)
     assert passed.is_set()
+
+
+def test_a_look_behind_all_others_lets_go_rather_than_go_on_beside_one() -> None:
+    turns = Turns(0.05)
+    with turns.taken(None, lets_go=True):
+        turns.give_way()
+    with look_elsewhere(turns, Urgency.LOW), turns.taken(None, lets_go=True) as turn:
+        with pytest.raises(PassedOver):
+            turns.give_way()
+        assert turn.held_s >= 0.05
+    with look_elsewhere(turns, Urgency.LOW), turns.taken(None):
+        turns.give_way()
