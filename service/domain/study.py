@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
@@ -115,6 +116,14 @@ class Header:
         """SOP Instance UID of the object as received: of a frame, that of the whole."""
         return self.multiframe_uid or self.sop_instance_uid
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Header:
+        """Return the header with these fields, the others absent: for each image, where the constructor takes too long."""
+        made = object.__new__(cls)
+        vars(made).update(_ABSENT)
+        vars(made).update(values)
+        return made
+
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON types; absent values are left out."""
         return {k: v for k, v in vars(self).items() if v not in ("", None, ())}
@@ -125,6 +134,9 @@ class Header:
         known = {f.name for f in fields(cls)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
         return cls(**given)
+
+
+_ABSENT = {f.name: f.default for f in fields(Header) if f.default is not MISSING}
 
 
 def age_years(header: Header) -> float | None:

@@ -94,7 +94,7 @@ def _header(value: Callable[[int, str], Any], nested: Callable[[int, int], Any],
         found[name] = value(_TAGS[name], "uid") or ""
         if not is_uid(found[name]):
             raise BadInstance(Reason.OBJECT_MALFORMED, f"{_keyword(name)} is absent or not a UID")
-    return Header(**found)
+    return Header.of(found)
 
 
 def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) -> Header:

@@ -53,14 +53,19 @@ class Ledger:
     def touch(self, association: Hashable, study_instance_uid: str) -> None:
         """Note that an association is bringing images of a study, before the first is written down."""
         with self._changed:
-            if association in self._open:
-                self._open[association].studies.setdefault(study_instance_uid, Counter())
+            entry = self._open.get(association)
+            if entry is not None and study_instance_uid not in entry.studies:
+                entry.studies[study_instance_uid] = Counter()
 
     def count(self, association: Hashable, study_instance_uid: str, outcome: str) -> None:
         """Count one instance of a study by what became of it."""
         with self._changed:
-            if association in self._open:
-                self._open[association].studies.setdefault(study_instance_uid, Counter())[outcome] += 1
+            entry = self._open.get(association)
+            if entry is None:
+                return
+            if study_instance_uid not in entry.studies:
+                entry.studies[study_instance_uid] = Counter()
+            entry.studies[study_instance_uid][outcome] += 1
 
     def has_brought(self, association: Hashable, study_instance_uid: str) -> bool:
         """Tell whether an image of a study that an open association brought was written down already."""

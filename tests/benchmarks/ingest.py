@@ -72,7 +72,7 @@ def make_objects(folder: Path, count: int, size: int) -> Path:
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until a program listens."""
-    for _ in range(200):
+    for _ in range(1200):
         try:
             socket.create_connection((HOST, port), 1).close()
             return

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from service.domain.study import Header
 from service.errors import BadInstance, Reason
 from service.receive.elements import MAX_DEPTH, walk
 from service.receive.header import is_uid, read_encoded_header, read_file_header, read_header
@@ -235,3 +236,10 @@ def test_a_file_that_is_no_dicom_file_is_refused(tmp_path: Path, content: bytes)
     path.write_bytes(content)
     with pytest.raises(BadInstance):
         read_file_header(path)
+
+
+def test_a_header_made_of_values_is_the_one_that_the_constructor_makes():
+    values = {"sop_instance_uid": "1.2", "sop_class_uid": "1.3", "study_instance_uid": "1.4", "series_instance_uid": "1.5",
+              "rows": 5, "pixel_spacing": (1.0, 2.0)}
+    assert Header.of(values) == Header(**values)
+    assert vars(Header.of(values)) == vars(Header(**values))

@@ -23,7 +23,9 @@ def test_closing_tells_what_came_once():
     ledger.open("a", "CT1")
     for uid, outcome in (("1.2", "stored"), ("1.2", "stored"), ("1.3", "duplicate")):
         ledger.count("a", uid, outcome)
-    assert ledger.close("a") == Closed("CT1", {"1.2": {"stored": 2}, "1.3": {"duplicate": 1}})
+    closed = ledger.close("a")
+    assert closed is not None and closed.since > 0
+    assert closed == Closed("CT1", {"1.2": {"stored": 2}, "1.3": {"duplicate": 1}}, closed.since)
     assert ledger.close("a") is None
 
 
