@@ -311,10 +311,11 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None = None, dicomweb: bool = False) -> Iterator[Orthanc]:
+def orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None = None, dicomweb: bool = False,
+            more: dict[str, Any] | None = None) -> Iterator[Orthanc]:
     """Run a real Orthanc on free ports; modalities: AE title -> (host, port) that it knows and may send to.
 
-    dicomweb: with the plug-in that serves DICOMweb below /dicom-web.
+    dicomweb: with the plug-in that serves DICOMweb below /dicom-web; more: of its settings.
     """
     program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
     if not Path(program).exists():
@@ -332,7 +333,7 @@ def orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None = None, 
         "DicomModalities": {name: [name, *place] for name, place in (modalities or {}).items()},
         "HttpBindAddresses": [HOST], "Plugins": [str(_DICOMWEB)] if dicomweb else [],
     }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
+    (folder / "orthanc.json").write_text(json.dumps(settings | (more or {})))
     with (folder / "orthanc.log").open("w") as log, subprocess.Popen(
             [program, str(folder / "orthanc.json")], env=_ENVIRONMENT, stdout=log, stderr=log) as process:
         try:
