@@ -21,7 +21,8 @@ from service.store.process import this_process
 IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
 IMPLEMENTATION_VERSION_NAME = "FIRSTLOOK"
 _WHOLE = ".dcm"
-_QUARANTINE, _JOURNALS = "quarantine", "journals"
+JOURNALS = "journals"
+_QUARANTINE = "quarantine"
 _JOURNAL_ROOM_BYTES = 268_435_456  # with less room an image goes straight to its file: a full disk shows before the answer
 _NEIGHBOURS = 512
 
@@ -55,7 +56,7 @@ class Spool:
 
         used: have a journal from now on, until `close`; there is none where files last elsewhere.  Raises: OSError.
         """
-        folder = self.root / _JOURNALS
+        folder = self.root / JOURNALS
         restored = restore_left(folder, self._restore)
         if used and self.is_here:
             folder.mkdir(exist_ok=True)

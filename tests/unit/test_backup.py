@@ -15,6 +15,8 @@ from sqlmodel import col, select
 
 from service import cli
 from service.backup import BackupFailed, back_up, restore
+from service.receive.slots import SMALL
+from service.receive.spool import Spool
 from service.store.database import Database
 from service.store.tables import Study
 from tests.peers import missing
@@ -175,3 +177,30 @@ def test_the_commands_back_up_and_restore(tmp_path: Path, capsys: pytest.Capture
     assert files_of(new) == files_of(old)
     assert cli.main(["restore", str(file), "--settings", str(tmp_path / "new.toml")]) == 1
     assert "not empty" in capsys.readouterr().err
+
+
+def test_a_backup_holds_no_journal_and_the_files_of_what_a_crash_has_left_in_one(tmp_path: Path) -> None:
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "backup.tar"
+    old.mkdir()
+    house(sqlite_in(old), old).close()
+    spool = Spool(old / "spool")
+    spool.open_journal()
+    assert spool._journal is not None and spool._journal.grow(SMALL)
+    part = spool.begin("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1")
+    part.write(b"acknowledged")
+    part.commit()
+    path = part.path
+    back_up(sqlite_in(old), old, file)
+    assert not (old / "spool" / path).exists(), "a journal in use is left alone"
+    part.close()
+    journal = spool._journal
+    journal._stopped.set()
+    journal._wake.set()
+    journal._thread.join()
+    for descriptor in {journal._descriptor, journal._lock}:  # as the end of its process does
+        os.close(descriptor)
+    file.unlink()
+    back_up(sqlite_in(old), old, file)
+    restore(sqlite_in(new), new, file)
+    assert (new / "spool" / path).read_bytes().endswith(b"acknowledged")
+    assert not list(new.rglob("*.journal"))
