@@ -12,7 +12,10 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from service.app import App
+from service.assemble.choose import choose
 from service.demo.run import STUDIES
+from service.pipeline.look import look
+from service.store.studies import images_of
 from tests.contracts import gate
 from tests.hospital import Hospital, settings_for
 from tests.peers import HOST, ScriptedPacs, free_port, orthanc
@@ -81,6 +84,47 @@ def test_orthanc_sends_a_real_ct_and_gets_back_objects_without_fault(tmp_path: P
              *gate.same_study(seg, images[0]), *gate.same_study(report, images[0]), *gate.on_source_grid(seg, images),
              *gate.volumes(made["seg"], report, images), *gate.mandatory_rows(report)]
     assert found == []
+
+
+KINDS = {uid: kind for kind, uid in gate.CLASSES.items()}
+
+
+@pytest.mark.peer
+def test_every_kind_of_object_made_of_real_images_passes_the_gate(tmp_path: Path) -> None:
+    """A CT with infection, a radiograph with pneumonia and one without finding, as the shipped bundles read them."""
+    studies = [sorted((STUDIES / "ct").glob("*.dcm")),
+               *([next((STUDIES / "cxr").glob(f"{name}*.dcm"))] for name in ("person1946", "normal2-im-1427"))]
+    with ScriptedPacs(tmp_path / "pacs") as pacs:
+        app = App(settings_for(tmp_path / "house", pacs, report={"presentation_state": True, "key_objects": True}))
+        app.start()
+        try:
+            house = Hospital(app, pacs, tmp_path)
+            for files in studies:
+                house.send_files(files)
+            found = {}
+            for files in studies:
+                study = str(dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+                house.delivered(study)
+                found[study] = _faults(house, study, files)
+        finally:
+            app.stop()
+    assert not any(found.values()), found
+    assert {KINDS[str(r.sop_class_uid)] for r in pacs.received()} == set(gate.CLASSES), "each kind was made"
+
+
+def _faults(house: Hospital, study: str, files: list[Path]) -> list[str]:
+    """Hold what the PACS got against the gate, and against what the bundles say of the very images once more."""
+    line = house.app.line
+    assert line is not None
+    with line.database.reading() as session:
+        images = images_of(session, house.study(study).id or 0)
+    said = look(line, choose([i.header for i in images], line.geometry, line.comparison.of(images)), images).assessment
+    made: dict[str, list[Path]] = {}
+    for received in house.pacs.received():
+        if received.study_instance_uid == study:
+            made.setdefault(KINDS[str(received.sop_class_uid)], []).append(Path(received.path))
+    of_the_source = {f"dcentvfy: {line}" for line in gate.dcentvfy(files)}  # slices that refer to an unpublished localizer
+    return [problem for problem in gate.problems(made, files, said) if problem not in of_the_source]
 
 
 def test_slices_under_new_uids_are_another_study_with_other_results(tmp_path: Path) -> None:
