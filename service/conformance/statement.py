@@ -18,7 +18,8 @@ _TREES = ("sr", "ko")
 
 def statement() -> str:
     """Return the text of deploy/CONFORMANCE.md."""
-    return "\n\n".join(part.strip() for part in (_head(), *_network(), *_security(), *_results(), *_dumps())) + "\n"
+    parts = (_head(), *_network(), *_beside(), *_security(), *_input(), *_results(), *_dumps())
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _head() -> str:
@@ -95,6 +96,52 @@ longest wait. Images that come later make a new revision: new objects with new U
 (Predecessor Documents Sequence)."""
 
 
+def _beside() -> Iterable[str]:
+    yield """### 2.7 Other ways out
+
+A target may take results otherwise than by C-STORE; all of them are tried again, parked and sent once more alike.
+
+- `stow`: a DICOMweb Store transaction (STOW-RS, PS3.18 10.5): multipart/related of application/dicom, each object as it is.
+  Taken is what stands in the Referenced SOP Sequence of the answer.
+- `folder`: files (PS3.10), each under its final name only when it is whole and synced.
+- `hl7`: HL7 v2.5.1 ORU^R01 over MLLP: the text of the SR, coded findings, OBX-8 and OBX-11 P, as mapped by the site. Taken
+  when MSA-1 is AA or CA for our control ID.
+- `webhook`: JSON over HTTP, signed (HMAC-SHA-256). Taken with a status from 200 to 299.
+
+A Store request carries a token or one of OAuth 2.0 client credentials (RFC 6749 4.4) where the target says so. No Query,
+Retrieve or Store transaction of DICOMweb is served, no media are written, and nothing is printed."""
+
+
+def _input() -> Iterable[str]:
+    yield f"""## 4 Input
+
+### 4.1 Attributes that are read
+
+Beside the pixels and how they are described (PS3.3 C.7.6.3, C.7.6.16, C.7.6.11, C.8.7.3, C.11), these attributes decide what
+is read, in which order, and what is said of it. None but the UIDs is required to be there.
+
+{tables.attributes_read()}
+
+### 4.2 What is chosen
+
+- CT: one series, PRIMARY and no localizer, MIP or reformation; axial within 32 degrees; ordered by position along the
+  normal, never by Instance Number. Of several: not in expiration, slices at most 3 mm apart, the kernel of
+  `assemble.ct_kernel`, longest coverage, lowest Series Number. Enhanced CT: each frame is a slice, by its functional groups.
+- Distances: one missing slice is said, more refuse the series; runs of different distances are counted slice by slice;
+  images with equal pixels at one position count once. Rescale is that of each slice; padding is air.
+- Radiographs: every frontal CR and DX for presentation. Modality LUT, then VOI LUT or the first window (LINEAR,
+  LINEAR_EXACT, SIGMOID), then inversion of MONOCHROME1. Shutter and collimator are followed; regions are told in pixels of
+  the source.
+- Sides come from patient coordinates or Patient Orientation; where that contradicts itself none is told.
+
+### 4.3 Reasons of refusal
+
+A study that is not assessed has one of these codes, the same in the SR (NOTASSESSED, 99FIRSTLOOK), on the worklist and in
+the trace. Others of them are those of objects that are not taken and of deliveries.
+
+{tables.reasons()}"""
+
+
 def _security() -> Iterable[str]:
     suites = "\n".join(f"- {suite}" for suite in SUITES if not suite.startswith("@"))
     yield f"""## 3 Security
@@ -111,7 +158,7 @@ Audit messages (PS3.15 A.5) are written to files and sent to a syslog receiver (
 
 
 def _results() -> Iterable[str]:
-    yield f"""## 4 Results
+    yield f"""## 5 Results
 
 {tables.results()}
 
@@ -127,7 +174,7 @@ number of tries; new weights give a new Device UID (0018,1002) and new objects. 
 - Time zone: that of the source where it says one, else UTC. Character set: that of the source, else UTF-8.
 - SEG: one multi-segment BINARY object; a lung holds its findings, so Segments Overlap is YES where it does.
 - Image library: key slices only; the evidence sequence lists every image that was read."""
-    yield f"""### 4.1 Coded concepts
+    yield f"""### 5.1 Coded concepts
 
 Codes of the scheme 99FIRSTLOOK are private; Coding Scheme Identification Sequence declares it.
 
@@ -135,7 +182,7 @@ Codes of the scheme 99FIRSTLOOK are private; Coding Scheme Identification Sequen
 
 
 def _dumps() -> Iterable[str]:
-    yield ("## 5 Examples\n\nOne object of each kind, made by the code from images that exist on paper only. Of sequences "
+    yield ("## 6 Examples\n\nOne object of each kind, made by the code from images that exist on paper only. Of sequences "
            "only the first item is shown.")
     ct = {m.kind: m for m in reversed(of_ct())}
     radiograph = {m.kind: m for m in reversed(of_radiograph())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
+from pydicom.datadict import dictionary_description, keyword_for_tag
 from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (
@@ -20,6 +21,7 @@ from pynetdicom.sop_class import (
 from service import errors
 from service.domain import codes, study
 from service.errors import FirstlookError
+from service.receive.header import read_tags
 from service.receive.notified import notice_contexts
 from service.receive.policy import COMPRESSED, IMAGE_CLASSES, RESULT_CLASSES, UNCOMPRESSED, Refusal, contexts
 from service.receive.step_reports import step_contexts
@@ -37,7 +39,8 @@ OF_KIND = {
 _TIMERS: tuple[tuple[type[BaseModel], str, tuple[str, ...]], ...] = (
     (Receive, "receive", ("max_associations", "max_pdu_bytes", "max_object_bytes", "association_timeout_s", "idle_timeout_s",
                           "min_free_bytes", "max_study_images", "max_study_bytes")),
-    (Assemble, "assemble", ("quiet_cxr_s", "quiet_ct_s", "longest_wait_s", "min_ct_slices", "max_slice_gap_mm")),
+    (Assemble, "assemble", ("quiet_cxr_s", "quiet_ct_s", "longest_wait_s", "min_ct_slices", "max_slice_gap_mm",
+                            "ct_kernel")),
     (Work, "work", ("tries", "first_wait_s", "wait_factor", "longest_wait_s", "deliver_for_h")),
     (Target, "deliver.targets", ("timeout_s", "transfer_syntax", "proof", "prove_within_s", "report_wait_s")),
 )
@@ -108,6 +111,17 @@ def results() -> str:
     rows = [(f"`{kind}`", _named(UID(OF_KIND[kind][0])), OF_KIND[kind][1], first + n, OF_KIND[kind][2])
             for n, kind in enumerate(SERIES)]
     return table(("kind", "SOP class", "definition", "series number", "what"), rows)
+
+
+def attributes_read() -> str:
+    """Return the attributes of an image that are read from its header."""
+    tags = sorted((tag, keyword_for_tag(tag), dictionary_description(tag)) for tag in read_tags())
+    return table(("tag", "keyword", "name"), [(f"({t >> 16:04X},{t & 0xFFFF:04X})", k, name) for t, k, name in tags])
+
+
+def reasons() -> str:
+    """Return every reason with its sentence."""
+    return table(("code", "what it says"), [(f"`{r.value}`", r.sentence) for r in errors.Reason])
 
 
 def concepts() -> str:

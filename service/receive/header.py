@@ -66,6 +66,11 @@ _SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES, _SPECIES_CODES))
 _WANTED = frozenset(_TAGS.values()) | _SEQUENCES | {_CHARACTER_SET, _PRIORITY, _MEANING}
 
 
+def read_tags() -> list[int]:
+    """Return the tags of all attributes that a header holds, in the data set itself or in the first item of a sequence."""
+    return sorted(_WANTED)
+
+
 def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
     """Return what choosing, ordering and checking need of an image.
 

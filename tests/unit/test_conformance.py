@@ -12,6 +12,7 @@ from service.conformance.samples import of_ct, of_radiograph, of_refusal
 from service.conformance.statement import statement
 from service.deliver.places import KINDS
 from service.domain import codes
+from service.errors import Reason
 from service.receive.policy import contexts
 from service.report.document import SERIES
 from tests.contracts import gate
@@ -41,6 +42,13 @@ def test_tables_hold_every_context_and_every_code() -> None:
     assert all(str(context.abstract_syntax) in listed for context in contexts())
     concepts = tables.concepts()
     assert all(f"| {c.value} | {c.scheme} | {c.meaning} |" in concepts for c in codes.BY_NAME.values())
+
+
+def test_every_reason_and_every_attribute_that_is_read_is_listed() -> None:
+    assert all(f"| `{reason}` | {reason.sentence} |" in tables.reasons() for reason in Reason)
+    listed = tables.attributes_read()
+    for keyword in ("ImagePositionPatient", "ViewCodeSequence", "ContrastBolusAgent", "RequestedProcedurePriority"):
+        assert f"| {keyword} |" in listed
 
 
 def test_a_table_keeps_its_columns_whatever_a_cell_holds() -> None:
