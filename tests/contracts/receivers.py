@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,10 +28,15 @@ from service.deliver.cstore import CStoreTarget
 from service.deliver.folder import FolderTarget
 from service.deliver.http import Caller, Credentials, Token
 from service.deliver.mllp import MllpTarget
+from service.deliver.oauth import Client, ClientCredentials
 from service.deliver.oru import PRIORITIES, Mapped
 from service.deliver.stow import StowTarget
 from service.deliver.target import Target
 from service.deliver.webhook import WebhookTarget
+from service.tls.calling import calling
+from service.tls.contexts import Demand, server_context
+from service.tls.sections import PeerTls
+from tests.certificates import Hospital
 from tests.peers import HOST, free_port
 
 TIMEOUT_S = 1.5
@@ -80,7 +86,7 @@ class Pacs(Receiver):
         entity.require_calling_aet = ["FIRSTLOOK"]
         for uid in (Verification, Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
             entity.add_supported_context(uid)
-        server = entity.start_server((HOST, 0), block=False, evt_handlers=[
+        server = entity.start_server((HOST, 0), block=False, ssl_context=self.secured_by(), evt_handlers=[
             (evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, lambda _: 0x0000)])
         self.port = server.socket.getsockname()[1]
         try:
@@ -94,6 +100,10 @@ class Pacs(Receiver):
         return CStoreTarget("place", "PACS", HOST, free_port() if wrong.get("away") else self.port,
                             "STRANGER" if wrong.get("credentials") else "FIRSTLOOK", TIMEOUT_S)
 
+    def secured_by(self) -> ssl.SSLContext | None:
+        """Return what it shakes hands with; None: without TLS."""
+        return None
+
     def _store(self, event: evt.Event) -> int:
         if self.does == "stall":
             self.free.wait(30)
@@ -104,6 +114,27 @@ class Pacs(Receiver):
         if status == 0x0000:
             self.take(str(event.request.AffectedSOPInstanceUID), event.encoded_dataset())
         return status
+
+
+@dataclass
+class SecurePacs(Pacs):
+    """A DICOM peer with TLS that asks for a certificate of its authority. folder: for certificates."""
+
+    folder: Path = Path()
+
+    def secured_by(self) -> ssl.SSLContext:
+        """Return what it shakes hands with."""
+        self.site = Hospital(self.folder)
+        return server_context(self.site.files(self.site.issue("pacs")), demand=Demand.REQUIRED)
+
+    def target(self, **wrong: Any) -> Target:
+        """Return its target; with bad credentials it shows the certificate of another authority."""
+        other = Hospital(self.folder / "other", "another authority") if wrong.get("credentials") else self.site
+        own = other.issue("firstlook")
+        how = calling(PeerTls(enabled=True, authorities=self.site.path, certificate=own.path, private_key=own.key_path),
+                      "deliver.targets.place.tls", "localhost")
+        return CStoreTarget("place", "PACS", "localhost", free_port() if wrong.get("away") else self.port, "FIRSTLOOK",
+                            TIMEOUT_S, calling=how)
 
 
 # ---------------------------------------------------------------- HTTP: STOW-RS, tokens, webhooks
@@ -259,6 +290,26 @@ class Tokens(Web):
         self.on_issue(token)
         told = {"access_token": token, "token_type": "bearer"} | ({"expires_in": self.life_s} if self.life_s else {})
         return 200, {}, json.dumps(told).encode()
+
+
+@dataclass
+class OAuthStow(Stow):
+    """A DICOMweb server that takes the tokens of an endpoint beside it (OAuth 2.0 client credentials)."""
+
+    @contextmanager
+    def running(self) -> Iterator[Any]:
+        """Run both."""
+        self.accepts, self.tokens = set(), Tokens()
+        self.tokens.on_issue = lambda token: self.accepts.add(f"Bearer {token}")
+        with self.tokens.running(), super().running():
+            yield self
+
+    def target(self, **wrong: Any) -> Target:
+        """Return its target; with bad credentials the endpoint knows the client, but not the secret."""
+        client = Client(f"{self.tokens.url}/token", "cli:ent", "wrong" if wrong.get("credentials") else "s&cret")
+        shown = ClientCredentials(client, Caller("place", TIMEOUT_S), lambda: 0.0)
+        at = f"http://{HOST}:{free_port()}" if wrong.get("away") else self.url
+        return StowTarget(Caller("place", TIMEOUT_S, None, shown), at + "/dicom-web")
 
 
 @dataclass

@@ -18,14 +18,15 @@ from service.errors import Defect, FirstlookError, PeerUnavailable, RefusedByPee
 from service.report.build import build
 from tests import builders
 from tests.contracts.assessed import NOW, STYLE, cxr_by_two, pictures
-from tests.contracts.receivers import Hl7, Hook, Pacs, Receiver, Share, Stow
+from tests.contracts.receivers import Hl7, Hook, OAuthStow, Pacs, Receiver, SecurePacs, Share, Stow
 
 KINDS: dict[str, Callable[[Path], Receiver]] = {
-    "cstore": lambda _: Pacs(), "stow": lambda _: Stow(), "folder": lambda path: Share(folder=path / "share"),
+    "cstore": lambda _: Pacs(), "cstore with tls": lambda path: SecurePacs(folder=path / "certificates"),
+    "stow": lambda _: Stow(), "stow with oauth": lambda _: OAuthStow(), "folder": lambda path: Share(folder=path / "share"),
     "hl7": lambda _: Hl7(), "webhook": lambda _: Hook()}
 TELLS = ("hl7", "webhook")  # of the report alone
 ANSWERING = [kind for kind in KINDS if kind != "folder"]  # a folder neither refuses nor stalls
-ADMITTING = ["cstore", "stow", "webhook"]  # HL7 over plain TCP knows no credentials
+ADMITTING = ["cstore", "cstore with tls", "stow", "stow with oauth", "webhook"]  # HL7 over plain TCP knows no credentials
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_nobody_there_may_be_tried_again(receiver, parcel):
 @pytest.mark.parametrize("kind", ADMITTING)
 def test_wrong_credentials_are_told_to_the_administrator_and_may_be_tried_again(receiver, parcel):
     one = receiver()
-    with pytest.raises(PeerUnavailable, match=r"credentials were refused|calling AE title"):
+    with pytest.raises(PeerUnavailable, match=r"credentials were refused|calling AE title|refused the TLS handshake|client"):
         one.target(credentials=True).deliver(parcel)
     assert held(one) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ from pydicom import dcmread
 from sqlmodel import select
 
 from service.domain.job import DeliveryState, JobKind, JobState
+from service.errors import Reason
 from service.store.tables import Delivery, ResultObject
 from tests.builders import radiograph, uid
 from tests.contracts.receivers import SECRET, TOKEN, Hl7, Hook, Stow
@@ -59,6 +61,53 @@ def test_a_target_that_is_away_holds_up_no_other_and_is_shown(tmp_path: Path) ->
         assert study.delivery == DeliveryState.PENDING and "ris" in study.delivery_detail
         (job,) = [j for j in house.jobs(STUDY) if j.target == "ris"]
         assert (job.kind, job.state) in [(JobKind.DELIVER, JobState.WAITING), (JobKind.DELIVER, JobState.LEASED)]
+
+
+def everywhere(tmp_path: Path, stow: Stow, hook: Hook, ris: Hl7) -> dict[str, list[dict[str, object]]]:
+    """Return targets of each kind, all of which answer within seconds."""
+    return {
+        "stow": [{"name": "web", "url": f"{stow.url}/dicom-web", "token": TOKEN, "timeout_s": 2}],
+        "hl7": [{"name": "ris", "host": HOST, "port": ris.port, "timeout_s": 2}],
+        "webhooks": [{"name": "hook", "url": f"{hook.url}/hook", "secret": SECRET, "timeout_s": 2}]}
+
+
+def test_each_kind_is_tried_again_parked_shown_and_sent_once_more(tmp_path: Path) -> None:
+    infer = TINY | {"models_dir": tiny_models(tmp_path / "models")}
+    stow, hook, ris = Stow(), Hook(), Hl7()
+    with ExitStack() as stack:
+        for one in (stow, hook, ris):
+            stack.enter_context(one.running())
+        deliver = everywhere(tmp_path, stow, hook, ris)
+        house = stack.enter_context(hospital(tmp_path / "house", infer=infer, deliver=deliver))
+        for one in (stow, hook, ris):
+            one.does = "busy"
+        house.pacs.refuse(0xA700, times=2)
+        house.send(radiograph())
+        wait_until(lambda: {j.target for j in house.jobs(STUDY) if j.failures} == {"pacs", "web", "hook", "ris"}, 60)
+        for one in (stow, hook, ris):
+            one.does = "well"
+        house.delivered(STUDY)
+        assert (len(stow.taken), len(hook.taken), len(ris.taken)) == (2, 1, 1), "what failed was tried again"
+        for one in (stow, hook, ris):
+            one.does = "refuse"
+        house.pacs.refuse(0xA900)
+        page = f"http://{HOST}:{house.app.web_port}/studies/{STUDY}"
+        httpx.post(f"{page}/resend", headers={"Sec-Fetch-Site": "same-origin"})
+
+        def parked() -> set[str]:
+            refused = [j for j in house.jobs(STUDY) if j.reason == Reason.PEER_REFUSED]
+            return {j.target for j in refused if j.state == JobState.PARKED}
+
+        wait_until(lambda: parked() == {"pacs", "web", "hook", "ris"}, 60)
+        assert house.study(STUDY).delivery == DeliveryState.PARKED
+        told = httpx.get(f"http://{HOST}:{house.app.web_port}/api/studies/{STUDY}").json()
+        assert Reason.PEER_REFUSED.value in str(told)
+        for one in (stow, hook, ris):
+            one.does, one.taken = "well", {}
+        house.pacs.resume()
+        httpx.post(f"{page}/resend", headers={"Sec-Fetch-Site": "same-origin"})
+        house.delivered(STUDY)
+        assert (len(stow.taken), len(hook.taken), len(ris.taken)) == (2, 1, 1)
 
 
 @pytest.mark.peer
