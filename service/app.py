@@ -109,9 +109,10 @@ class App:
         """
         self.database.migrate()
         self.trail.started()
+        if self.roles & {"work", "web"}:
+            self.decoders.warm()
         if "work" in self.roles:
             remove_leftovers(self.results.root)
-            self.decoders.warm()
             self.line = self._line()
         if "listen" in self.roles:
             self.listener = self._listener()

@@ -30,6 +30,11 @@ DRAWN = "document.getElementById('viewer')?.dataset.drawn"
 WHERE = "document.querySelector('[data-part=where]').textContent"
 GREY = """(plane, x, y) => { const c = document.querySelector(`canvas[data-plane=${plane}]`);
   return [...c.getContext('2d').getImageData(Math.round(c.width * x), Math.round(c.height * y), 1, 1).data].slice(0, 3); }"""
+BROKEN = """window.broken = []; addEventListener('error', e => broken.push(e.message || String(e.target.src)), true);
+addEventListener('unhandledrejection', e => broken.push(String(e.reason)));
+addEventListener('securitypolicyviolation', e => broken.push(e.violatedDirective + ' ' + e.blockedURI));"""
+"""What fails in the page, or is kept from it by the content security policy."""
+
 OHIF = SiteViewer(name="OHIF", url="https://viewer.example/viewer?StudyInstanceUIDs={study_instance_uid}")
 
 
@@ -70,6 +75,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     pictures.mkdir(parents=True, exist_ok=True)
     with served(app) as address, browser(folder / "profile") as tab:
         tab.size(1280, 900)
+        tab.call("Page.enable")
+        tab.call("Page.addScriptToEvaluateOnNewDocument", source=BROKEN)
         yield Room(database, address, tab, ct, cxr, pictures)
     database.close()
 
@@ -102,6 +109,7 @@ def test_wheel_slider_keys_and_coverage_bar_move_through_the_slices(room: Room) 
     assert told.startswith("Marked on 10 of 40 slices, from slice 21 to 30")
     room.tab.click("[data-part=coverage]", across=0.5)
     room.tab.wait(f"{WHERE}.startsWith('Slice 21 of')")
+    assert room.tab.ask("broken") == []
 
 
 def test_overlays_are_switched_on_and_off_and_stay_as_chosen(room: Room) -> None:
@@ -188,7 +196,7 @@ def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(room: Room, theme: st
         room.tab.open(f"{room.address}{path}?theme={theme}")
         if name in ("ct", "cxr"):
             room.tab.wait(DRAWN)
-        assert faults(room.tab) == [], name
+        assert faults(room.tab) == [] and room.tab.ask("broken") == [], name
         assert room.tab.ask("document.documentElement.scrollWidth <= innerWidth"), name
         room.tab.photograph(room.pictures / f"viewer-{name}-{theme}-{width}.png")
     room.tab.size(1280, 900)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,6 @@ MOST_VOXELS = 96 * 2**20
 """Of a volume that is kept; a larger one is kept at half the resolution within its slices."""
 
 _KEPT = 2
-_THREADS = 2
 
 Values = NDArray[np.int16]
 Bits = NDArray[np.uint8]
@@ -128,9 +126,8 @@ def load(stack: Stack, spool_dir: Files | Path, decoder: FrameDecoder, marks: Ca
         if marked is not None:
             bits[z] = marked[::step, ::step]
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="planes") as pool:
-        for done in [pool.submit(fill, z) for z in range(shape[0])]:
-            done.result()
+    for z in range(shape[0]):  # one after the other, so that a decoding process is left for the models' studies
+        fill(z)
     return Volume(hu, bits if bits.any() else None, step)
 
 
