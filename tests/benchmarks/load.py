@@ -126,29 +126,36 @@ def line_alone(folder: Path, template: Template, rounds: int, bars: Bars) -> Non
     parts = Parts(template, folder / "parts")
     with department(folder / "line", assemble=ASSEMBLE, work={"ahead_bytes": 0}) as here:
         one_by_one(here, template, Urgency.ROUTINE, 1)
-        parts.seconds()
-        whole, alone = [], []
+        parts.costs()
+        whole, alone, used_s = [], [], []
         for _ in range(rounds):
+            before_s = here.cpu_s()
             passage = one_by_one(here, template, Urgency.ROUTINE, 1)[0]
+            used_s.append(here.cpu_s() - before_s)
             whole.append(passage.delivered_at - passage.started_at)
-            alone.append(parts.seconds())
-    sums = [sum(one) for one in alone]
-    decode, network, seg = (statistics.median(one[k] for one in alone) for k in range(3))
+            alone.append(parts.costs())
+    decode, network, seg = (statistics.median(one[k].wall_s for one in alone) for k in range(3))
+    ratio = statistics.median(w / sum(c.wall_s for c in one) for w, one in zip(whole, alone, strict=True))
+    cpu = statistics.median(u / sum(c.cpu_s for c in one) for u, one in zip(used_s, alone, strict=True))
     tell(f"one CT of {len(template.files)} slices, claimed to stored in the PACS: {statistics.median(whole):.2f} s; alone: "
-         f"decode {decode:.2f}, network {network:.2f}, SEG {seg:.2f} s")
-    bars.say("whole line over the sum of decode, network and SEG alone",
-             statistics.median(w / s for w, s in zip(whole, sums, strict=True)), LINE_LIMIT)
+         f"decode {decode:.2f}, network {network:.2f}, SEG {seg:.2f} s; processor time, with receiving and sending: "
+         f"{statistics.median(used_s):.2f} s, {cpu:.2f} times the parts'")
+    bars.say("whole line over the sum of decode, network and SEG alone", ratio, LINE_LIMIT)
 
 
 def arriving(here: Department, template: Template, rounds: int, bars: Bars) -> None:
     """One CT whose sender takes ten seconds and more: what remains after its last image."""
-    found = []
+    found, used_s = list[Passage](), list[float]()
     for _ in range(rounds):
-        found += here.wait_for([here.send(template, Urgency.ROUTINE, ARRIVING_S)], 300)
+        uid = here.send(template, Urgency.ROUTINE, ARRIVING_S)
+        before_s = here.cpu_s()
+        found += here.wait_for([uid], 300)
+        used_s.append(here.cpu_s() - before_s)
     after = [p.delivered_s - QUIET_S for p in found]
     first = statistics.median(p.notified_s for p in found)
     tell(f"one CT of {len(template.files)} slices, sent in {ARRIVING_S:g} s: SEG and SR in the PACS {QUIET_S:g} s of quiet "
-         f"time + {statistics.median(after):.2f} s after the last image; first look on the worklist after {first:.2f} s")
+         f"time + {statistics.median(after):.2f} s after the last image; first look on the worklist after {first:.2f} s; "
+         f"processor time after the last image {statistics.median(used_s):.2f} s")
     bars.say(f"of {AFTER_LAST_S:g} s after the last image and the quiet time", statistics.median(after) / AFTER_LAST_S, 1.0)
 
 

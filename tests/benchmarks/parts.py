@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
@@ -26,10 +23,10 @@ from service.report.document import Context, Style
 from service.report.identity import equipment_of
 from service.report.segmentation import drawn, segmentation
 from tests.benchmarks.department import Template
+from tests.benchmarks.models import Cost
 
 MODELS = Path(__file__).parents[2] / "models"
 BUNDLE = "ct-lung-infection"
-Made = TypeVar("Made")
 
 
 class Parts:
@@ -50,9 +47,9 @@ class Parts:
         self._said = assess_ct(volume, self._engine, self._manifest, CtTransform(to_tensor, ct.restore))
         self._sources = read_sources(self._paths, self._selection.headers)
 
-    def seconds(self) -> tuple[float, float, float]:
-        """Return the seconds of decoding, of the network and of the SEG, each run alone."""
-        return _timed(self._decoded), _timed(self._network), _timed(self._seg)
+    def costs(self) -> tuple[Cost, Cost, Cost]:
+        """Return what decoding, the network and the SEG cost, each run alone."""
+        return Cost.of(self._decoded), Cost.of(self._network), Cost.of(self._seg)
 
     def _decoded(self) -> object:
         assert self._selection.geometry is not None
@@ -72,9 +69,3 @@ class Parts:
                           key=("parts",), now=datetime.now(UTC), modality="CT", urgent=False, revision=1, comparison=None)
         made = segmentation(context, self._sources, geometry, found)
         return made.dataset.save_as(io.BytesIO(), enforce_file_format=True)
-
-
-def _timed(act: Callable[[], Made]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
