@@ -117,24 +117,35 @@ class Ahead:
 
     def _advance(self, coming: _Coming) -> bool:
         """Read a few more slices of a study, or look at it when it lies there whole; False when there is nothing to do."""
-        line, study = self._line, coming.study
-        lead = leading(line.bundles_for(Kind.CT))
+        due = self._worth_a_look(coming)
+        series = min((s for s in coming.series.values() if s.files), key=lambda s: s.place, default=None)
+        if not due and (series is None or not series.pending):
+            return False
+        try:
+            lead = leading(self._line.bundles_for(Kind.CT))
+        except UnusableStudy:
+            return False
         if lead is None:
             return False
-        still_open = study.study_instance_uid in self._arriving.open_studies()
-        silent_s = line.clock() - study.last_received_at
-        settled = silent_s >= (_SETTLED_OPEN_S if still_open else _SETTLED_S)
-        if self._looks and settled and coming.looked_at != study.last_received_at:
+        if due:
+            at = coming.study.last_received_at
             try:
                 looked = self._look(coming)
             except (FirstlookError, OSError):
-                coming.looked_at = study.last_received_at
+                coming.looked_at = at
                 raise
-            coming.looked_at = study.last_received_at
+            coming.looked_at = at
             if looked:
                 return True
-        series = min((s for s in coming.series.values() if s.files), key=lambda s: s.place, default=None)
         return series is not None and self._read(coming, series, lead)
+
+    def _worth_a_look(self, coming: _Coming) -> bool:
+        """Tell whether images have stopped coming, and were not looked at as a whole since."""
+        study = coming.study
+        if not self._looks or coming.looked_at == study.last_received_at:
+            return False
+        still_open = study.study_instance_uid in self._arriving.open_studies()
+        return self._line.clock() - study.last_received_at >= (_SETTLED_OPEN_S if still_open else _SETTLED_S)
 
     def _read(self, coming: _Coming, series: Series, lead: Manifest) -> bool:
         line = self._line
