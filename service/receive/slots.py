@@ -57,6 +57,7 @@ SMALL = Kind(61_440, 512, 64, INDEX_BYTES, 0)
 LARGE = Kind(BUFFER_BYTES, 64, 16, SMALL.offset(SMALL.count), SMALL.count)
 KINDS = (SMALL, LARGE)
 ENTRIES = sum(kind.count for kind in KINDS)
+_MOST = 2**63  # a number beyond is damage
 _INDEX = struct.Struct(f"<{ENTRIES + len(KINDS)}Q")
 
 
@@ -85,13 +86,14 @@ def read_index(descriptor: int) -> tuple[list[int], dict[Kind, int]]:
     """Return the lowest number that counts for each slot, and how many slots of each kind there are."""
     numbers = _INDEX.unpack(os.pread(descriptor, _INDEX.size, 0).ljust(_INDEX.size, b"\0"))
     made = {kind: min(kind.count, count) for kind, count in zip(KINDS, numbers[ENTRIES:], strict=True)}
-    return list(numbers[:ENTRIES]), made
+    return [number if number < _MOST else 0 for number in numbers[:ENTRIES]], made
 
 
 def highest(descriptor: int) -> int:
     """Return the highest number that stands anywhere in a journal, counting or not."""
     heads = [_HEAD.unpack_from(head)[:2] for _, _, head in _heads(descriptor)]
-    return max([*read_index(descriptor)[0], *(int(number) for magic, number in heads if magic == _MAGIC)])
+    counting = (int(number) for magic, number in heads if magic == _MAGIC and number < _MOST)
+    return max([*read_index(descriptor)[0], *counting])
 
 
 def used(descriptor: int) -> set[tuple[Kind, int]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from service import logs
 from service.errors import OutOfSpace, Reason, Unavailable
 from service.receive.journal import Journal
 from service.receive.part import Buffers, Part, Spooled, mapped, sync_folder
@@ -25,6 +27,8 @@ JOURNALS = "journals"
 _QUARANTINE = "quarantine"
 _JOURNAL_ROOM_BYTES = 268_435_456  # with less room an image goes straight to its file: a full disk shows before the answer
 _NEIGHBOURS = 512
+_PATH = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}\.dcm")
+_log = logs.get("receive.spool")
 
 
 class Spool:
@@ -150,6 +154,9 @@ class Spool:
 
     def _restore(self, saved: Saved) -> None:
         """Write the file of an image that a journal holds, durably, with the time when it came."""
+        if not _PATH.fullmatch(saved.path):
+            _log.error("a journal names a file that is none of ours")
+            return
         whole = self.locate(saved.path)
         part = whole.with_suffix(self._part)
         with part.open("wb") as file:

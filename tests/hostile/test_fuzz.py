@@ -6,6 +6,7 @@ Each reader may refuse with its own error, and nothing else. An input that once 
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import struct
@@ -28,7 +29,9 @@ from service.metrics import Metrics
 from service.prepare.decoders import Decoders
 from service.prepare.display import to_grey
 from service.receive.header import read_encoded_header, read_file_header
+from service.receive.journal import Journal
 from service.receive.pdata import InvalidPData, read_pdu_header, read_store_request, read_value_header, write_store_response
+from service.receive.slots import SMALL, Saved
 from tests.builders import as_bytes, ct_series, radiograph
 from tests.hostile.test_receive import associate_request, store_request
 from tests.peers import HOST, Raw, Station, listening, store, wait_until
@@ -111,11 +114,55 @@ class SpooledFile:
         self._folder.cleanup()
 
 
+class LeftJournal:
+    """The journal that a killed process has left: what is read from it is what was sealed, and it can be used again."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._path = Path(self._folder.name) / "x.journal"
+
+    @classmethod
+    def seed(cls) -> bytes:
+        """Return a journal of one slot, in which a file is sealed."""
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Journal(Path(folder), lambda saved: None, lambda size: True)
+            journal.grow(SMALL)
+            slot, whole = journal.take(100), memoryview(mmap.mmap(-1, SMALL.slot_bytes))
+            assert slot is not None
+            whole[4096:4196] = JOURNALLED
+            slot.seal(whole, 100, "ab.dcm", 7.0)
+            journal._made[SMALL] = 1
+            journal._write_index()
+            for descriptor in {journal._descriptor, journal._lock}:
+                os.close(descriptor)
+            [file] = Path(folder).iterdir()
+            return file.read_bytes()[:SMALL.offset(1)]
+
+    def __call__(self, data: bytes) -> None:
+        """Start with one journal."""
+        self._path.write_bytes(data)
+        found: list[Saved] = []
+        journal = Journal(self._path.parent, found.append, lambda size: True)
+        assert found in ([], [Saved("ab.dcm", JOURNALLED, 7.0)])
+        slot = journal.take(100)
+        if slot is not None:
+            slot.seal(memoryview(mmap.mmap(-1, SMALL.slot_bytes)), 100, "cd.dcm", 8.0)
+            slot.settled()
+            assert journal.free_settled()
+        journal.close()
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+
+JOURNALLED = bytes(range(100))
 SEEDS: dict[str, list[bytes]] = {
     "command": [COMMAND, store_request(CT, b"1." + b"2" * 62, b"")[12:]],
     "pdu": [store_request(CT, b"1.2.3\0", bytes(50)), struct.pack(">BBL", 4, 0, 8) + struct.pack(">LBB", 4, 1, 2) + b"ab"],
     "dataset": [Raw.of(ds).data or b"" for ds in (SLICE, NESTED, IMPLICIT)],
     "file": [as_bytes(ds) for ds in (SLICE, NESTED, IMPLICIT, COMPRESSED, radiograph(size=16))],
+    "journal": [LeftJournal.seed()],
     "wire": [associate_request(abstract_syntax=CT) + store_request(CT, b"1.2.3\0", Raw.of(SLICE).data or b""),
              associate_request() + struct.pack(">BBLL", 5, 0, 4, 0)],
 }
@@ -189,6 +236,19 @@ def test_readers_of_spooled_files_refuse_or_read_whatever_comes(spooled: Spooled
 
 
 @pytest.fixture
+def journal() -> Iterator[LeftJournal]:
+    made = LeftJournal()
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(BUDGET_S * 4 + 180)
+def test_a_start_reads_or_ignores_whatever_a_journal_holds(journal: LeftJournal) -> None:
+    journal(SEEDS["journal"][0])
+    fuzz("journal", journal)
+
+
+@pytest.fixture
 def station(tmp_path: Path) -> Iterator[Station]:
     with listening(tmp_path, association_timeout_s=0.3, idle_timeout_s=0.3) as made:
         yield made
@@ -217,9 +277,10 @@ def test_the_listener_outlives_whatever_comes_over_the_wire(station: Station) ->
 
 
 @pytest.mark.parametrize("kept", sorted(CORPUS.glob("*.bin")), ids=lambda path: path.stem)
-def test_past_failures_stay_mended(kept: Path, spooled: SpooledFile, station: Station) -> None:
+def test_past_failures_stay_mended(
+        kept: Path, spooled: SpooledFile, journal: LeftJournal, station: Station) -> None:
     data = kept.read_bytes()
     readers: dict[str, Callable[[bytes], None]] = {
-        "command": read_command, "pdu": read_pdu, "dataset": read_data_set, "file": spooled,
+        "command": read_command, "pdu": read_pdu, "dataset": read_data_set, "file": spooled, "journal": journal,
         "wire": lambda d: over_the_wire(station, d)}
     readers[kept.stem.split("-")[0]](data)

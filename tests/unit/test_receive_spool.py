@@ -14,6 +14,7 @@ import pytest
 
 from service.errors import OutOfSpace, Reason
 from service.receive.header import read_file_header
+from service.receive.slots import Saved
 from service.receive.spool import Spool
 from service.store.process import this_process
 from tests import builders
@@ -166,3 +167,10 @@ def test_a_spool_opened_again_holds_what_it_held(spool: Spool):
     spooled = put(spool, Raw.of(builders.radiograph()))
     assert list(Spool(spool.root).files()) == [spooled.path]
     assert spool.free_bytes() > 0
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "ab/../x.dcm", "quarantine/x.dcm"])
+def test_a_journal_writes_no_file_that_is_not_one_of_ours(spool: Spool, path: str, caplog: pytest.LogCaptureFixture):
+    spool._restore(Saved(path, b"x", 1.0))
+    assert [p for p in spool.root.rglob("*") if p.is_file()] == []
+    assert "none of ours" in caplog.text
