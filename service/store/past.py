@@ -36,6 +36,7 @@ def past_studies(session: Session, since: float, most: int = MOST_STUDIES, with_
                   .group_by(col(Instance.study_id), col(Instance.series_instance_uid)))
         for study_id, header in session.exec(
                 select(Instance.study_id, Instance.header).where(col(Instance.id).in_(firsts)).order_by(col(Instance.id))):
-            headers[study_id].append(Header.from_json(dict(header)))
+            if header:
+                headers[study_id].append(Header.from_json(dict(header)))
     return [PastStudy(study, tuple(headers[study.id or 0]), flagged_before(session, study) if with_priors else "")
             for study in studies]

@@ -70,6 +70,21 @@ def test_each_document_says_what_it_is_for(document: Path) -> None:
     assert DISCLAIMER in document.read_text(encoding="utf-8") or "esearch use only" in document.read_text(encoding="utf-8")
 
 
+def test_every_proof_of_the_threat_model_exists() -> None:
+    text = (ROOT / "deploy" / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    proofs = set(re.findall(r"`(tests/[\w/]+(?:\.py|/))`", text))
+    assert len(proofs) > 15
+    for proof in proofs:
+        assert (ROOT / proof).exists(), proof
+
+
+def test_the_login_of_the_hospital_shown_loads(tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "docs" / "security.md").read_text(encoding="utf-8")
+    (shown,) = (block for block in re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S) if "[web.oidc]" in block)
+    (file := tmp_path / "firstlook.toml").write_text(shown)
+    assert load(file, {}).web.oidc.enabled
+
+
 def test_the_locks_named_are_there_and_hashed() -> None:
     for lock in re.findall(r"requirements/\w+\.lock", INSTALL):
         assert "--hash=sha256:" in (ROOT / lock).read_text()
