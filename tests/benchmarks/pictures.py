@@ -2,10 +2,10 @@
 
 A CT of 300 slices, 512 x 512, each compressed without loss, and its result lie in a store; a server serves them over
 loopback. Asked for are, one after the other as a browser asks: the study page, then the picture of the slice with most
-of the finding and what is marked on it. Beside each: the plain decode of that slice from its file, and the same bytes as
-a file by the server's own static files. "cold" is the first time that anybody looks at the study. With Chromium
-there is a row for the click in the list until the picture is on the canvas, over the same for a page with the slice as a
-PNG file. Ends with 1 when a ratio exceeds its limit.
+of the finding and what is marked on it, over the same slice as a PNG file from the server's own static files. "cold" is the
+first time that anybody looks at the study. With Chromium there is a row for the click in the list until the picture is on
+the canvas, over the same for a bare page with the slice as a PNG file. The plain decode of the slice is told too. Ends with
+1 when a ratio exceeds its limit.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from tests.browser.chromium import browser, executable
 from tests.browser.served import served
 
 NOW = time.time()
-LIMITS = {"page and picture, cold": 60.0, "page and picture": 20.0, "next slice": 6.0, "click to picture": 4.0}
-"""Of the ratio to the plain decode; of the click, to that on a page with a PNG file."""
+LIMITS = {"page and picture, cold": 60.0, "page and picture": 8.0, "next slice": 4.0, "click to picture": 4.0}
+"""Of the ratio to a static file; of the click, to that on a page with a PNG file. Page and picture are three requests."""
 
 tell = partial(print, flush=True)
 
@@ -67,13 +67,13 @@ def compress(folder: Path) -> None:
 
 
 def by_requests(address: str, uid: str, slice_path: Path, static: str, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return milliseconds, and those of the peer, of what a page asks for."""
+    """Return milliseconds of what a page asks for, and those of a static file."""
     with httpx.Client(base_url=address, trust_env=False, timeout=60) as http:
         got: dict[str, object] = {}
 
         def first() -> None:
             assert "data-view" in http.get(f"/studies/{uid}").text
-            view = got.setdefault("view", None) or http.get(f"/studies/{uid}/view").json()
+            view = got.get("view") or http.get(f"/studies/{uid}/view").json()
             got["view"] = view
             for what in ("pixels", "marks"):
                 answer = http.get(f"/studies/{uid}/{what}/{view['token']}/0/axial/{view['stacks'][0]['start']}")
@@ -89,8 +89,8 @@ def by_requests(address: str, uid: str, slice_path: Path, static: str, rounds: i
         warm, after = milliseconds(first, rounds), milliseconds(partial(following, [20]), rounds)
         plain = milliseconds(lambda: decode(slice_path, decoder=decode_frame), rounds)
         file = milliseconds(lambda: http.get(static).raise_for_status(), rounds)
-    tell(f"{'the slice as a static file':<26} {file:7.1f} ms over {plain:6.1f} ms, ratio {file / plain:5.1f}")
-    return {"page and picture, cold": (cold, plain), "page and picture": (warm, plain), "next slice": (after, plain)}
+    tell(f"plain decode of the slice {plain:.1f} ms, the slice as a static file {file:.1f} ms")
+    return {"page and picture, cold": (cold, file), "page and picture": (warm, file), "next slice": (after, file)}
 
 
 def by_click(address: str, uid: str, folder: Path, rounds: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,8 +140,9 @@ class Viewer:
         return Scene(str(kept.state[1]), token, chosen, found, tuple(drawn), tuple(files["sc"]))
 
 
+@lru_cache(maxsize=_SCENES)
 def described(scene: Scene) -> dict[str, Any]:
-    """Return what the page's script needs to know, as JSON types."""
+    """Return what the page's script needs to know, as JSON types; not to be changed, for it is made once."""
     return {"token": scene.token, "stacks": [_stack(scene, stack) for stack in scene.stacks]}
 
 
