@@ -22,7 +22,7 @@ LEAST_OVERLAP = 0.8
 MOST_ROTATION_DEG = 25.0
 _STEP_MM = 4.0
 _MARGIN = 6  # lattice steps around the lungs
-_SURFACE = 4000  # points
+_SURFACE = 2500  # points
 _LOOSE_MM = 6.0  # a surface further apart than this counts less and less
 
 
@@ -78,12 +78,13 @@ def align(now: NDArray[np.bool_], now_grid: Grid, then: NDArray[np.bool_], then_
 
     start = np.concatenate((np.zeros(3), _shift(here, there)))
     scale = np.array([0.01, 0.01, 0.01, 1.0, 1.0, 1.0])
-    found = optimize.least_squares(away, start, loss="soft_l1", f_scale=_LOOSE_MM, x_scale=scale, max_nfev=60)
+    found = optimize.least_squares(away, start, loss="soft_l1", f_scale=_LOOSE_MM, x_scale=scale, ftol=1e-4,
+                                   xtol=1e-4, max_nfev=40)
     best = motion(found.x)
     both = np.count_nonzero(there_at(there, best.moved(inside)))
     smaller = min(len(inside), int(np.count_nonzero(there.lungs)))
     shift_mm = float(np.linalg.norm(best.shift))
-    return best, Alignment(round(both / smaller, 3), round(shift_mm, 1), round(best.rotation_deg, 1))
+    return best, Alignment(round(float(both / smaller), 3), round(shift_mm, 1), round(best.rotation_deg, 1))
 
 
 def believed(alignment: Alignment) -> bool:

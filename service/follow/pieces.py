@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +40,20 @@ class Pieces:
         return len(self.volumes_ml)
 
     def voxels(self, number: int) -> Indices:
-        """Return the voxels of a piece; 0: of all."""
-        found: Indices = np.argwhere(self.labels == number if number else self.labels > 0) + np.asarray(self.corner)
+        """Return the voxels of a piece in the order of the stack; 0: of all, piece by piece."""
+        places, ends = self._by_piece
+        some = places[ends[number - 1]:ends[number]] if number else places
+        found: Indices = np.stack(np.unravel_index(some, self.labels.shape), axis=1) + np.asarray(self.corner)
         return found
+
+    @cached_property
+    def _by_piece(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The voxels in the flattened box, piece by piece, and where each piece ends; looked for once."""
+        places = np.flatnonzero(self.labels)
+        numbers = self.labels.ravel()[places]
+        order = np.argsort(numbers, kind="stable")
+        ends = np.concatenate(([0], np.cumsum(np.bincount(numbers, minlength=self.count + 1)[1:])))
+        return places[order], ends.astype(np.intp)
 
     def at(self, place: Point) -> int:
         """Return the piece at a place, 0 where there is none."""
