@@ -24,6 +24,12 @@ SITE: dict[str, Any] = SECRET | {
     "storage": {"existingClaim": "images"},
 }
 
+SPREAD: dict[str, Any] = SECRET | {
+    "image": {"repository": "firstlook", "tag": "cluster"},
+    "bucket": {"url": "s3://images/firstlook", "endpoint": "https://s3.example.org", "existingSecret": "keys"},
+    "ray": {"address": "ray://ray-head:10001", "sessions": 4}, "networkPolicy": {"clusterCidrs": ["10.1.8.0/24"]},
+}
+
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     try:
@@ -39,7 +45,7 @@ def of_kind(kind: str, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {m["metadata"]["name"]: m for m in rendered(values) if m["kind"] == kind}
 
 
-@pytest.mark.parametrize("values", [SECRET, SITE], ids=["least", "site"])
+@pytest.mark.parametrize("values", [SECRET, SITE, SPREAD], ids=["least", "site", "spread"])
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_manifests_are_those_of_kubernetes(values: dict[str, Any], version: str) -> None:
     made = rendered(values)
@@ -85,6 +91,23 @@ def test_the_environment_of_the_chart_is_known_to_the_settings_and_opens_a_page_
         assert pod["terminationGracePeriodSeconds"] >= settings.receive.notice_s + settings.receive.drain_s + 30
         secrets = {e["name"] for e in container["env"] if "valueFrom" in e}
         assert secrets == {"FIRSTLOOK_WEB__ACCESS_TOKEN", "FIRSTLOOK_STORE__DATABASE_URL"}
+
+
+def test_with_a_bucket_no_volume_is_shared_and_the_models_run_on_the_cluster() -> None:
+    deployments = of_kind("Deployment", SPREAD)
+    for name, one in deployments.items():
+        pod = one["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert {"name": "data", "emptyDir": {"sizeLimit": "50Gi"}} in pod["volumes"]
+        assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+        settings = load(None, {e["name"]: e.get("value", "postgresql+psycopg://u:p@h/n") for e in container["env"]})
+        assert (settings.store.bucket, settings.store.bucket_endpoint) == ("s3://images/firstlook", "https://s3.example.org")
+        on_ray = ("ray", "ray://ray-head:10001", 4)
+        ours = settings.infer.engine, settings.infer.ray_address, settings.infer.ray_sessions
+        assert ours == on_ray if name == "x-work" else ours[0] == "local"
+    assert not of_kind("PersistentVolumeClaim", SPREAD) and of_kind("PersistentVolumeClaim", SECRET)
+    policy = of_kind("NetworkPolicy", SPREAD)["x-firstlook"]["spec"]
+    assert {"to": [{"ipBlock": {"cidr": "10.1.8.0/24"}}]} in policy["egress"]
 
 
 def test_the_settings_of_the_chart_load(tmp_path: Path) -> None:
