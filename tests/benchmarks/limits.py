@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import signal
@@ -33,6 +34,30 @@ def plain_loop(sources: Sequence[Path], folder: Path) -> float:
     took = time.perf_counter() - began
     os.close(directory)
     shutil.rmtree(kept)
+    return took
+
+
+def slot_loop(sources: Sequence[Path], folder: Path) -> float:
+    """Return the seconds that the disk alone takes to make files durable in blocks that are there already, one by one."""
+    size = max(-(-source.stat().st_size // 4096) * 4096 for source in sources)
+    path = folder / "slots"
+    with path.open("wb") as file:
+        for _ in sources:
+            file.write(bytes(size))
+        os.fsync(file.fileno())
+    buffer = mmap.mmap(-1, size)
+    descriptor = os.open(path, os.O_RDWR | os.O_DIRECT)
+    os.sync()
+    took = 0.0
+    for number, source in enumerate(sources):
+        content = source.read_bytes()
+        buffer[:len(content)] = content
+        blocks = memoryview(buffer)[:-(-len(content) // 4096) * 4096]
+        began = time.perf_counter()
+        os.pwritev(descriptor, [blocks], number * size, os.RWF_DSYNC)
+        took += time.perf_counter() - began
+    os.close(descriptor)
+    path.unlink()
     return took
 
 
