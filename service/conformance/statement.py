@@ -53,8 +53,11 @@ Uncompressed: {tables.uncompressed()}.
 Compressed: {tables.compressed()}.
 
 Neither deflated nor big endian transfer syntaxes are accepted. Objects of classes that hold results are acknowledged and not
-kept: a router that sends everything back causes no error and no loop. The notices (Modality Performed Procedure Step,
-Instance Availability Notification) are taken unless `receive.notices` is off."""
+kept: a router that sends everything back causes no error and no loop. Except: a Segmentation drawn by hand or half so
+(Segment Algorithm Type MANUAL or SEMIAUTOMATIC), or an SR that is verified (Verification Flag) or observed by a person
+(Observer Type), of a study that is here, is kept and attached as feedback (`receive.corrections`); its segments are matched
+by Segmented Property Type and laterality, its findings by what stands under Finding and Clinical finding absent. The
+notices (Modality Performed Procedure Step, Instance Availability Notification) are taken unless `receive.notices` is off."""
     yield f"""### 2.2 Proposed presentation contexts
 
 {tables.proposed()}

@@ -32,7 +32,7 @@ from service.errors import FirstlookError
 from service.store.database import Database
 
 STUDIES = Path(__file__).parent / "studies"
-_LINK_S = 43_200.0
+_LINK_S, _START_S = 43_200.0, 180.0
 _MARK = "MADE-BY-FIRSTLOOK-DEMO"
 OUR_AE, SENDER_AE, PACS_AE = "FIRSTLOOK", "DEMO_MODALITY", "DEMO_PACS"
 
@@ -144,7 +144,7 @@ port = {pacs_port}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
-    ends_at = time.monotonic() + 60
+    ends_at = time.monotonic() + _START_S
     while time.monotonic() < ends_at and process.poll() is None:
         try:
             if httpx.get(f"http://127.0.0.1:{web_port}/health/ready", timeout=2).is_success:
