@@ -8,7 +8,9 @@ with one study in seven STAT. Every bar is a ratio to something measured in the 
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -173,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     slices, load_slices, seconds = (80, 70, 15.0) if asked.quick else (asked.slices, asked.load_slices, asked.seconds)
     rounds, idle, bars = (1, 3, Bars()) if asked.quick else (asked.rounds, 20, Bars())
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the service is ended all the same
     with tempfile.TemporaryDirectory(prefix="load-") as made:
         folder = Path(made)
         large = ct_template(slices)
