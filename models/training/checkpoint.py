@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(eq=False)
@@ -19,14 +20,19 @@ class Standing:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
 
+    @cached_property
+    def pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """Every tensor of the average beside the network's."""
+        return list(zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True))
+
     @torch.no_grad()
     def average(self, decay: float, step: int) -> None:
         """Move the average towards the network; faster in the first steps, when the average means little."""
         decay = min(decay, (1.0 + step) / (10.0 + step))
-        for kept, new in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if kept.dtype.is_floating_point:
-                kept.lerp_(new, 1.0 - decay)
-            else:
+        moved = [pair for pair in self.pairs if pair[0].dtype.is_floating_point]
+        torch._foreach_lerp_([kept for kept, _ in moved], [new for _, new in moved], 1.0 - decay)
+        for kept, new in self.pairs:
+            if not kept.dtype.is_floating_point:
                 kept.copy_(new)
 
 

@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-
-from service.prepare import ct
-from service.prepare.arguments import run_steps
 
 FOLDS = 4
-CROP_SHARE, CROP_PX = 0.75, 192
-"""So many of the batches are a part of the slices only, which is cheaper; the rest shows what is outside the lungs."""
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -84,77 +76,16 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
-class CtSampler:
-    """Draws augmented slices: cases by a small power of their size, `lung_share` of the slices from the lung set.
-
-    Of the lung slices, `paint_share` get opacities painted in, and from `belly_from` (a share of the training) on
-    `belly_share` have their lungs filled and some carry streaks.
-    """
-
-    def __init__(self, data: CtSet, parameters: dict[str, Any], settings: dict[str, Any], seed: int) -> None:
-        self.data, self.parameters, self.lung_share = data, parameters, settings["lung_share"]
-        self.belly_from, self.belly_share = settings["belly_from"], settings["belly_share"]
-        self.paint_share = settings["paint_share"]
-        self.random = np.random.default_rng(seed)
-        self.belly = False
-        self.cases = sorted(data.lesion_grey)
-        weights = np.power([len(data.lesion_grey[c]) for c in self.cases], 0.3)
-        self.weights = weights / weights.sum()
-
-    def batch(self, size: int, done: float) -> tuple[Tensor, Tensor]:
-        """Return (size, 1, s, s) float32 in 0..1 and (size, s, s) int64 labels."""
-        self.belly = done >= self.belly_from
-        pairs = [self._lung() if self.random.random() < self.lung_share else self._lesion() for _ in range(size)]
-        pairs = [augment(grey, labels, self.random) for grey, labels in pairs]
-        grey, labels = np.stack([p[0] for p in pairs])[:, None], np.stack([p[1] for p in pairs])
-        if self.random.random() < CROP_SHARE:
-            top, left = self.random.integers(0, grey.shape[-1] - CROP_PX + 1, 2)
-            rows, columns = slice(top, top + CROP_PX), slice(left, left + CROP_PX)
-            grey, labels = np.ascontiguousarray(grey[..., rows, columns]), labels[:, rows, columns]
-        return torch.from_numpy(grey), torch.from_numpy(labels).long()
-
-    def _lesion(self) -> Pair:
-        case = self.random.choice(self.cases, p=self.weights)
-        place = self.random.integers(len(self.data.lesion_grey[case]))
-        grey = self.data.lesion_grey[case][place].astype(np.float32) / np.float32(255.0)
-        return grey, self.data.lesion_labels[case][place]
-
-    def _lung(self) -> Pair:
-        random = self.random
-        place = random.integers(len(self.data.lung_hu))
-        hu, labels = self.data.lung_hu[place], self.data.lung_labels[place].copy()
-        drawn = random.random()
-        if (labels > 0).sum() > 500 and drawn < self.paint_share:
-            hu, labels = paint_opacities(hu, labels, random)
-        elif self.belly and drawn < self.paint_share + self.belly_share:
-            hu, labels = fill_lungs(hu, labels, random), np.zeros_like(labels)
-        elif (labels > 0).sum() > 500:
-            hu, labels = press_in(hu, labels, random) if random.random() < 0.4 else (hu, labels)
-            hu = settle(hu, labels, random) if random.random() < 0.4 else hu
-        if self.belly and random.random() < 0.15:
-            hu = hu + streaks(hu.shape[0], random)
-        if random.random() < 0.3:
-            hu = hu + random.normal(0, random.uniform(5, 60), hu.shape).astype(np.float32)
-        if random.random() < 0.5:
-            hu = cv2.GaussianBlur(hu, (0, 0), random.uniform(0.4, 1.0))
-        varied = dict(
-            self.parameters, window_hu=[random.uniform(-1100, -950), np.exp(random.uniform(5.3, 8.0))],
-            clahe_clip_limit=random.uniform(4.0, 9.0),
-        )
-        grey = run_steps(hu, tuple(ct.STEPS), ct.STEPS, varied)
-        if (labels == 1).any() and not (labels == 2).any() and random.random() < 0.3:
-            grey, labels = transplant(grey, labels, *self._lesion(), random)
-        return grey, labels
-
-
-def paint_opacities(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> Pair:
+def paint_opacities(
+    hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator, widest: float = 0.3,
+) -> Pair:
     """Raise smooth random patches of the lung towards -700..0 HU and label what was clearly raised as infection.
 
-    hu: (y, x) float32, HU; labels: 0, 1 lung. Returns both, changed.
+    hu: (y, x) float32, HU; labels: 0, 1 lung; widest: the largest share of the lung that is raised. Returns both, changed.
     """
     noise = cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(4, 18))
     lung = labels > 0
-    edge = np.quantile(noise[lung], random.uniform(0.7, 0.97))
+    edge = np.quantile(noise[lung], random.uniform(1.0 - widest, 0.97))
     softness = noise[lung].std() * random.uniform(0.05, 0.4)
     texture = cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(0.6, 2.0))
     dense = random.random() < 0.25
@@ -170,16 +101,21 @@ def paint_opacities(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: 
 def fill_lungs(
     hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Fill the lungs with fat, soft tissue and a little bowel gas: a slice of the belly, which holds no lung.
+    """Fill the lungs, or all that lies between them too, with fat, soft tissue and bowel gas: a slice of the belly.
 
     hu: (y, x) float32, HU; labels: 0, 1 lung. The sets hold hardly a slice below the lungs, and every CT does.
     """
-    inside = cv2.GaussianBlur(cv2.dilate((labels > 0).astype(np.float32), np.ones((5, 5))), (0, 0), 1.0)
-    noise = [cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), random.uniform(4, 14))
-             for _ in range(2)]
-    organ, gas = (plane / plane.std() for plane in noise)
+    mask = (labels > 0).astype(np.uint8)
+    if random.random() < 0.6 and mask.any():
+        cv2.fillPoly(mask, [cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32))], 1)
+    inside = cv2.GaussianBlur(cv2.dilate(mask.astype(np.float32), np.ones((5, 5))), (0, 0), 1.0)
+    noise = [cv2.GaussianBlur(random.normal(size=hu.shape).astype(np.float32), (0, 0), scale)
+             for scale in np.exp(random.uniform(np.log(2), np.log(16), 3))]
+    organ, gas, vessel = (plane / plane.std() for plane in noise)
     edge = random.uniform(-1.5, 1.5)
     tissue = np.where(organ > edge, random.uniform(20, 150), random.uniform(-130, -70))
+    if random.random() < 0.5:
+        tissue = np.where(vessel > random.uniform(1.0, 2.0), random.uniform(20, 200), tissue)
     if random.random() < 0.6:
         tissue = np.where((gas > random.uniform(1.2, 2.2)) & (organ > edge - 0.7), random.uniform(-1000, -500), tissue)
     tissue = cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), random.uniform(0.6, 1.5))
@@ -202,7 +138,9 @@ def press_in(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.rand
     return changed.astype(np.float32), np.where(dome > 0.6, np.uint8(0), labels)
 
 
-def settle(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.float32]:
+def settle(
+    hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator, most_hu: float = 170.0,
+) -> NDArray[np.float32]:
     """Raise the lung towards one side of the picture, as gravity does at the back; nobody calls that infection.
 
     hu: (y, x) float32, HU; labels: 0, 1 lung.
@@ -212,7 +150,7 @@ def settle(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random
         np.linspace(1, 0, hu.shape[0])[:, np.newaxis]
     start = float(np.quantile(height[rows], random.uniform(0.5, 0.85)))
     slope = np.clip((height - start) / max(float(height[rows].max()) - start, 0.02), 0, 1)
-    return (hu + (labels > 0) * slope * random.uniform(30, 170)).astype(np.float32)
+    return (hu + (labels > 0) * slope * random.uniform(30, most_hu)).astype(np.float32)
 
 
 def streaks(side: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -261,26 +199,3 @@ def warp(
     matrix[:, 2] = side / 2 - centre + random.uniform(-shift_px, shift_px, 2)
     warped = cv2.warpAffine(grey, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=float(grey.min()))
     return warped, cv2.warpAffine(labels, matrix, (side, side), flags=cv2.INTER_NEAREST)
-
-
-def augment(grey: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> Pair:
-    """Vary place, grey curve, sharpness, noise and field of view of one slice, as scanners and set-ups do."""
-    if random.random() < 0.85:
-        grey, labels = warp(grey, labels, random, turn_deg=12, scale=(0.8, 1.3), shift_px=14)
-    if random.random() < 0.2:
-        radius = random.uniform(0.45, 0.52) * grey.shape[0]
-        y, x = np.ogrid[:grey.shape[0], :grey.shape[1]]
-        outside = np.hypot(y - grey.shape[0] / 2, x - grey.shape[1] / 2) > radius
-        grey = np.where(outside, np.float32(random.uniform(0, 0.06)), grey)
-        labels = np.where(outside, np.uint8(0), labels)
-    if random.random() < 0.25:
-        varied = {"clahe_clip_limit": random.uniform(0.5, 3.0), "clahe_tiles": int(random.choice([4, 8]))}
-        grey = ct.equalise(grey, varied)
-    grey = np.clip(grey, 0, 1) ** np.float32(np.exp(random.normal(0, 0.25)))
-    grey = grey * np.float32(random.uniform(0.8, 1.2)) + np.float32(random.uniform(-0.08, 0.08))
-    if random.random() < 0.4:
-        sharp = cv2.GaussianBlur(grey, (0, 0), random.uniform(0.5, 1.2))
-        grey = sharp if random.random() < 0.6 else grey + 0.7 * (grey - sharp)
-    if random.random() < 0.4:
-        grey = grey + random.normal(0, random.uniform(0.01, 0.06), grey.shape).astype(np.float32)
-    return np.clip(grey, 0, 1).astype(np.float32), labels

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.training.ct_data import CtSampler, load, names_of
+from models.training.ct_data import load, names_of
+from models.training.ct_pool import CtSampler, pool_of
 from models.training.features import Prepared
+from models.training.loop import device_for
 from models.training.loop import train as train_network
 from models.training.nets import SegmentationNet
 from models.training.splits import Names
@@ -21,24 +23,32 @@ CLASSES = ("background", "lung", "infection")
 LEAST_PIXELS = 20
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, dice_weight: float, image_dice_weight: float) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, dice_weight: float, image_dice_weight: float, missed_weight: float = 0.5,
+) -> Tensor:
     """Cross-entropy plus soft Dice of every class but the first, over the whole batch and over each image.
 
     logits: (n, k, s, s); labels: (n, s, s) int64. The batch holds images without the class, so false alarms cost Dice;
-    in the mean over images, those with fewer than LEAST_PIXELS of the last class are left out.
+    in the mean over images, those with fewer than LEAST_PIXELS of the last class are left out. missed_weight: what a missed
+    pixel counts beside a false one, of 1 (Tversky; 0.5 is Dice).
     """
     entropy = functional.cross_entropy(logits, labels)
     found = logits.softmax(dim=1)[:, 1:]
     wanted = functional.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2)[:, 1:].float()
-    batch = 1.0 - (2.0 * (found * wanted).sum(dim=(0, 2, 3)) + 1.0) / (found + wanted).sum(dim=(0, 2, 3)).add(1.0)
+    batch = 1.0 - overlap(found, wanted, (0, 2, 3), missed_weight, 0.5)
     loss = entropy + dice_weight * batch.mean()
     found, wanted = found[:, -1], wanted[:, -1]
-    shown = wanted.sum(dim=(1, 2)) > LEAST_PIXELS
-    if image_dice_weight and bool(shown.any()):
-        common = (found * wanted).sum(dim=(1, 2))[shown]
-        total = (found + wanted).sum(dim=(1, 2))[shown]
-        loss = loss + image_dice_weight * (1.0 - (2.0 * common + 5.0) / (total + 5.0)).mean()
+    shown = (wanted.sum(dim=(1, 2)) > LEAST_PIXELS).float()
+    if image_dice_weight:
+        each = 1.0 - overlap(found, wanted, (1, 2), missed_weight, 2.5)
+        loss = loss + image_dice_weight * (each * shown).sum() / shown.sum().clamp(min=1.0)
     return loss
+
+
+def overlap(found: Tensor, wanted: Tensor, axes: tuple[int, ...], missed_weight: float, smooth: float) -> Tensor:
+    """Return the Tversky index of soft masks along the axes that are summed over, in 0..1."""
+    both, one, other = ((x).sum(dim=axes) for x in (found * wanted, found, wanted))
+    return (both + smooth) / (both + missed_weight * (other - both) + (1.0 - missed_weight) * (one - both) + smooth)
 
 
 def network_for() -> SegmentationNet:
@@ -51,11 +61,12 @@ def train(recipe: dict[str, Any], data: Path, out: Path, fold: int | None) -> Pa
     settings = recipe["training"]
     kept = load(data, fold, held_out=False)
     torch.manual_seed(settings["seed"])
+    pool, device = pool_of(kept, recipe["parameters"], settings), device_for()
     return train_network(
-        network_for(), lambda seed: CtSampler(kept, recipe["parameters"], settings, seed),
+        network_for(), lambda seed: CtSampler(pool, settings, seed, device),
         lambda logits, labels: segmentation_loss(
-            logits, labels, settings["dice_weight"], settings["image_dice_weight"]),
-        settings, out)
+            logits, labels, settings["dice_weight"], settings["image_dice_weight"], settings["missed_weight"]),
+        settings, out, device)
 
 
 def names(_recipe: dict[str, Any], data: Path, fold: int | None) -> tuple[Names, Names]:

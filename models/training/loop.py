@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.training.checkpoint import Standing, load_standing, save_standing
 from models.training.nets import ClassificationNet, EfficientNetLite0, SegmentationNet
 
-SAVE_EVERY = 100
+SAVE_EVERY = 500
 SAY_EVERY = 25
 
 
@@ -36,6 +36,16 @@ def load_pretrained(backbone: EfficientNetLite0) -> None:
     backbone.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
 
 
+def begin(network: ClassificationNet | SegmentationNet, start: Path | None) -> None:
+    """Put the published weights into the backbone; or, where a run begins with those of another, these into it all."""
+    if start is None:
+        load_pretrained(network.backbone)
+        return
+    state, whole = torch.load(start, map_location="cpu", weights_only=True), network.state_dict()
+    for name, value in state.items():  # a file may keep them in 16 bits, and leave out the ImageNet classifier
+        whole[name].copy_(value)
+
+
 def optimizer_for(network: ClassificationNet | SegmentationNet, settings: dict[str, Any]) -> torch.optim.Optimizer:
     """AdamW with a smaller learning rate for the pretrained part than for the new layers."""
     inside = {id(p) for p in network.backbone.parameters()}
@@ -44,21 +54,29 @@ def optimizer_for(network: ClassificationNet | SegmentationNet, settings: dict[s
             {"params": [p for p in network.backbone.parameters() if p.requires_grad], "lr": settings["learning_rate"]},
             {"params": [p for p in network.parameters() if id(p) not in inside], "lr": settings["learning_rate_new"]},
         ],
-        weight_decay=settings["weight_decay"],
+        weight_decay=settings["weight_decay"], fused=next(network.parameters()).is_cuda,
     )
+
+
+def device_for() -> str:
+    """Return what trains: the first GPU where there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def train(
     network: ClassificationNet | SegmentationNet, sampler_from: Callable[[int], Sampler],
-    loss_of: Callable[..., Tensor], settings: dict[str, Any], out: Path, device: str = "cpu",
+    loss_of: Callable[..., Tensor], settings: dict[str, Any], out: Path, device: str | None = None,
 ) -> Path:
     """Train and return the path of the averaged weights; goes on from `out` where a run was broken off.
 
     sampler_from: gives the sampler for a seed; a run that goes on draws with another one. loss_of: called with the
     network's first output (float32) and what else the sampler's batch holds. Arithmetic is bfloat16 where it pays.
+    device: where; None: a GPU where there is one.
     """
+    device = device or device_for()
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(settings["seed"])
-    load_pretrained(network.backbone)
+    begin(network, settings.get("start"))
     network.to(device, memory_format=torch.channels_last)
     network.backbone.freeze(settings["frozen_blocks"])
     optimizer = optimizer_for(network, settings)
@@ -81,7 +99,8 @@ def train(
             optimizer.step()
             schedule.step()
             standing.average(settings["average_decay"], step)
-            show(step + 1, loss.item())
+            if device == "cpu" or (step + 1) % SAY_EVERY == 0 or step + 1 == settings["steps"]:
+                show(step + 1, loss.item())  # waits for a GPU
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == settings["steps"]:
                 save_standing(out, standing, step + 1)
     return out / "weights.pt"

@@ -119,10 +119,10 @@ class ClassificationNet(nn.Module):
     feature maps).
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, dropout: float = 0.3) -> None:
         super().__init__()
         self.backbone = EfficientNetLite0()
-        self.dropout = nn.Dropout2d(0.3)
+        self.dropout = nn.Dropout2d(dropout)
         self.evidence = nn.Conv2d(FEATURES, classes, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from models.evaluation.held_out import FILE
 from models.evaluation.problems import Problems
 from models.evaluation.tasks import of as measure_of
 from models.training import kernel_train, toml_text
+from models.training.both import Both
 from models.training.kernel_head import FeatureNet
 from models.training.onnx_file import Classified, Segmented, Unfamiliarity, write
 from models.training.tasks import TASKS, Recipe
@@ -58,7 +59,8 @@ def unfamiliarity_for(
     else:
         items = TASKS[recipe["bundle"]["name"]].prepared(recipe, data, fold)
         chosen = items[::max(len(items) // MOST_EXAMPLES, 1)]
-        features = np.concatenate([network(torch.from_numpy(i.tensor()))[-1].numpy() for i in chosen])
+        ask = network.features if isinstance(network, Both) else lambda image: network(image)[-1]
+        features = np.concatenate([ask(torch.from_numpy(i.tensor())).numpy() for i in chosen])
     fitted = Unfamiliarity.fitted(features)
     return fitted, fitted(torch.from_numpy(features)).numpy()
 

@@ -124,7 +124,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     recipe = read_recipe("cxr-pattern")
-    shape = Shape(recipe["training"]["components"], 1.0, 3.0, False)
+    shape = Shape(recipe["machine"]["components"], 1.0, 3.0, False)
     everything = cxr_data.load(options.data, recipe["split"]["excluded"], recipe["split"]["seed"])
     images = [i for i in everything if i.original in BENCHMARK and i.pattern >= 0]
     others = [i for i in everything if i.original == ELSEWHERE and i.pattern >= 0]

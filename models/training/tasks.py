@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.training import ct_train, kernel_train, lung_fields, quality
+from models.training import both, ct_train, kernel_train, lung_fields, quality
 from models.training.features import Prepared
 from models.training.splits import Names
 
@@ -44,12 +44,13 @@ def loaded(make: Callable[[], nn.Module]) -> Callable[[Recipe, Path], nn.Module]
 
 
 KERNEL = Task(kernel_train.train, kernel_train.network, kernel_train.names, kernel_train.prepared)
+BOTH = Task(both.train, both.network, both.names, both.prepared)
 TASKS = {
     "ct-lung-infection": Task(ct_train.train, loaded(ct_train.network_for), ct_train.names, ct_train.prepared),
     "ct-pattern": KERNEL,
-    "cxr-findings": KERNEL,
+    "cxr-findings": BOTH,
     "cxr-lungs": Task(lung_fields.train, loaded(lung_fields.network_for), lung_fields.names, lung_fields.prepared),
-    "cxr-pattern": KERNEL,
+    "cxr-pattern": BOTH,
     "cxr-quality": Task(quality.train, loaded(quality.network_for), quality.names, quality.prepared),
 }
 """Every bundle that can be trained here."""

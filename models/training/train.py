@@ -45,6 +45,14 @@ def check(bundle: str, recipe: dict[str, Any], data: Path, fold: int | None) -> 
     check_split(data, {"training": kept.all(), "held out": held.all()})
 
 
+def start_of(run: Path, fold: int | None) -> Path:
+    """Return the weights that a fold begins with: those of the same fold in another run, or a file of weights."""
+    found = run if run.is_file() else folder_of(run, fold) / "weights.pt"
+    if not found.exists():
+        raise SystemExit(f"{run} holds no weights of {folder_of(run, fold).name}; trained there with the same --fold?")
+    return found
+
+
 def main() -> None:
     """Train folds of one bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -52,6 +60,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with ct_lesions, ct_lungs, ct_slices and cxr")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: fold-0, fold-1 ... and all in it")
     parser.add_argument("--fold", type=fold_of, action="append", help="a number or `all`; several may be given; default all")
+    parser.add_argument("--start", type=Path,
+                        help="a run, or a file of weights, to begin with; the recipe's `[training.after]` holds then")
     parser.add_argument("--steps", type=int, help="default: the recipe's")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -62,6 +72,8 @@ def main() -> None:
         recipe["training"]["steps"] = options.steps
     for fold in options.fold or [None]:
         check(options.bundle, recipe, options.data, fold)
+        if options.start:
+            recipe["training"] |= {**recipe["training"].get("after", {}), "start": start_of(options.start, fold)}
         print(TASKS[options.bundle].train(recipe, options.data, folder_of(options.out, fold), fold), flush=True)
 
 
