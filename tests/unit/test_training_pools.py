@@ -49,7 +49,7 @@ def test_the_same_seed_varies_alike_and_another_does_not() -> None:
     assert 0.0 <= float(varied(1).min()) <= float(varied(1).max()) <= 1.0
 
 
-def test_a_pool_does_not_depend_on_how_many_processes_made_it() -> None:
+def test_a_pool_does_not_depend_on_how_many_threads_made_it() -> None:
     def make(number: int) -> float:
         return float(np.random.default_rng([7, number]).random())
 
