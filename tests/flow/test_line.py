@@ -211,7 +211,7 @@ def test_model_that_failed_is_run_again_when_a_person_asks_and_its_result_delive
     models = tiny_models(tmp_path / "models")
     with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}) as house:
         assert house.app.line is not None
-        house.app.line.engine._loaded.clear()
+        house.app.line.engine._engine._loaded.clear()
         weights = models / "tiny-cxr" / "model.onnx"
         content = weights.read_bytes()
         weights.write_bytes(b"")

@@ -64,7 +64,7 @@ def test_two_ct_bundles_speak_in_one_report_and_one_raises_the_urgency(house: Ho
     report = report_of(house, CT_STUDY)
     assert [i.ManufacturerModelName for i in report.ContributingEquipmentSequence] == ["tiny-ct", "tiny-pattern"]
     page = httpx.get(f"http://127.0.0.1:{house.app.web_port}/studies/{CT_STUDY}").text
-    assert "tiny-ct 1.0.0, tiny-pattern 1.0.0" in page and '<td class="dim">tiny-pattern 1.0.0</td>' in page
+    assert "tiny-ct 1.0.0, tiny-pattern 1.0.0" in page and '<span class="from">tiny-pattern 1.0.0' in page
 
 
 def test_a_ct_without_lung_is_refused_for_all_whatever_a_classifier_would_say(house: Hospital) -> None:
