@@ -90,15 +90,21 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
 
 
 def _do(line: Line, job: Job) -> None:
-    """Do one leased job, in a span of its study's trace."""
-    with line.database.reading() as session:
-        uid = session.get_one(Study, job.study_id).study_instance_uid
+    """Do one leased job, in a span of its study's trace, and put it down, whatever happened.
 
-    def work() -> None:
-        with line.tracing.span(f"{job.kind} {job.target}".strip(), uid, job=job.id or 0, urgency=job.urgency):
-            run(line, job)
+    Also when a full disk kept us from writing down how it ended: its lease then runs out, and it is taken again.
+    """
+    try:
+        with line.database.reading() as session:
+            uid = session.get_one(Study, job.study_id).study_instance_uid
 
-    attempt(work, partial(fail, line, job), study=uid, job=job.id, kind=job.kind, target=job.target)
+        def work() -> None:
+            with line.tracing.span(f"{job.kind} {job.target}".strip(), uid, job=job.id or 0, urgency=job.urgency):
+                run(line, job)
+
+        attempt(work, partial(fail, line, job), study=uid, job=job.id, kind=job.kind, target=job.target)
+    finally:
+        line.queue.put_down(job)
 
 
 def passing_step(line: Line) -> Callable[[], bool]:
@@ -129,7 +135,7 @@ def behind_step(line: Line) -> Callable[[], bool]:
         job = line.queue.claim(JobKind.INFER, BEHIND) or line.queue.claim(JobKind.REVISE)
         if job is None:
             return False
-        attempt(partial(run, line, job), partial(fail, line, job), job=job.id, kind=job.kind)
+        _do(line, job)
         return True
 
     return step

@@ -43,6 +43,7 @@ class Queue:
         self._lease_s = lease_s
         self._owner = owner
         self._longest_job_s = longest_job_s
+        self._in_hand: set[int] = set()
 
     def insert(self, session: Session, job: Job) -> bool:
         """Queue a job; return False when a job with this key is there already."""
@@ -76,7 +77,12 @@ class Queue:
             job.state, job.lease_owner = JobState.LEASED.value, self._owner
             job.lease_until_at, job.started_at = now + self._lease_s, now
             session.add(job)
+        self._in_hand.add(job.id or 0)
         return job
+
+    def put_down(self, job: Job) -> None:
+        """Say that nobody here works on a job any more, whether its end could be written down or not."""
+        self._in_hand.discard(job.id or 0)
 
     def _due(self, kind: JobKind, now: float) -> tuple[Any, Any]:
         """Return the conditions of a waiting and of a leased job that may be taken.
@@ -95,14 +101,12 @@ class Queue:
 
         Not of one that is under way for longest_job_s: another process may take it when the lease ends.
         """
-        now = self._clock()
-        with self._database.reading() as session:
-            if session.exec(select(Job.id).where(
-                    Job.state == JobState.LEASED.value, Job.lease_owner == self._owner).limit(1)).first() is None:
-                return 0
+        now, in_hand = self._clock(), tuple(self._in_hand)
+        if not in_hand:
+            return 0
         with self._database.transaction() as session:
             done = session.exec(update(Job).where(
-                col(Job.state) == JobState.LEASED.value, col(Job.lease_owner) == self._owner,
+                col(Job.id).in_(in_hand), col(Job.state) == JobState.LEASED.value, col(Job.lease_owner) == self._owner,
                 col(Job.started_at) > now - self._longest_job_s).values(lease_until_at=now + self._lease_s))
         return int(getattr(done, "rowcount", 0))
 

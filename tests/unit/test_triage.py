@@ -188,6 +188,19 @@ def test_a_sign_of_life_keeps_the_lease_until_a_job_takes_too_long(database: Dat
     assert second.claim(JobKind.INFER) is not None
 
 
+def test_a_job_that_was_put_down_without_an_end_is_taken_again_when_its_lease_ends(database: Database) -> None:
+    """A full disk may keep a worker from writing down how its job ended."""
+    clock = Clock()
+    queue = queue_of(database, clock, "here:1")
+    put(database, queue, "a", 10)
+    job = queue.claim(JobKind.INFER)
+    assert job is not None and queue.renew() == 1
+    queue.put_down(job)
+    assert queue.renew() == 0 and queue.claim(JobKind.INFER) is None
+    clock.now += 101
+    assert queue.claim(JobKind.INFER) is not None
+
+
 def test_a_clock_put_back_holds_no_job_up(database: Database) -> None:
     clock = Clock()
     clock.now += 86400
