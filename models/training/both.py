@@ -13,26 +13,26 @@ from torch import Tensor, nn
 
 from models.training import fine_tune, kernel_train
 from models.training.fine_tune import names, prepared
+from models.training.kernel_head import FeatureNet
 
 Recipe = dict[str, Any]
 
 
 class Both(nn.Module):
-    """(n, 1, s, s) to (logits (n, k), maps (n, k, s / 32, s / 32), features of the networks)."""
+    """(n, 1, s, s) to (logits (n, k), maps (n, k, s / 32, s / 32), components of the machine).
 
-    def __init__(self, machine: nn.Module, networks: nn.Module, weight: float) -> None:
+    What the networks learned to see says little of a picture that is unlike all others; the frozen features say it.
+    """
+
+    def __init__(self, machine: FeatureNet, networks: nn.Module, weight: float) -> None:
         super().__init__()
         self.machine, self.networks, self.weight = machine, networks, weight
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        logits, maps, _ = self.machine(image)
-        more, places, features = self.networks(image)
-        return self.weight * logits + more, self.weight * maps + places, features
-
-    def features(self, image: Tensor) -> Tensor:
-        """Return the features alone."""
-        return self.networks(image)[2]
+        logits, maps, components = self.machine(image)
+        more, places, _ = self.networks(image)
+        return self.weight * logits + more, self.weight * maps + places, components
 
 
 def of_machine(recipe: Recipe) -> Recipe:

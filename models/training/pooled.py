@@ -19,7 +19,7 @@ from models.evaluation.held_out import FILE
 from models.evaluation.problems import Problems
 from models.evaluation.tasks import of as measure_of
 from models.training import kernel_train, toml_text
-from models.training.both import Both
+from models.training.both import Both, machine_folder, of_machine
 from models.training.kernel_head import FeatureNet
 from models.training.onnx_file import Classified, Segmented, Unfamiliarity, write
 from models.training.tasks import TASKS, Recipe
@@ -54,13 +54,15 @@ def unfamiliarity_for(
     recipe: Recipe, network: nn.Module, data: Path, run: Path, fold: int | None,
 ) -> tuple[Unfamiliarity, NDArray[np.float32]]:
     """Fit to what the network was trained on, or every n-th of it; also return its values there."""
-    if isinstance(network, FeatureNet):
+    if isinstance(network, Both):
+        folder = machine_folder(recipe, folder_of(run, fold))
+        features = kernel_train.components(of_machine(recipe), data, folder.parent, fold, network.machine)
+    elif isinstance(network, FeatureNet):
         features = kernel_train.components(recipe, data, run, fold, network)
     else:
         items = TASKS[recipe["bundle"]["name"]].prepared(recipe, data, fold)
         chosen = items[::max(len(items) // MOST_EXAMPLES, 1)]
-        ask = network.features if isinstance(network, Both) else lambda image: network(image)[-1]
-        features = np.concatenate([ask(torch.from_numpy(i.tensor())).numpy() for i in chosen])
+        features = np.concatenate([network(torch.from_numpy(i.tensor()))[-1].numpy() for i in chosen])
     fitted = Unfamiliarity.fitted(features)
     return fitted, fitted(torch.from_numpy(features)).numpy()
 

@@ -7,6 +7,7 @@ from service.domain.job import StudyState
 from service.domain.order import NO_CAP
 from service.store.worklist import StudyPage, entry_of
 from service.web.detail import as_json, detail
+from service.web.reader import WebStyle
 from service.web.rows import row
 from tests.browser import seed
 
@@ -32,7 +33,7 @@ def test_worklist_marks_a_first_look_and_not_the_full_one() -> None:
 
 
 def test_study_page_says_what_the_first_look_said_and_what_the_full_one_made_of_it() -> None:
-    early, full = (dict(detail(page, NOW, "full", frozenset()).facts) for page in (
+    early, full = (dict(detail(page, NOW, WebStyle(patient_names="full"), frozenset()).facts) for page in (
         looked(pending=True), looked(pending=False, came="withdrawn")))
     assert early["First look"].endswith("50 of 300 slices: infection 0.79; the full look has not ended")
     assert full["First look"].endswith("withdrawn by the full look")
