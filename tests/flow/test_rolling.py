@@ -40,7 +40,7 @@ class ListenerProcess:
     def start(self) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("FIRSTLOOK_")} | {
             "FIRSTLOOK_RECEIVE__PORT": str(self.port), "FIRSTLOOK_MONITOR__PORT": str(self.monitor),
-            "FIRSTLOOK_RECEIVE__NOTICE_S": "4", "FIRSTLOOK_RECEIVE__DRAIN_S": "60"}
+            "FIRSTLOOK_RECEIVE__NOTICE_S": "10", "FIRSTLOOK_RECEIVE__DRAIN_S": "60"}
         with self.log.open("ab") as out:
             command = [sys.executable, "-m", "service.cli", "listen", "--settings", str(self.settings)]
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ)
