@@ -73,7 +73,7 @@ class Receive(Section):
     corrections: bool = Field(True, description="Keep SEG and SR that others send for a study that is here, and attach "
                               "those of a person as feedback; false: they are taken and not kept.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
-    journal: bool = Field(True, description="Images are made safe in a journal first (up to 100 MB in the spool); "
+    journal: bool = Field(False, description="Images are made safe in a journal first (up to 100 MB in the spool); "
                           "false: each in its own file.")
     tls: ReceiveTls = Field(default_factory=ReceiveTls)
 
