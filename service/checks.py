@@ -123,37 +123,34 @@ def require_tasks(settings: Settings, catalogue: Catalogue) -> None:
                 raise InvalidSettings(f"infer.{place}: {name!r} has the task {task}; accepted: {', '.join(accepted)}")
 
 
+def _uninvited(settings: Settings, ae_title: str) -> bool:
+    """Tell whether our listener would reject this caller."""
+    known = {peer.ae_title.strip() for peer in settings.receive.peers}
+    return not settings.receive.any_calling_ae and ae_title.strip() not in known
+
+
 def check_reports(settings: Settings) -> list[Check]:
     """Tell whether the targets that prove by storage commitment may call our listener with their reports."""
-    receive = settings.receive
-    known = {peer.ae_title.strip() for peer in receive.peers}
     return [
         Check(f"target {t.name}", False, f"proof = \"commit\", but {t.ae_title} is not under receive.peers: a report on an "
               "association of its own would be rejected")
-        for t in settings.deliver.targets
-        if t.proof is Proof.COMMIT and not receive.any_calling_ae and t.ae_title.strip() not in known]
+        for t in settings.deliver.targets if t.proof is Proof.COMMIT and _uninvited(settings, t.ae_title)]
 
 
 def check_archives(settings: Settings) -> list[Check]:
     """Tell whether archives that send by C-MOVE may call our listener."""
-    receive = settings.receive
-    known = {peer.ae_title.strip() for peer in receive.peers}
     return [
         Check(f"archive {a.name}", False, f"retrieve = \"move\", but {a.ae_title} is not under receive.peers: the images "
               "that it is to send would be rejected")
-        for a in settings.priors.archives
-        if a.retrieve is Retrieve.MOVE and not receive.any_calling_ae and a.ae_title.strip() not in known]
+        for a in settings.priors.archives if a.retrieve is Retrieve.MOVE and _uninvited(settings, a.ae_title)]
 
 
 def check_managers(settings: Settings) -> list[Check]:
     """Tell whether managers that report on work items may call our listener."""
-    receive = settings.receive
-    known = {peer.ae_title.strip() for peer in receive.peers}
     return [
         Check(f"manager {m.name}", False, f"subscribe = true, but {m.ae_title} is not under receive.peers: its reports "
               "would be rejected, and work could not be canceled")
-        for m in settings.workitems.managers
-        if m.subscribe and not receive.any_calling_ae and m.ae_title.strip() not in known]
+        for m in settings.workitems.managers if m.subscribe and _uninvited(settings, m.ae_title)]
 
 
 def check_certificates(settings: Settings, now: datetime) -> list[Check]:

@@ -138,9 +138,7 @@ def press_in(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.rand
     return changed.astype(np.float32), np.where(dome > 0.6, np.uint8(0), labels)
 
 
-def settle(
-    hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator, most_hu: float = 170.0,
-) -> NDArray[np.float32]:
+def settle(hu: NDArray[np.float32], labels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.float32]:
     """Raise the lung towards one side of the picture, as gravity does at the back; nobody calls that infection.
 
     hu: (y, x) float32, HU; labels: 0, 1 lung.
@@ -150,7 +148,7 @@ def settle(
         np.linspace(1, 0, hu.shape[0])[:, np.newaxis]
     start = float(np.quantile(height[rows], random.uniform(0.5, 0.85)))
     slope = np.clip((height - start) / max(float(height[rows].max()) - start, 0.02), 0, 1)
-    return (hu + (labels > 0) * slope * random.uniform(30, most_hu)).astype(np.float32)
+    return (hu + (labels > 0) * slope * random.uniform(30, 170)).astype(np.float32)
 
 
 def streaks(side: int, random: np.random.Generator) -> NDArray[np.float32]:

@@ -47,7 +47,7 @@ def segmentation_loss(
 
 def overlap(found: Tensor, wanted: Tensor, axes: tuple[int, ...], missed_weight: float, smooth: float) -> Tensor:
     """Return the Tversky index of soft masks along the axes that are summed over, in 0..1."""
-    both, one, other = ((x).sum(dim=axes) for x in (found * wanted, found, wanted))
+    both, one, other = (x.sum(dim=axes) for x in (found * wanted, found, wanted))
     return (both + smooth) / (both + missed_weight * (other - both) + (1.0 - missed_weight) * (one - both) + smooth)
 
 
