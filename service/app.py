@@ -57,7 +57,7 @@ from service.store.intake import Intake
 from service.store.leftovers import remove_leftovers
 from service.store.notices import Notices
 from service.store.process import this_process
-from service.store.sending import Sending
+from service.store.sending import KNOWN_AFTER_S, Sending
 from service.tls.renewal import Renewed
 from service.triage.turns import Turns
 from service.triaging import queue_of, rules_of
@@ -233,7 +233,7 @@ class App:
         freed = line.queue.release_dead_leases()
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
-        arriving = Arriving(self._sending(line).open_studies)
+        arriving = Arriving(self._sending(line).open_studies, known_after_s=0.0 if self.listener else KNOWN_AFTER_S)
         assemble = self.settings.assemble
         inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
                             arriving.open_studies)

@@ -47,11 +47,13 @@ class Arriving:
     """What is known of images on their way, as Study Instance UIDs.
 
     open_studies: an association that brought images of it is open. unwritten: images are acknowledged whose rows are
-    still to be written: nothing may be judged before they are.
+    still to be written: nothing may be judged before they are. known_after_s: how long after an image it may take until
+    open_studies names its study, because another process tells of it: silence is judged no sooner.
     """
 
     open_studies: Callable[[], frozenset[str]] = _nothing
     unwritten: Callable[[], frozenset[str]] = _nothing
+    known_after_s: float = 0.0
 
 
 def _put_back(line: Line, number: int, now: float) -> None:
@@ -101,7 +103,9 @@ class Assembler:
         if study.last_received_at > now + CLOCKS_DIFFER_S:
             _put_back(line, number, now)
             return True
-        still_open = study.study_instance_uid in self._arriving.open_studies()
+        silent_s = now - study.last_received_at
+        still_open = (silent_s < self._arriving.known_after_s
+                      or study.study_instance_uid in self._arriving.open_studies())
         told = self._announced(study)
         complete = judge(self._evidence(study, still_open, told), now, line.longest_wait_s)
         if complete is not None:
@@ -112,7 +116,6 @@ class Assembler:
         if study.state != StudyState.RECEIVING.value or self._looked_at.get(number) == study.last_received_at:
             return False
         settled = 0.0 if still_open else self._settled_s(study)
-        silent_s = now - study.last_received_at
         missing = len(told.missing) if told else 0
         if not worth_a_look(self._early, study.modality, still_open, silent_s, settled, missing):
             return False

@@ -14,6 +14,7 @@ from service.store.tables import SendingNow
 _HOLDS_S = 10.0  # what a listener told holds for so long, should it be lost
 _AGAIN_S = 3.0
 _KNOWN_S = 0.5
+KNOWN_AFTER_S = 1.0  # so long after its first image a study is known at all processes: told within 0.1 s, and _KNOWN_S
 _SKEW_S = 60.0  # a moment further ahead is that of a clock that was put back
 
 

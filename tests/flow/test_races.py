@@ -173,6 +173,17 @@ def test_study_of_which_rows_are_still_to_be_written_is_not_judged(app: App) -> 
     assert assembler.advance(study) and study_of(app).completed_at is not None
 
 
+def test_silence_is_judged_no_sooner_than_another_process_can_have_said_that_images_are_coming(app: App) -> None:
+    line, began = line_of(app), EarlyStart(True, 0.0, 0.0)
+    take_in(app, *ct_series())
+    came_at = study_of(app).last_received_at
+    arriving = Arriving(known_after_s=1.0)
+    assembler = Assembler(replace(line, clock=lambda: came_at + 0.9), QuietTimes(0, 0), began, arriving)
+    assert not assembler.advance(study_of(app)) and study_of(app).state == StudyState.RECEIVING
+    assembler = Assembler(replace(line, clock=lambda: came_at + 1.1), QuietTimes(0, 0), began, arriving)
+    assert assembler.advance(study_of(app)) and study_of(app).completed_at is not None
+
+
 def test_quiet_time_is_learned_from_the_studies_of_a_sender_and_the_trace_says_so(app: App) -> None:
     line = line_of(app)
     with app.database.transaction() as session:

@@ -120,7 +120,8 @@ def test_a_rolling_restart_loses_no_association_and_no_image(tmp_path: Path) -> 
         for sender in senders:
             sender.start()
         wait_until(lambda: all(one.received() > 0 for one in listeners), 60)
-        for one in listeners:
+        proxy_log = tmp_path / "haproxy.log"
+        for one, name in zip(listeners, ("one", "two"), strict=True):
             association, statuses = slow_sender(one.port)
             one.process.send_signal(signal.SIGTERM)
             wait_until(lambda one=one: one.status() == 503, 30)
@@ -133,7 +134,9 @@ def test_a_rolling_restart_loses_no_association_and_no_image(tmp_path: Path) -> 
             assert '"every_association_ended": true' in one.log.read_text()
             before = [sender.sent for sender in senders]
             wait_until(lambda before=before: all(s.sent > b for s, b in zip(senders, before, strict=True)), 60)
+            back = proxy_log.read_text().count(f"/{name} is UP")
             one.start()
+            wait_until(lambda name=name, back=back: proxy_log.read_text().count(f"/{name} is UP") > back, 60)
         for sender in senders:
             sender.enough.set()
             sender.join(60)
