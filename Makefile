@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PACS ?= builtin
 ONCE ?=
 ARGS ?=
+# Three test processes: most of a flow test is waiting. A file's tests stay together, since they share a PACS or a browser.
+JOBS ?= 3
 
 .PHONY: demo test check deploy-check lock peers clean
 
@@ -15,7 +17,7 @@ demo: $(VENV)/demo.done
 	$(BIN)/firstlook demo --pacs $(PACS) $(if $(ONCE),--once) $(ARGS)
 
 test: $(VENV)/dev.done $(VENV)/axe.done peers
-	sh tests/run.sh $(BIN)/python -m pytest $(ARGS)
+	sh tests/run.sh $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/dev.done
 	$(BIN)/ruff check service tests models

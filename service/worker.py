@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from sqlalchemy.exc import OperationalError
+
 from service import logs
 from service.domain.job import BEHIND, JobKind
 from service.errors import Defect, FirstlookError, Reason
@@ -15,6 +17,7 @@ from service.pipeline.assembling import Assembler
 from service.pipeline.correcting import attach, set_aside, waiting
 from service.pipeline.line import Line
 from service.pipeline.run import fail, run
+from service.store.database import unavailable
 from service.store.tables import Job, Study
 
 _log = logs.get("worker")
@@ -27,13 +30,16 @@ def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], Non
     """Do something that must not take its loop down; what goes wrong is handed to `failed` as an error of ours.
 
     about: our ids, which every line of the log has that is written meanwhile; `study` ties together those of one study.
-    Anything that is not a FirstlookError is a defect, logged with its place in the code.
+    A database that is away or has no room is no fault of what was being done: Unavailable. Anything else that is not a
+    FirstlookError is a defect, logged with its place in the code.
     """
     with logs.about(**about):
         try:
             action()
         except FirstlookError as error:
             failed(error)
+        except OperationalError as error:
+            failed(unavailable(error))
         except Exception as error:  # noqa: BLE001 - the one broad except of the house: a loop outlives any defect
             _log.error("defect", exc_info=True)
             failed(Defect(Reason.INTERNAL_ERROR, type(error).__name__))

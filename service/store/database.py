@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session, create_engine
 
+from service.errors import OutOfSpace, Reason, Unavailable
 from service.store import fetched, workitems  # noqa: F401 - their tables belong to the schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -86,10 +87,12 @@ class Database:
         return engine
 
 
-def is_full(error: SQLAlchemyError) -> bool:
-    """Tell whether the database failed because its disk is full."""
+def unavailable(error: SQLAlchemyError) -> Unavailable:
+    """Return the error of ours for a database that does not do as it should: OutOfSpace where its disk is full."""
     cause = error.orig if isinstance(error, DBAPIError) else None
-    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == "53100"
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == "53100":
+        return OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the database is full")
+    return Unavailable(Reason.INTERNAL_ERROR, f"the database does not answer as it should ({type(error).__name__})")
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

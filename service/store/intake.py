@@ -13,8 +13,8 @@ from sqlmodel import Session, col, select
 
 from service.domain.job import StudyState
 from service.domain.study import Header
-from service.errors import OutOfSpace, Reason, Unavailable
-from service.store.database import Database, is_full
+from service.errors import Reason, Unavailable
+from service.store.database import Database, unavailable
 from service.store.fetched import is_wanted
 from service.store.studies import TOO_LARGE
 from service.store.tables import Event, Instance, ResultObject, Study
@@ -114,7 +114,7 @@ class Intake:
                 session.add(Event(study_id=study.id, at=self._clock(), stage=stage, text=text, data=data or {}))
                 return True
         except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def sizes_of(self, study_instance_uid: str) -> dict[str, int]:
         """Return the bytes of each image of a study by its SOP Instance UID; empty for an unknown one.
@@ -127,7 +127,7 @@ class Intake:
                     select(Instance.sop_instance_uid, Instance.size_bytes).join(Study)
                     .where(Study.study_instance_uid == study_instance_uid)).all())
         except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def study_too_large(self, study_instance_uid: str, text: str) -> bool:
         """Write on the trace of a study that it has reached its limit; it is then not assessed.  Raises: Unavailable."""
@@ -140,7 +140,7 @@ class Intake:
                 made = select(ResultObject.id).where(ResultObject.sop_instance_uid == sop_instance_uid)
                 return session.exec(made).first() is not None
         except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def known_paths(self) -> set[str]:
         """Return the path, relative to the spool, of every instance that has a row and a file.  Raises: Unavailable."""
@@ -148,7 +148,7 @@ class Intake:
             with self._database.reading() as session:
                 return set(session.exec(select(Instance.path).where(Instance.path != "")))
         except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def _added(self, arrivals: Sequence[Arrival]) -> bool:
         """Write the rows of more images of studies that are being received; tell whether that was all there was to do.
@@ -168,7 +168,7 @@ class Intake:
         except IntegrityError:
             return False
         except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def _touched(self, connection: Connection, keys: set[_StudyKey]) -> dict[_StudyKey, int] | None:
         """Note the time on the studies and return their ids; None when one is not just to be added to."""
@@ -189,7 +189,7 @@ class Intake:
             except IntegrityError:
                 continue  # another thread or process was first with this instance or study: read what it wrote
             except SQLAlchemyError as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
         raise Unavailable(Reason.INTERNAL_ERROR, "others kept writing the same row")
 
     def _record(self, session: Session, arrival: Arrival) -> Outcome:
@@ -269,9 +269,3 @@ def _study_key(header: Header) -> _StudyKey:
 def _joined(modalities: str, modality: str) -> str:
     """Return "CT" and "CR" as "CR/CT", each once, in order of the alphabet."""
     return "/".join(sorted({*modalities.split("/"), modality} - {""}))
-
-
-def _unavailable(error: SQLAlchemyError) -> Unavailable:
-    if is_full(error):
-        return OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the database is full")
-    return Unavailable(Reason.INTERNAL_ERROR, f"the database does not answer as it should ({type(error).__name__})")

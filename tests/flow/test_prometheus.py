@@ -158,7 +158,7 @@ def test_several_processes_add_up_and_a_worker_that_is_gone_is_told(tmp_path: Pa
         for patient in range(1, 5):
             assert try_to_send(dicom, write([radiograph(patient=patient)], tmp_path / str(patient)))
         wait_until(lambda: seen.value('sum(firstlook_deliveries_total{outcome="stored"})') == 8, 60)
-        assert seen.value("count(up == 1)") == 4
+        wait_until(lambda: seen.value("count(up == 1)") == 4, 30)  # a scrape may time out on a busy machine
         assert seen.value('sum(firstlook_instances_received_total{outcome="stored"})') == 4
         assert seen.value('sum(firstlook_jobs_ended_total{kind="infer",outcome="done"})') == 4
         assert seen.value("count(firstlook_last_received_timestamp_seconds > 0)") == 4, "each process reads the database"

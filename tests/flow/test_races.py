@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import FileDataset
+from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
 from service.app import App
@@ -17,6 +19,7 @@ from service.assemble.complete import Because, Complete
 from service.assemble.early import EarlyStart
 from service.assemble.quiet import QuietTimes
 from service.domain.job import JobKind, StudyState
+from service.errors import OutOfSpace
 from service.pipeline.admit import admit
 from service.pipeline.assembling import Arriving, Assembler
 from service.pipeline.line import Line
@@ -24,6 +27,7 @@ from service.pipeline.run import run
 from service.receive.header import read_header
 from service.store.intake import Intake
 from service.store.tables import Event, Job, Rhythm, Study
+from service.worker import assemble_step
 from tests.builders import as_bytes, ct_series, uid
 from tests.hospital import TINY, settings_for, tiny_models
 from tests.peers import ScriptedPacs
@@ -171,6 +175,29 @@ def test_study_of_which_rows_are_still_to_be_written_is_not_judged(app: App) -> 
     unwritten.clear()
     (study,) = assembler.open()
     assert assembler.advance(study) and study_of(app).completed_at is not None
+
+
+def test_a_database_without_room_is_waited_for_and_no_study_is_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk met while a study is judged says nothing about the study."""
+    take_in(app, *ct_series())
+    assembler = Assembler(line_of(app), QuietTimes(0, 0), EarlyStart(False), Arriving())
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL  # type: ignore[misc]
+    with monkeypatch.context() as patch:
+        patch.setattr(Assembler, "advance", raising(OperationalError("UPDATE", {}, full)))
+        with pytest.raises(OutOfSpace):
+            assemble_step(line_of(app), assembler)()
+    assert (study_of(app).state, study_of(app).completed_at) == (StudyState.RECEIVING, None)
+    assert assemble_step(line_of(app), assembler)() and study_of(app).completed_at is not None
+
+
+def raising(error: Exception) -> Callable[..., bool]:
+    """Return a function that raises an error."""
+
+    def raises(*_: object) -> bool:
+        raise error
+
+    return raises
 
 
 def test_silence_is_judged_no_sooner_than_another_process_can_have_said_that_images_are_coming(app: App) -> None:
