@@ -10,6 +10,7 @@ ONCE ?=
 ARGS ?=
 # Three test processes: most of a flow test is waiting. A file's tests stay together, since they share a PACS or a browser.
 JOBS ?= 3
+PYTEST = sh tests/run.sh $(BIN)/python -m pytest
 
 .PHONY: demo test check deploy-check lock peers clean
 
@@ -17,7 +18,8 @@ demo: $(VENV)/demo.done
 	$(BIN)/firstlook demo --pacs $(PACS) $(if $(ONCE),--once) $(ARGS)
 
 test: $(VENV)/dev.done $(VENV)/axe.done peers
-	sh tests/run.sh $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
+	$(PYTEST) -m alone $(ARGS) || test $$? -eq 5
 
 check: $(VENV)/dev.done
 	$(BIN)/ruff check service tests models

@@ -146,6 +146,7 @@ def test_a_worker_that_is_killed_leaves_its_jobs_to_the_other(tmp_path: Path, po
         assert workers[1].process.poll() is None
 
 
+@pytest.mark.alone
 @pytest.mark.peer
 def test_a_worker_and_a_ray_node_are_lost_and_no_study(tmp_path: Path, postgres: str) -> None:
     with two_nodes() as nodes, department(tmp_path, postgres, engine="ray", ray_address=nodes.address, ray_sessions=2,

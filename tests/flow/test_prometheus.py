@@ -143,6 +143,7 @@ def process_of(role: str, settings: Path, folder: Path, port: int, **environ: st
         process.wait(20)
 
 
+@pytest.mark.alone
 def test_several_processes_add_up_and_a_worker_that_is_gone_is_told(tmp_path: Path) -> None:
     ports = dict(zip(("listen", "work", "second", "web"), (free_port() for _ in range(4)), strict=True))
     dicom = free_port()

@@ -19,6 +19,7 @@ from tests.cluster import ray_nodes as ray_nodes
 from tests.hospital import tiny_models
 from tests.peers import wait_until
 
+pytestmark = pytest.mark.alone
 SLICES = [np.random.default_rng(n).uniform(-1000, 200, (4, 1, 32, 32)).astype(np.float32) for n in range(24)]
 
 

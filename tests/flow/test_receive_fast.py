@@ -99,6 +99,7 @@ def test_the_setting_decides_the_path(tmp_path: Path, fast_path: bool):
         app.stop()
 
 
+@pytest.mark.alone
 @pytest.mark.peer
 def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]):
     if not Path(ingest.STORESCP).exists():

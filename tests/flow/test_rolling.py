@@ -25,7 +25,7 @@ from tests.builders import ct_series, write
 from tests.peers import HOST, ScriptedPacs, dcmtk_run, free_port, missing, wait_until
 from tests.served import settings_file
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.peer, pytest.mark.timeout(300)]
 CONFIG = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 SLICES = 12
 
