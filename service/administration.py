@@ -7,17 +7,17 @@ from pathlib import Path
 
 from service.deliver.places import FolderPlace, Hl7Place, Place, StowPlace, WebhookPlace
 from service.deliver.target import Outlet
-from service.domain.manifest import InvalidManifest, read_manifest
-from service.domain.study import Kind
+from service.domain.manifest import READERS, TASKS, InvalidManifest, read_manifest
 from service.outlets import kinds_by_target
 from service.pipeline.dry_run import DryRun, dry_run
 from service.sections import Target
-from service.settings import Settings
-from service.store.activations import switched_to
+from service.settings import InvalidSettings, Settings
 from service.store.database import Database
+from service.switching import as_set, problems, require_readers
 from service.triage.rules import RULES, Rule
 from service.triage.rules_file import load_rules
-from service.web.admin import Administration, BundleLine, Destination, Sender
+from service.web.admin import Administration, Destination, Sender
+from service.web.admin_models import BundleLine, Models
 from service.web.admin_rules import Rules
 
 _CARD = "MODEL_CARD.md"
@@ -26,13 +26,25 @@ _CARD = "MODEL_CARD.md"
 def administration_of(settings: Settings, database: Database, targets: Callable[[], Mapping[str, Outlet]],
                       retry: Callable[[str], Sequence[str]]) -> Administration:
     """Return what the page works with. targets: made when one is asked; retry: takes up again what a study left."""
-    folder = settings.infer.models_dir
     return Administration(
         senders=_senders(settings), destinations=_destinations(settings), echo=lambda name: targets()[name].target.echo(),
-        bundles=lambda: _bundles(folder, _uses(settings, database)), card=lambda name: _card(folder, name), retry=retry,
-        rules=_rules(settings, database),
+        models=_models(settings), retry=retry, rules=_rules(settings, database),
         audit_folder=settings.store.data_dir.resolve() / "audit" if settings.audit.file else None,
         patient_names=settings.web.patient_names)
+
+
+def _models(settings: Settings) -> Models:
+    folder = settings.infer.models_dir
+    uses = {settings.infer.cxr_gate: "judges radiographs", settings.infer.cxr_lungs: "finds lung fields"}
+
+    def wrong(kind: str, names: Sequence[str]) -> Sequence[str]:
+        try:
+            require_readers(settings, kind, names)
+        except InvalidSettings as error:
+            return [str(error)]
+        return list(problems(settings, names))
+
+    return Models(lambda: _bundles(folder, uses), lambda name: _card(folder, name), as_set(settings), wrong)
 
 
 def _rules(settings: Settings, database: Database) -> Rules:
@@ -78,17 +90,6 @@ def _host(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
-def _uses(settings: Settings, database: Database) -> dict[str, str]:
-    """Return what each bundle is used for now, in words; a switch made while the service runs goes over the settings."""
-    infer = settings.infer
-    uses = dict.fromkeys(infer.shadow_bundles, "looks beside")
-    with database.reading() as session:
-        for kind, names, told in ((Kind.CT, infer.ct_bundles, "CT"), (Kind.CXR, infer.cxr_bundles, "radiographs")):
-            switched = switched_to(session, kind.value)
-            uses |= dict.fromkeys(switched or names, f"reads {told}{', switched' if switched else ''}")
-    return uses | {infer.cxr_gate: "judges radiographs", infer.cxr_lungs: "finds lung fields"}
-
-
 def _bundles(folder: Path, uses: Mapping[str, str]) -> list[BundleLine]:
     """Return the bundles as their manifests describe them; the weights were compared with these when they were loaded."""
     lines = []
@@ -100,9 +101,10 @@ def _bundles(folder: Path, uses: Mapping[str, str]) -> list[BundleLine]:
         except InvalidManifest as error:
             lines.append(BundleLine(name, problem=str(error), card=card))
             continue
-        lines.append(BundleLine(found.name, found.version, found.title, found.task, found.sha256,
+        kind = TASKS[found.task].value if found.task in READERS else ""
+        lines.append(BundleLine(found.name, found.version, found.title, found.task, found.sha256, kind,
                                 uses.get(found.name, ""), card=card))
-    return sorted(lines, key=lambda line: (line.use == "", line.name))
+    return sorted(lines, key=lambda line: line.name)
 
 
 def _card(folder: Path, name: str) -> str | None:

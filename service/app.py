@@ -67,7 +67,7 @@ from service.web.health import Check, create_monitor
 from service.web.pictures import montage
 from service.web.reader import WebStyle
 from service.web.view.scene import Viewer
-from service.worker import Loop, assemble_step, behind_step, correct_step, every, passing_step, work_step
+from service.worker import Loop, assemble_step, behind_step, beside_step, correct_step, every, passing_step, work_step
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
@@ -246,7 +246,7 @@ class App:
             *([self._loop("ahead", ahead.step)] if self.settings.work.ahead_bytes else []),
             *(self._loop(name, work_step(line, JobKind.INFER)) for name in looks),
             *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
-            *(self._loop(f"shadow-{name}", work_step(line, JobKind.SHADOW, name)) for name in line.shadows),
+            self._loop("shadow", beside_step(line)),
             self._loop("correct", correct_step(line)),
             *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
             *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),

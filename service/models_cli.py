@@ -22,9 +22,11 @@ from service.drift_cli import add_drift
 from service.infer.catalogue import Catalogue
 from service.retrain_cli import add_retrain
 from service.settings import Settings, load
+from service.store.activations import BESIDE
 from service.store.database import Database
 from service.store.shadows import looks_beside
-from service.switch_cli import active_now, add_switch
+from service.switch_cli import add_switch
+from service.switching import KINDS, in_use_anyway
 from service.verify import verify
 
 _EPILOG = f"""
@@ -61,7 +63,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listed = _with_settings(commands.add_parser("list", help="every bundle: version, task, digest, where it runs"))
     listed.set_defaults(run=_list)
-    told = "what the bundles of infer.shadow_bundles said beside the active ones, compared"
+    told = "what bundles said beside the active ones, compared"
     shadowed = _with_settings(commands.add_parser("shadow", help=told, description=told))
     shadowed.add_argument("--days", type=float, default=0.0, metavar="N", help="only looks of the last N days; else all")
     shadowed.add_argument("--json", action="store_true", help="as JSON")
@@ -90,9 +92,10 @@ def _with_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _list(asked: argparse.Namespace) -> int:
     settings = load(asked.settings)
     table = Table("bundle", "version", "task", "digest", "active", "title", caption=DISCLAIMER)
-    active = {name for names in active_now(settings).values() for name in names}
+    used = in_use_anyway(settings)
+    active = {name for kind in KINDS for name in used[kind]}
     active |= {settings.infer.cxr_gate, settings.infer.cxr_lungs}
-    shadows = set(settings.infer.shadow_bundles)
+    shadows = used[BESIDE]
     for manifest in Catalogue.load(settings.infer.models_dir):
         table.add_row(manifest.name, manifest.version, manifest.task, manifest.sha256[:12],
                       "yes" if manifest.name in active else "shadow" if manifest.name in shadows else "",
@@ -114,7 +117,7 @@ def _shadow(asked: argparse.Namespace) -> int:
     for one in found:
         _show_beside(one)
     if not found:
-        print("no bundle has looked beside the active ones: name one in infer.shadow_bundles")  # noqa: T201
+        print("no bundle has looked beside the active ones: firstlook models beside NAME lets one")  # noqa: T201
     return 0
 
 

@@ -42,6 +42,9 @@ def add_users(parser: argparse.ArgumentParser) -> None:
     _command(commands, "list", "all accounts, with the sessions and tokens that hold", _list, named=False)
     _command(commands, "disable", "let an account in no more: its sessions end, its tokens are revoked", _disable)
     _command(commands, "enable", "let a disabled account in again", _enable)
+    role = _command(commands, "role", "give a person another role; the sessions of the account end", _role)
+    role.add_argument("--role", choices=accounts.PEOPLE, required=True, help="reader or administrator")
+    _command(commands, "logout", "end the sessions of an account", _logout)
     _command(commands, "password", "give an account a new password; its sessions end", _password, prepare=_changed_password)
     link = _command(commands, "link", "a link that lets a person in once, within ten minutes; shown this once", _link)
     link.add_argument("--url", default="", metavar="URL", help="where the pages are reached (default: on this machine)")
@@ -89,11 +92,12 @@ def _run(asked: argparse.Namespace, act: Act, prepare: Prepare | None) -> int:
 def _noted(settings: Settings, database: Database, asked: argparse.Namespace) -> None:
     """Tell the audit trail what was done to an account."""
     what = {"add": f"made, {getattr(asked, 'role', '')}", "disable": "disabled", "enable": "enabled",
-            "password": "new password; sessions ended",
+            "password": "new password; sessions ended", "role": f"role {getattr(asked, 'role', '')}; sessions ended",
+            "logout": "sessions ended",
             "link": "new link", "token": "tokens revoked" if getattr(asked, "revoke", False) else "new token"}[asked.what]
     trail = trail_of(settings, database, time.time)
     trail.account_changed(runner(), asked.name, what,
-                          ROLES_CHANGED if asked.what == "add" else ATTRIBUTES_CHANGED)
+                          ROLES_CHANGED if asked.what in ("add", "role") else ATTRIBUTES_CHANGED)
     trail.close()
 
 
@@ -118,12 +122,22 @@ def _list(session: Session, _asked: argparse.Namespace, now: float) -> str:
 
 def _disable(session: Session, asked: argparse.Namespace, now: float) -> str:
     accounts.disable(session, accounts.known(session, asked.name), now)
-    return f"{asked.name} disabled"
+    left = "" if accounts.any_administrator(session) else "; nobody can administer the pages now"
+    return f"{asked.name} disabled{left}"
 
 
 def _enable(session: Session, asked: argparse.Namespace, _now: float) -> str:
     accounts.enable(session, accounts.known(session, asked.name))
     return f"{asked.name} enabled"
+
+
+def _role(session: Session, asked: argparse.Namespace, _now: float) -> str:
+    accounts.change_role(session, accounts.known(session, asked.name), Role(asked.role))
+    return f"{asked.name}: {asked.role} now; all sessions ended"
+
+
+def _logout(session: Session, asked: argparse.Namespace, _now: float) -> str:
+    return f"{asked.name}: {accounts.end_sessions(session, accounts.known(session, asked.name))} sessions ended"
 
 
 def _password(session: Session, asked: argparse.Namespace, now: float) -> str:

@@ -95,6 +95,17 @@ def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]
     return step
 
 
+def beside_step(line: Line) -> Callable[[], bool]:
+    """Return a step that does one due look of a bundle that looks beside the active ones now."""
+
+    def step() -> bool:
+        with line.database.reading() as session:
+            names = line.beside(session)
+        return any(work_step(line, JobKind.SHADOW, name)() for name in names)
+
+    return step
+
+
 def _do(line: Line, job: Job) -> None:
     """Do one leased job, in a span of its study's trace, and put it down, whatever happened.
 

@@ -24,7 +24,8 @@ class AccountProblem(ValueError):
 
 @dataclass(frozen=True)
 class AccountLine:
-    """One account as it is shown. sessions, tokens: how many of them hold now; *_at: Unix time, seconds."""
+    """One account as it is shown. sessions, tokens: how many of them hold now; vouched: it logs in at the identity provider;
+    *_at: Unix time, seconds."""
 
     name: str
     role: str
@@ -33,6 +34,7 @@ class AccountLine:
     has_password: bool
     sessions: int
     tokens: int
+    vouched: bool = False
 
 
 def tidy_name(text: str) -> str:
@@ -113,6 +115,38 @@ def set_password(session: Session, account: Account, password_hash: str, now: fl
     end_sessions(session, account)
 
 
+def change_role(session: Session, account: Account, role: Role) -> None:
+    """Give a person's account another role, and end its sessions.
+
+    Raises: AccountProblem for a program's account or role, one that the identity provider gives its role, one that has it
+    already, and the last administrator.
+    """
+    if account.role not in PEOPLE or role not in PEOPLE:
+        raise AccountProblem(f"{account.name}: a program stays a program, and a person a person; make another account")
+    if account.subject is not None:
+        raise AccountProblem(f"{account.name} has its role from the groups at the identity provider")
+    if account.role == role.value:
+        raise AccountProblem(f"{account.name} has the role {role.value} already")
+    keep_an_administrator(session, account)
+    account.role = role.value
+    session.add(account)
+    end_sessions(session, account)
+
+
+def keep_an_administrator(session: Session, account: Account) -> None:
+    """Make sure that somebody can administer without this account. Raises: AccountProblem for the last administrator."""
+    able = session.exec(select(Account).where(Account.role == Role.ADMINISTRATOR.value, col(Account.disabled_at).is_(None))
+                        .order_by(col(Account.id)).with_for_update()).all()
+    if [one.id for one in able] == [account.id]:
+        raise AccountProblem(f"{account.name} is the last administrator")
+
+
+def any_administrator(session: Session) -> bool:
+    """Tell whether there is an administrator who is let in."""
+    able = (Account.role == Role.ADMINISTRATOR.value, col(Account.disabled_at).is_(None))
+    return session.exec(select(Account.id).where(*able).limit(1)).first() is not None
+
+
 def disable(session: Session, account: Account, now: float) -> None:
     """Disable an account: its sessions end and its tokens are revoked."""
     account.disabled_at = now
@@ -144,9 +178,9 @@ def revoke_tokens(session: Session, account: Account, now: float) -> int:
     return int(session.exec(update(AccessToken).where(*held).values(revoked_at=now)).rowcount)
 
 
-def end_sessions(session: Session, account: Account) -> None:
-    """End every session of an account."""
-    session.exec(delete(LoginSession).where(col(LoginSession.account_id) == account.id))
+def end_sessions(session: Session, account: Account) -> int:
+    """End every session of an account; return how many there were."""
+    return int(session.exec(delete(LoginSession).where(col(LoginSession.account_id) == account.id)).rowcount)
 
 
 def listed(session: Session, now: float) -> Sequence[AccountLine]:
@@ -158,5 +192,5 @@ def listed(session: Session, now: float) -> Sequence[AccountLine]:
     tokens = dict(session.exec(select(AccessToken.account_id, func.count()).where(*holds)
                                .group_by(col(AccessToken.account_id))).all())
     return [AccountLine(a.name, a.role, a.created_at, a.disabled_at, bool(a.password_hash),
-                        sessions.get(a.id or 0, 0), tokens.get(a.id or 0, 0))
+                        sessions.get(a.id or 0, 0), tokens.get(a.id or 0, 0), a.subject is not None)
             for a in session.exec(select(Account).order_by(col(Account.name))).all()]

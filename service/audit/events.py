@@ -17,7 +17,7 @@ EVENTS = {code.value: code.meaning for code in (_ACTIVITY, _LOG_USED, _ACCESSED,
 """Every Event ID that is told, with its meaning."""
 START, STOP = Code("110120", "Application Start"), Code("110121", "Application Stop")
 LOGIN, LOGOUT = Code("110122", "Login"), Code("110123", "Logout")
-NODE_AUTHENTICATION = Code("110126", "Node Authentication")
+NODE_AUTHENTICATION, SOFTWARE = Code("110126", "Node Authentication"), Code("110131", "Software Configuration")
 ROLES_CHANGED = Code("110136", "Security Roles Changed")
 ATTRIBUTES_CHANGED = Code("110137", "User Security Attributes Changed")
 _APPLICATION, _LAUNCHER = Code("110150", "Application"), Code("110151", "Application Launcher")
@@ -102,8 +102,17 @@ def turned_away(host: Host, because: str, address: str, calling: str, not_told_s
                      because)
 
 
-def account_changed(host: Host, by: str, name: str, what: str, type: Code = ATTRIBUTES_CHANGED) -> Happening:
-    """An account was made or changed. by: who did it; what: was done, in words."""
+def account_changed(host: Host, by: str, name: str, what: str, type: Code = ATTRIBUTES_CHANGED,
+                    address: str = "") -> Happening:
+    """An account was made or changed. by: who did it; what: was done, in words; address: of the caller, "": this machine."""
     about = Subject(name, _USER_ID, "1", "11", name, details=[("Alert Description", what)])
-    return Happening(_ALERT, "E", (Participant(by, None, True, address=host.name), host.took_part(_APPLICATION)), (about,),
-                     type, description=what)
+    return Happening(_ALERT, "E", (Participant(by, None, True, address=address or host.name), host.took_part(_APPLICATION)),
+                     (about,), type, description=what)
+
+
+def configuration_changed(host: Host, by: str, what: str, address: str = "") -> Happening:
+    """What the service works with was changed while it runs. by, what, address: as of `account_changed`."""
+    about = Subject(f"dicom://{host.name}/{host.ae_title}", _URI, "2", "13", host.ae_title,
+                    details=[("Alert Description", what)])
+    return Happening(_ALERT, "E", (Participant(by, None, True, address=address or host.name), host.took_part(_APPLICATION)),
+                     (about,), SOFTWARE, description=what)

@@ -109,9 +109,14 @@ class Trail:
         """A caller was turned away."""
         self._tell(events.turned_away(self._host, because, address, calling, not_told_since))
 
-    def account_changed(self, by: str, name: str, what: str, type: Code = events.ATTRIBUTES_CHANGED) -> None:
-        """An account was made or changed."""
-        self._tell(events.account_changed(self._host, by, name, what, type))
+    def account_changed(self, by: str, name: str, what: str, type: Code = events.ATTRIBUTES_CHANGED,
+                        address: str = "") -> None:
+        """An account was made or changed. address: of the caller, "" for this machine."""
+        self._tell(events.account_changed(self._host, by, name, what, type, address))
+
+    def configuration_changed(self, by: str, what: str, address: str = "") -> None:
+        """Other models are in use. address: of the caller, "" for this machine."""
+        self._tell(events.configuration_changed(self._host, by, what, address))
 
     def _tell(self, happening: Happening) -> None:
         if not self._sinks:

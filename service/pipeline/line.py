@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sqlmodel import Session
+
 from service.assemble.geometry import GeometryRules
 from service.audit.trail import Trail, silent
 from service.deliver.retrieval import Archive
@@ -23,7 +25,7 @@ from service.pipeline.shelf import Shelf
 from service.prepare.codestream import FrameDecoder
 from service.receive.fetched import Fetched
 from service.report.build import Style
-from service.store.activations import switched_to
+from service.store.activations import BESIDE, switched_to
 from service.store.database import Database
 from service.store.files import Files
 from service.traces import Silent, Tracing
@@ -36,7 +38,7 @@ from service.triage.turns import Turns
 class Line:
     """The parts that `admit` and `run` work with.
 
-    bundles: the active bundles of each kind, the leading one first; shadows: those that look beside them; cxr_gate,
+    bundles: the active bundles of each kind, the leading one first; shadows: those that look beside them, as set; cxr_gate,
     cxr_lungs: those that judge radiographs and find their lung fields, "" for none; comparison: of the pixels of
     duplicates; frames: of enhanced CT; decoder: of compressed pixels; most_decoded_bytes: of all images of a study, as
     float32; longest_wait_s: after which a study is complete in any case; turns: of the looks under way; rules: of urgency
@@ -84,11 +86,20 @@ class Line:
         Raises: UnusableStudy (no_model).
         """
         with self.database.reading() as session:
-            switched = switched_to(session, kind.value)
-        names = self.bundles.get(kind, ()) if switched is None else switched
+            names = self.active(session, kind)
         if not names:
             raise UnusableStudy(Reason.NO_MODEL, f"no bundle is set for {kind}")
         return tuple(self.catalogue.get(name) for name in names)
+
+    def active(self, session: Session, kind: Kind) -> tuple[str, ...]:
+        """Return the names of the active bundles for a kind of study, the leading one first."""
+        switched = switched_to(session, kind.value)
+        return self.bundles.get(kind, ()) if switched is None else switched
+
+    def beside(self, session: Session) -> tuple[str, ...]:
+        """Return the names of the bundles that look beside the active ones: as last switched, else as set."""
+        switched = switched_to(session, BESIDE)
+        return self.shadows if switched is None else switched
 
     def named(self, name: str) -> Manifest | None:
         """Return a bundle by its name, None for "". Raises: UnusableStudy (no_model)."""

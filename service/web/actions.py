@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse
 
+from service.domain.person import User
 from service.pipeline.again import NothingToSend
-from service.web.who import may_administer
+from service.web.who import current_user, may_administer
 
 Resend = Callable[[str], Sequence[str]]
 """Queues the result of a study (Study Instance UID) for sending once more and returns the names of the targets.
@@ -37,6 +38,15 @@ def only_administrators(request: Request) -> None:
     """Refuse (403) who may only read."""
     if not may_administer(request):
         raise HTTPException(403, "Only an administrator may do this.")
+
+
+def an_administrator(request: Request, otherwise: str) -> User:
+    """Return the administrator who asks. otherwise: what to do instead where nobody logs in, which is refused (403)."""
+    only_administrators(request)
+    user = current_user(request)
+    if user is None:
+        raise HTTPException(403, otherwise)
+    return user
 
 
 def _send(resend: Resend, uid: str) -> Sequence[str]:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from service.domain.person import Role
 from tests.browser.chromium import Tab, browser, executable
 from tests.browser.test_pages import CONTRAST
+from tests.flow.test_switch import whole_bundle
 from tests.peers import missing
 from tests.unit.test_access import PASSWORD
 from tests.unit.test_web_admin import Office
@@ -32,6 +34,10 @@ class Room:
         """Type into the fields of the form."""
         for name, value in fields.items():
             self.tab.ask(f"document.querySelector('main [name={name}]').value = {json.dumps(value)}")
+
+    def choose(self, name: str, value: str) -> None:
+        """Choose in a list of the form."""
+        self.tab.ask(f"document.querySelector('main select[name={name}]').value = {json.dumps(value)}")
 
     def log_in(self, name: str, password: str = PASSWORD) -> None:
         """Fill in the login form that is shown, and send it."""
@@ -66,11 +72,12 @@ def test_login_and_administration_are_readable_in_both_themes(room: Room) -> Non
     room.log_in("chief", "not the password")
     _look(room, "login-wrong")
     room.log_in("chief")
-    for name, path, height in (("admin", "/admin", 1300), ("card", "/admin/bundles/tiny-ct", 900),
-                               ("rules", "/admin/rules", 1300), ("audit", "/admin/audit", 900)):
-        room.tab.size(1280, height)
+    room.office.ward.add("robot", Role.SERVICE)
+    for name, path in (("admin", ""), ("card", "/bundles/tiny-ct"), ("models", "/models"), ("users", "/users"),
+                       ("user", "/users/reader"), ("program", "/users/robot"), ("rules", "/rules"), ("audit", "/audit")):
+        room.tab.size(1280, 1300 if name == "rules" else 900)
         for theme in ("dark", "light"):
-            room.tab.open(f"{room.address}{path}?theme={theme}")
+            room.tab.open(f"{room.address}/admin{path}?theme={theme}")
             _look(room, f"{name}-{theme}")
     room.tab.size(3840, 2160)
     room.tab.open(f"{room.address}/admin?theme=dark")
@@ -94,11 +101,51 @@ def test_an_administrator_logs_in_asks_a_place_dismisses_a_job_and_leaves(room: 
     assert room.tab.ask("document.querySelector('.told').innerText") == "pacs answers."
     room.press("form[action$='/dismiss'] button")
     assert "Nothing is parked." in room.tab.ask("document.body.innerText")
+    room.press("a[href='/admin/users']")
     room.fill(name="moreau", password=PASSWORD)
-    room.press("form.new button")
+    room.press("form.person button")
     assert "moreau" in room.tab.ask("document.querySelector('main').innerText")
     room.press("form.leave button")
     room.tab.wait("location.pathname == '/login'")
+
+
+def test_an_administrator_switches_models_back_again_and_changes_accounts(room: Room) -> None:
+    for name in ("next-cxr", "other-cxr"):
+        whole_bundle(room.office.folder, room.office.folder / "models" / name)
+    room.tab.open(f"{room.address}/login?next=%2Fadmin%2Fmodels")
+    room.log_in("chief")
+    room.tab.wait("location.pathname == '/admin/models'")
+    room.choose("place-next-cxr", "1")
+    room.press("#cxr button[name=switch]")
+    assert "next-cxr begins" in room.tab.ask("document.querySelector('#change').innerText")
+    for theme in ("dark", "light"):
+        room.tab.ask(f"document.documentElement.dataset.theme = '{theme}'")
+        _look(room, f"switch-{theme}")
+    room.press("main form button")
+    row = "[...document.querySelectorAll('#cxr tbody tr')].find(r => r.innerText.includes('next-cxr')).innerText"
+    assert room.tab.ask("location.pathname") == "/admin/models" and "leads" in room.tab.ask(row)
+    room.press("button[name=begin][value=other-cxr]")
+    room.press("main form button")
+    room.press("#cxr button[formaction$=rollback]")
+    room.press("main form button")
+    assert "not in use" in room.tab.ask(row)
+    for theme in ("dark", "light"):
+        room.tab.ask(f"document.documentElement.dataset.theme = '{theme}'")
+        _look(room, f"switched-{theme}")
+    room.press("a[href='/admin/users']")
+    room.fill(days="30")
+    room.tab.ask("document.querySelector('form.program [name=name]').value = 'prometheus'")
+    room.press("form.program button")
+    token = room.tab.ask("document.querySelector('#token').innerText")
+    assert room.office.ward.door().program(token) is not None
+    _look(room, "token")
+    room.press("a[href='/admin/users/prometheus']")
+    assert token not in room.tab.ask("document.body.innerText"), "it is shown once"
+    room.press("form.revoke button")
+    assert room.office.ward.door().program(token) is None
+    room.tab.open(f"{room.address}/admin/users/reader")
+    room.press("form.role button")
+    assert room.tab.ask("document.querySelector('.told').innerText").startswith("reader is administrator now")
 
 
 def test_an_administrator_tries_rules_on_past_studies_and_looks_who_saw_whom(room: Room) -> None:

@@ -67,6 +67,7 @@ EVENTS: dict[str, tuple[str, str, Callable[[Trail, str], None]]] = {
         s or "pacs", Known(s, s, s, s) if s else PATIENT, [("1.2.840.10008.5.1.4.1.1.88.34", 1)])),
     "turned away": ("110113", "110126", lambda t, s: t.turned_away(s or "calling_ae_title", s or "10.0.0.1", s, 3)),
     "account": ("110113", "110136", lambda t, s: t.account_changed(s or "root", s or "okafor", s or "made", ROLES_CHANGED)),
+    "software": ("110113", "110131", lambda t, s: t.configuration_changed(s or "okafor", s or "cxr is read by next", s)),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import httpx
@@ -11,8 +12,10 @@ from sqlmodel import select
 
 from service import cli
 from service.domain.job import JobKind, JobState
-from service.store.tables import ShadowLook
+from service.store.activations import switch_beside
+from service.store.tables import Job, ShadowLook
 from tests.builders import ct_series, radiograph, uid
+from tests.flow.test_switch import whole_bundle
 from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import wait_until
 from tests.tiny_bundles import brightness_cxr, density_ct
@@ -58,6 +61,49 @@ def test_what_a_shadow_says_is_compared_and_goes_nowhere(tmp_path: Path, capsys:
         assert told["next-cxr"]["looks"] == 1 and {f["finding"] for f in told["next-cxr"]["findings"]} >= {"pneumonia"}
         assert cli.main(["models", "shadow", "--settings", str(settings)]) == 0
         assert "next-cxr 1.0.0" in capsys.readouterr().out
+
+
+def test_a_bundle_begins_and_ends_to_look_beside_without_a_restart(tmp_path: Path,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK) as house:
+        file = tmp_path / "settings.toml"
+        file.write_text(f'[store]\ndata_dir = "{house.app.data_dir}"\n[infer]\nmodels_dir = "{models}"\n'
+                        'ct_bundles = ["tiny-ct"]\ncxr_bundles = ["tiny-cxr"]\ncxr_gate = ""\ncxr_lungs = ""\n')
+
+        def beside(*words: str) -> str:
+            assert cli.main(["models", "beside", *words, "--settings", str(file)]) == 0
+            return capsys.readouterr().out
+
+        def shadows(patient: int) -> list[Job]:
+            house.send(radiograph(patient=patient))
+            house.delivered(uid(patient, 1))
+            return [j for j in house.jobs(uid(patient, 1)) if j.kind == JobKind.SHADOW]
+
+        assert shadows(2) == [] and beside().startswith("shadow: no bundle")
+        whole_bundle(tmp_path, models / "next-cxr")  # while the service runs
+        assert beside("next-cxr").startswith("shadow: next-cxr\n")
+        assert [job.target for job in shadows(3)] == ["next-cxr"]
+        wait_until(lambda: all(j.state == JobState.DONE for j in house.jobs(uid(3, 1)) if j.kind == JobKind.SHADOW), 60)
+        assert cli.main(["models", "activate", "cxr", "next-cxr", "--settings", str(file)]) == 0
+        assert shadows(4) == [], "what reads does not look beside itself"
+        assert cli.main(["models", "rollback", "cxr", "--settings", str(file)]) == 0
+        shutil.move(models / "next-cxr", tmp_path / "gone")
+        assert [job.target for job in shadows(5)] == ["next-cxr"], "it is loaded"
+        capsys.readouterr()
+        assert beside("--none").startswith("shadow: no bundle") and shadows(6) == []
+        assert cli.main(["models", "beside", "next-cxr", "--settings", str(file)]) == 2
+        assert "not installed" in capsys.readouterr().err
+
+
+def test_a_shadow_that_is_gone_keeps_no_study_from_its_result(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK) as house:
+        with house.app.database.transaction() as session:
+            switch_beside(session, ["gone-cxr"], (), 1.0, "x")
+        house.send(radiograph())
+        assert house.delivered(CXR_STUDY).state == "assessed"
+        assert not [j for j in house.jobs(CXR_STUDY) if j.kind == JobKind.SHADOW]
 
 
 def test_a_shadow_that_fails_changes_nothing_of_the_result(tmp_path: Path) -> None:
