@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +12,7 @@ from service.domain import codes
 from service.domain.codes import Code
 from service.domain.finding import Measurement, Segment
 from service.domain.study import VolumeGeometry
+from service.infer.tidy import each
 
 RIGHT_LUNG = Segment(1, "right lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (70, 130, 220), codes.RIGHT)
 LEFT_LUNG = Segment(2, "left lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (60, 180, 150), codes.LEFT)
@@ -77,13 +79,16 @@ def tally(masks: NDArray[np.uint8], hu: NDArray[np.float32], geometry: VolumeGeo
     """
     counts = np.zeros((len(masks), 8), np.int64)
     sums = np.zeros((len(masks), 8))
-    for k, (bits, values) in enumerate(zip(masks, hu, strict=True)):
-        rows, columns = (np.flatnonzero(bits.any(axis=axis)) for axis in (1, 0))
-        if len(rows):
-            place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-            flat = bits[place].ravel()
+
+    def count(k: int) -> None:
+        left, top, width, height = cv2.boundingRect(masks[k])
+        if width:
+            place = slice(top, top + height), slice(left, left + width)
+            flat = masks[k][place].ravel()
             counts[k] = np.bincount(flat, minlength=8)
-            sums[k] = np.bincount(flat, weights=values[place].ravel(), minlength=8)
+            sums[k] = np.bincount(flat, weights=hu[k][place].ravel(), minlength=8)
+
+    each(count, range(len(masks)))
     positions = np.asarray(geometry.positions_mm, np.float64)
     voxel_ml = np.asarray(geometry.thickness_mm) * geometry.spacing_mm[1] * geometry.spacing_mm[2] / 1000.0
     return Tally(counts, sums, voxel_ml, positions if ascends else -positions)

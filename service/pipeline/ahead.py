@@ -181,12 +181,13 @@ class Ahead:
         if selection.kind is not Kind.CT or why_early(selection) is None:
             return False
         digest, rank = chosen_digest(selection, images), coming.urgency.rank
-        with line.turns.taken(coming.urgency, ahead=True), line.engine.watching(number, ahead=True):
+        with (line.turns.taken(coming.urgency, ahead=True), line.engine.watching(number, ahead=True),
+              line.shelf.looking(number, digest)):
             line.turns.give_way()
             looked = look(line, selection, images, course=Course(
                 line.shelf.slices(number), partial(self._keep, coming),
                 partial(tell_first, line, study, digest, coming.urgency, None)))
-        line.shelf.keep_look(number, rank, digest, looked, _size_bytes(looked))
+            line.shelf.keep_look(number, rank, digest, looked, _size_bytes(looked))
         return True
 
 

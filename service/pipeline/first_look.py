@@ -45,9 +45,10 @@ def tell_first(line: Line, study: Study, digest: str, urgency: Urgency, job: Job
 
 
 def _known_better(row: Study, study: Study, digest: str) -> bool:
-    """Tell whether a full look has said something, images came meanwhile, or a first look at these has been told."""
+    """Tell whether a full look has said something, other images are looked at, or a first look at these has been told."""
     first = row.summary.get(FIRST_LOOK, {})
-    return (row.revision != study.revision or row.last_received_at != study.last_received_at or row.assessed_at is not None
+    others = row.revision != study.revision and row.input_digest != digest
+    return (others or row.last_received_at != study.last_received_at or row.assessed_at is not None
             or (bool(first) and first.get("digest") == digest))
 
 

@@ -34,6 +34,7 @@ from service.triage.turns import PassedOver, Turn
 _log = logs.get("run")
 _WORTH_SAYING_S = 0.05
 _LATER_S = 30.0  # a look that stands behind all others is tried again after this
+_LOOK_S = 60.0  # a look at images that still arrived is waited for so long
 
 
 def run(line: Line, job: Job) -> None:
@@ -109,7 +110,8 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
 
 
 def _look(line: Line, job: Job, study: Study, selection: Selection, images: Sequence[StoredImage]) -> Looked:
-    """Look at the images, or take the look that was had while they arrived."""
+    """Look at the images, or take the look that was had while they arrived; one that is under way is waited for."""
+    line.shelf.wait_for_look(job.study_id, study.input_digest, _LOOK_S)
     known: Looked | None = line.shelf.take_look(job.study_id, study.input_digest)
     if known is not None and known.bundles == bundles_here(line, selection.kind):
         line.metrics.slices_ahead.labels("used").inc(len(selection.headers))

@@ -6,7 +6,8 @@ It is memory only, bounded, and may be thrown away at any time: what is not here
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,8 @@ class Shelf:
         self._places: dict[int, _Place] = {}
         self._held_bytes = 0
         self._lock = threading.Lock()
+        self._looking: dict[int, str] = {}
+        self._looked = threading.Condition()
 
     @property
     def held_bytes(self) -> int:
@@ -92,6 +95,23 @@ class Shelf:
             self._held_bytes += size_bytes - place.looked_bytes
             place.looked, place.looked_bytes = (digest, looked), size_bytes
             return True
+
+    @contextmanager
+    def looking(self, study_id: int, digest: str) -> Iterator[None]:
+        """Say that a whole look at the images of this digest is being had, which `keep_look` shall keep."""
+        with self._looked:
+            self._looking[study_id] = digest
+        try:
+            yield
+        finally:
+            with self._looked:
+                self._looking.pop(study_id, None)
+                self._looked.notify_all()
+
+    def wait_for_look(self, study_id: int, digest: str, timeout_s: float) -> bool:
+        """Wait while a look at the images of this digest is being had; False when the time is up first."""
+        with self._looked:
+            return self._looked.wait_for(lambda: self._looking.get(study_id) != digest, timeout_s)
 
     def slices(self, study_id: int) -> dict[str, SliceRead]:
         """Return the slices of a study that are known, by SOP Instance UID; they stay."""

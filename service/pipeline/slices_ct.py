@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,7 +122,8 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
            kept: Kept = lambda uid, one: None) -> Stack:
     """Read all slices of a series into a stack; what is known is not read again.
 
-    first: slices that are read before the others; then `seen` is called with the stack. kept: is handed what was read.
+    first: slices that are read before the others; then `seen` is called with the stack, on a thread of its own while the
+    others are read. kept: is handed what was read.
     Raises: UnusableStudy, OSError as `load_volume`, too many voxels among them; EngineUnavailable.
     """
     require_room(len(files) * geometry.rows * geometry.columns, reader.line.most_decoded_bytes)
@@ -141,8 +144,11 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
         early = {file.header.sop_instance_uid for file in files[first]}
         decoded_s = reader.read([f for f in missing if f.header.sop_instance_uid in early], add)
         missing = [f for f in missing if f.header.sop_instance_uid not in early]
-        seen(stack)
-    decoded_s += reader.read(missing, add)
+    with ThreadPoolExecutor(1, "first-look") as beside:
+        told = beside.submit(copy_context().run, seen, stack) if first is not None else None
+        decoded_s += reader.read(missing, add)
+        if told is not None:
+            told.result()
     reader.line.metrics.stage_seconds.labels("decode", "ct").observe(decoded_s)
     return stack
 

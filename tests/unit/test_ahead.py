@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,23 @@ def test_slice_of_another_size_is_left_out() -> None:
     series.add(file(1, 0.0))
     series.add(file(2, 1.0, rows=128))
     assert numbers(list(series.next(9, 0.0))) == [1]
+
+
+def test_a_look_that_is_being_had_is_waited_for_and_another_is_not() -> None:
+    shelf = Shelf(1000)
+    began, ended = threading.Event(), threading.Event()
+
+    def looks() -> None:
+        with shelf.looking(7, "these"):
+            began.set()
+            ended.wait(20)
+            shelf.keep_look(7, 1, "these", "seen", 10)
+
+    thread = threading.Thread(target=looks)
+    thread.start()
+    assert began.wait(20)
+    assert shelf.wait_for_look(7, "others", 0) and shelf.wait_for_look(8, "these", 0)
+    assert not shelf.wait_for_look(7, "these", 0)
+    ended.set()
+    assert shelf.wait_for_look(7, "these", 20) and shelf.take_look(7, "these") == "seen"
+    thread.join()
