@@ -125,16 +125,19 @@ def _do(line: Line, job: Job) -> None:
 
 
 def passing_step(line: Line) -> Callable[[], bool]:
-    """Return a step that looks at a study only when it is more urgent than all looks that are under way: it passes them.
+    """Return a step that looks at a study only when it goes before all looks that are under way: it passes them.
 
+    It is more urgent, or a radiograph of the same urgency beside a CT: that takes a moment, and the CT seconds.
     With nothing under way the loop that takes everything is free, and this one rests.
     """
 
     def step() -> bool:
-        under_way = line.turns.most_urgent
-        if under_way is None or under_way.rank == 0:
+        front = line.turns.front
+        if front is None:
             return False
-        job = line.queue.claim(JobKind.INFER, above=under_way)
+        job = line.queue.claim(JobKind.INFER, above=front.urgency) if front.rank else None
+        if job is None and not front.quick:
+            job = line.queue.claim(JobKind.INFER, quick_of=front.urgency)
         if job is None:
             return False
         _do(line, job)
@@ -147,7 +150,7 @@ def behind_step(line: Line) -> Callable[[], bool]:
     """Return a step that looks at what was fetched, and compares results anew, while nothing else is to be looked at."""
 
     def step() -> bool:
-        if line.turns.most_urgent is not None or line.queue.is_due(JobKind.INFER):
+        if line.turns.front is not None or line.queue.is_due(JobKind.INFER):
             return False
         job = line.queue.claim(JobKind.INFER, BEHIND) or line.queue.claim(JobKind.REVISE)
         if job is None:

@@ -8,7 +8,7 @@ from functools import partial
 from service import logs
 from service.assemble.choose import choose
 from service.domain.job import BEHIND, DeliveryState, JobKind, JobState, StudyState
-from service.domain.study import Selection
+from service.domain.study import Kind, Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
 from service.pipeline.completion import chosen_digest
@@ -40,7 +40,8 @@ _LOOK_S = 60.0  # a look at images that still arrived is waited for so long
 def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
     if job.kind == JobKind.INFER.value and job.target != BEHIND:
-        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock()) as turn:
+        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(),
+                              quick=_is_radiograph(line, job)) as turn:
             _infer(line, job, turn)
         follow_up(line, job.study_id)
     elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
@@ -53,6 +54,11 @@ def run(line: Line, job: Job) -> None:
         look_beside(line, job)
     else:
         send(line, job)
+
+
+def _is_radiograph(line: Line, job: Job) -> bool:
+    with line.database.reading() as session:
+        return session.get_one(Study, job.study_id).kind == Kind.CXR.value
 
 
 def _infer_behind(line: Line, job: Job) -> None:

@@ -10,11 +10,12 @@ from sqlalchemy import and_, func, or_, update
 from sqlmodel import Session, col, select
 
 from service.domain.job import MAY_FOLLOW, JobKind, JobState, RetryPolicy
+from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
 from service.store.process import is_dead
-from service.store.tables import Job
+from service.store.tables import Job, Study
 
 OPEN = (JobState.WAITING.value, JobState.LEASED.value)
 _SKEW_S = 300.0  # clocks of two machines may differ by this much
@@ -53,21 +54,26 @@ class Queue:
         session.flush()
         return True
 
-    def claim(self, kind: JobKind, target: str = "", above: Urgency | None = None) -> Job | None:
+    def claim(self, kind: JobKind, target: str = "", above: Urgency | None = None,
+              quick_of: Urgency | None = None) -> Job | None:
         """Lease the job with the earliest deadline and return it, or None when none is due.
 
-        above: only what is more urgent than this. A leased job whose lease has ended counts as due: its worker died. Two
-        workers never get the same job.
+        above: only what is more urgent than this; quick_of: only radiographs of this urgency. A leased job whose lease has
+        ended counts as due: its worker died. Two workers never get the same job.
         """
         now = self._clock()
         urgencies = [u.value for u in Urgency if above is None or u.rank < above.rank]
+        mine: list[Any] = [Job.kind == kind.value, Job.target == target]
+        if quick_of is None:
+            mine.append(col(Job.urgency).in_(urgencies))
+        else:
+            radiograph = select(Study.id).where(Study.id == Job.study_id, Study.kind == Kind.CXR.value)
+            mine += [Job.urgency == quick_of.value, radiograph.exists()]
         waiting, leased = self._due(kind, now)
-        if not self._anything_due(kind, target, urgencies, waiting, leased):
+        if not self._anything_due(mine, waiting, leased):
             return None
         oldest = (
-            select(Job).where(
-                Job.kind == kind.value, Job.target == target, col(Job.urgency).in_(urgencies), or_(waiting, leased),
-                col(Job.state).in_(OPEN))
+            select(Job).where(*mine, or_(waiting, leased), col(Job.state).in_(OPEN))
             .order_by(col(Job.deadline_at), col(Job.id)).limit(1).with_for_update(skip_locked=True)
         )
         with self._database.transaction() as session:
@@ -112,13 +118,14 @@ class Queue:
 
     def is_due(self, kind: JobKind, target: str = "") -> bool:
         """Tell whether a job of this kind could be claimed now."""
-        return self._anything_due(kind, target, [u.value for u in Urgency], *self._due(kind, self._clock()))
+        of_any = col(Job.urgency).in_([u.value for u in Urgency])
+        return self._anything_due([Job.kind == kind.value, Job.target == target, of_any], *self._due(kind, self._clock()))
 
-    def _anything_due(self, kind: JobKind, target: str, urgencies: list[str], waiting: Any, leased: Any) -> bool:
+    def _anything_due(self, mine: list[Any], waiting: Any, leased: Any) -> bool:
         """Look without a write lock, so that an idle worker never holds up a writer; two looks, each into its own index."""
-        mine = select(Job.id).where(Job.kind == kind.value, Job.target == target, col(Job.urgency).in_(urgencies)).limit(1)
         with self._database.reading() as session:
-            return any(session.exec(mine.where(due)).first() is not None for due in (waiting, leased))
+            return any(session.exec(select(Job.id).where(*mine, due).limit(1)).first() is not None
+                       for due in (waiting, leased))
 
     def passed(self, session: Session, job: Job) -> int:
         """Count the less urgent jobs of this kind that were queued before it and still wait."""

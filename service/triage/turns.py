@@ -25,11 +25,13 @@ class PassedOver(Exception):
 class Turn:
     """A look under way. urgency: None stands behind every other; held_s: how long it has stood still, seconds; standing:
     threads that do now. ahead: work on images that still arrive; it goes after every look of its urgency, and is dropped
-    where a look would stand still. due_at: when its result is due, by the clock of the turns. lets_go: it
+    where a look would stand still. quick: it takes a moment only (a radiograph), and goes before the others of its urgency.
+    due_at: when its result is due, by the clock of the turns. lets_go: it
     ends rather than go on beside a more urgent one."""
 
     urgency: Urgency | None
     ahead: bool = False
+    quick: bool = False
     due_at: float = math.inf
     held_s: float = 0.0
     standing: int = 0
@@ -42,9 +44,9 @@ class Turn:
         return len(Urgency) if self.urgency is None else self.urgency.rank
 
     @property
-    def place(self) -> tuple[int, bool]:
-        """Rank, and of equals what is no work ahead first."""
-        return self.rank, self.ahead
+    def place(self) -> tuple[int, bool, bool]:
+        """Rank, and of equals what is no work ahead first, and of these what is quick."""
+        return self.rank, self.ahead, not self.quick
 
 
 class Turns:
@@ -68,10 +70,10 @@ class Turns:
             return frozenset(self._under_way)
 
     @property
-    def most_urgent(self) -> Urgency | None:
-        """The urgency of the most urgent look under way, work ahead left out; None when there is none."""
-        looks = (turn.urgency for turn in self.under_way if turn.urgency and not turn.ahead)
-        return min(looks, key=lambda u: u.rank, default=None)
+    def front(self) -> Turn | None:
+        """The look under way that goes before the others; not work ahead, nor what stands behind all; None without one."""
+        looks = (turn for turn in self.under_way if turn.urgency and not turn.ahead)
+        return min(looks, key=lambda turn: turn.place, default=None)
 
     def free_ahead(self, urgency: Urgency) -> bool:
         """Tell whether work ahead of this urgency would go on now: no look goes before it."""
@@ -85,13 +87,14 @@ class Turns:
 
     @contextmanager
     def taken(self, urgency: Urgency | None, ahead: bool = False, due_in_s: float = math.inf,
-              lets_go: bool = False) -> Iterator[Turn]:
+              lets_go: bool = False, quick: bool = False) -> Iterator[Turn]:
         """Count what is done within as a look of this urgency; None: it gives way to every other.
 
         ahead: it is work ahead, and `give_way` raises GaveWay in it. due_in_s: seconds until its result is due. lets_go:
-        where it would go on beside a more urgent one, `give_way` raises PassedOver instead.
+        where it would go on beside a more urgent one, `give_way` raises PassedOver instead. quick: it goes before the
+        others of its urgency.
         """
-        turn = Turn(urgency, ahead, self._clock() + due_in_s, lets_go=lets_go)
+        turn = Turn(urgency, ahead, quick, self._clock() + due_in_s, lets_go=lets_go)
         with self._changed:
             self._under_way.add(turn)
         token = self._mine.set(turn)

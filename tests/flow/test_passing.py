@@ -42,6 +42,31 @@ def test_urgent_radiograph_passes_a_ct_in_progress_which_then_goes_on(tmp_path: 
         assert (counted("firstlook_look_held_seconds_total", {"urgency": "routine"}) or 0) > 0
 
 
+def test_a_radiograph_passes_a_ct_of_its_urgency(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK) as house:
+        assert house.app.line is not None
+        turns, end = house.app.line.turns, threading.Event()
+
+        def hold() -> None:
+            with turns.taken(Urgency.STAT, ahead=True):  # looks stand still for it, and may be begun beside it
+                assert end.wait(60)
+
+        more_urgent = threading.Thread(target=hold)
+        more_urgent.start()
+        try:
+            house.send(*ct_series())
+            wait_until(lambda: any(turn.standing for turn in turns.under_way), 60)
+            assert turns.front is not None and not turns.front.quick
+            house.send(radiograph())
+            wait_until(lambda: turns.front is not None and turns.front.quick, 60)
+        finally:
+            end.set()
+            more_urgent.join(60)
+        for study in (CXR_STUDY, CT_STUDY):
+            assert house.delivered(study).urgency == Urgency.ROUTINE
+
+
 def test_with_no_loop_for_it_a_look_is_never_passed(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
     with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK, work={"passing": 0}) as house:

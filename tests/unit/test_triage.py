@@ -90,6 +90,19 @@ def test_what_passes_a_look_under_way_is_more_urgent_than_it(database: Database)
     assert last is not None and last.key == "low"
 
 
+def test_a_radiograph_is_claimed_before_its_equals(database: Database) -> None:
+    queue = queue_of(database, Clock())
+    with database.transaction() as session:
+        for number, (kind, urgency) in enumerate((("ct", "stat"), ("cxr", "routine"), ("cxr", "stat")), 101):
+            session.add(Study(id=number, study_instance_uid=f"1.{number}", kind=kind, state="queued", first_received_at=0,
+                              last_received_at=0))
+            session.flush()
+            queue.insert(session, Job(key=f"{kind} {urgency}", kind=JobKind.INFER.value, study_id=number, revision=1,
+                                      urgency=urgency, queued_at=0, deadline_at=number))
+    claimed = [queue.claim(JobKind.INFER, quick_of=Urgency.STAT) for _ in range(2)]
+    assert [j.key if j else None for j in claimed] == ["cxr stat", None]
+
+
 def test_a_key_is_queued_once(database: Database) -> None:
     queue = queue_of(database, Clock())
     put(database, queue, "same", 1)

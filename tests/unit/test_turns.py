@@ -18,12 +18,12 @@ LONG_S = 30.0
 
 
 @contextmanager
-def look_elsewhere(turns: Turns, urgency: Urgency) -> Iterator[threading.Event]:
+def look_elsewhere(turns: Turns, urgency: Urgency, quick: bool = False) -> Iterator[threading.Event]:
     """Have a look under way in another loop until the event is set, or this context ends."""
     begun, end = threading.Event(), threading.Event()
 
     def look() -> None:
-        with turns.taken(urgency):
+        with turns.taken(urgency, quick=quick):
             begun.set()
             assert end.wait(LONG_S)
 
@@ -45,8 +45,8 @@ def test_outside_of_a_look_and_for_the_most_urgent_there_is_no_waiting() -> None
             turns.give_way()
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(copy_context().run, turns.give_way).result(LONG_S)
-        assert turn.held_s == 0 and turns.most_urgent is Urgency.ROUTINE
-    assert turns.most_urgent is None
+        assert turn.held_s == 0 and turns.front is not None and turns.front.urgency is Urgency.ROUTINE
+    assert turns.front is None
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -57,7 +57,7 @@ def test_every_thread_of_a_look_stands_still_until_the_more_urgent_one_has_ended
         chunks = [pool.submit(copy_context().run, turns.give_way) for _ in range(threads)]
         while turn.standing < threads:
             assert not any(chunk.done() for chunk in chunks)
-        assert turns.most_urgent is Urgency.URGENT
+        assert turns.front is not None and turns.front.urgency is Urgency.URGENT
         end.set()
         for chunk in chunks:
             chunk.result(LONG_S)
@@ -72,6 +72,21 @@ def test_a_look_stands_still_no_longer_than_allowed_in_all() -> None:
         assert stood >= 0.02
         turns.give_way()
         assert turn.held_s - stood < stood, "what was used up is not given again"
+
+
+def test_of_equals_the_quick_one_goes_first_and_never_before_a_more_urgent_one() -> None:
+    turns = Turns(LONG_S)
+    with look_elsewhere(turns, Urgency.ROUTINE, quick=True) as end, turns.taken(Urgency.ROUTINE) as turn:
+        assert turns.front is not None and turns.front.quick
+        threading.Timer(0.05, end.set).start()
+        turns.give_way()
+        assert turn.held_s > 0
+    with look_elsewhere(turns, Urgency.ROUTINE), turns.taken(Urgency.ROUTINE, quick=True) as turn:
+        turns.give_way()
+        assert turn.held_s == 0
+    with look_elsewhere(turns, Urgency.LOW, quick=True), turns.taken(Urgency.ROUTINE) as turn:
+        turns.give_way()
+        assert turn.held_s == 0
 
 
 def test_a_look_that_fails_holds_nobody_up() -> None:
@@ -90,7 +105,7 @@ def test_work_ahead_goes_behind_a_look_of_its_urgency_and_before_a_less_urgent_o
         assert turns.free_ahead(Urgency.STAT) and not turns.free_ahead(Urgency.ROUTINE)
         assert not turns.free_ahead(Urgency.LOW)
     with turns.taken(Urgency.STAT, ahead=True):
-        assert turns.most_urgent is None, "a look may be begun beside it"
+        assert turns.front is None, "a look may be begun beside it"
 
 
 def test_work_ahead_is_dropped_where_a_look_would_stand_still() -> None:
