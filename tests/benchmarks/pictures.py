@@ -35,7 +35,7 @@ from service.store.database import Database
 from service.store.tables import Instance
 from service.web.app import WebStyle, create_app
 from tests.browser import pictured
-from tests.browser.chromium import browser, executable
+from tests.browser.chromium import browser, executable, new_tab
 from tests.browser.served import served
 
 NOW = time.time()
@@ -93,12 +93,11 @@ def by_requests(address: str, uid: str, slice_path: Path, static: str, rounds: i
     return {"page and picture, cold": (cold, file), "page and picture": (warm, file), "next slice": (after, file)}
 
 
-def by_click(address: str, uid: str, folder: Path, rounds: int) -> tuple[float, float]:
+def by_click(address: str, uid: str, rounds: int) -> tuple[float, float]:
     """Return milliseconds from the click in the list to the picture on the canvas, and to a PNG file on a bare page."""
     painted = "requestAnimationFrame(() => requestAnimationFrame(() => ok(performance.timeOrigin + performance.now())))"
     ours, theirs = [], []
-    with browser(folder / "profile") as tab:
-        tab.size(1280, 900)
+    with browser() as chromium, new_tab(chromium) as tab:
         for _ in range(rounds + 1):
             tab.open(f"{address}/?shown=all")
             clicked = tab.ask(f"(() => {{ const at = performance.timeOrigin + performance.now();"
@@ -140,7 +139,7 @@ def main() -> int:
         with served(app) as address:
             rows = by_requests(address, uid, path, "/files/one.png", rounds)
             if executable():
-                rows["click to picture"] = by_click(address, uid, folder, rounds)
+                rows["click to picture"] = by_click(address, uid, rounds)
         database.close()
     for what, (ours, peer) in rows.items():
         late |= ours / peer > LIMITS[what]

@@ -5,18 +5,17 @@ FIRSTLOOK_SCREENSHOTS names a folder that keeps the pictures.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from service.domain.person import Role
-from tests.browser.chromium import Tab, browser, executable
+from tests.browser.chromium import Tab, new_tab
 from tests.browser.test_pages import CONTRAST
 from tests.flow.test_switch import whole_bundle
-from tests.peers import missing
 from tests.unit.test_access import PASSWORD
 from tests.unit.test_web_admin import Office
 
@@ -33,11 +32,7 @@ class Room:
     def fill(self, **fields: str) -> None:
         """Type into the fields of the form."""
         for name, value in fields.items():
-            self.tab.ask(f"document.querySelector('main [name={name}]').value = {json.dumps(value)}")
-
-    def choose(self, name: str, value: str) -> None:
-        """Choose in a list of the form."""
-        self.tab.ask(f"document.querySelector('main select[name={name}]').value = {json.dumps(value)}")
+            self.tab.fill(f"main [name={name}]", value)
 
     def log_in(self, name: str, password: str = PASSWORD) -> None:
         """Fill in the login form that is shown, and send it."""
@@ -46,20 +41,16 @@ class Room:
 
     def press(self, selector: str) -> None:
         """Press a button, and wait until the page that it leads to is there."""
-        self.tab.ask(f"window.left = true; document.querySelector({json.dumps(selector)}).click()")
-        self.tab.wait("!window.left && document.readyState == 'complete'")
+        self.tab.follow(selector)
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    if executable() is None:
-        missing("Chromium")
+def room(tmp_path: Path, chromium: Browser) -> Iterator[Room]:
     office = Office(tmp_path)
     office.people()
     pictures = Path(os.environ.get("FIRSTLOOK_SCREENSHOTS", tmp_path))
     pictures.mkdir(parents=True, exist_ok=True)
-    with browser(tmp_path / "profile") as tab:
-        tab.size(1280, 900)
+    with new_tab(chromium) as tab:
         yield Room(office, tab, pictures)
     office.still_open.close()
     office.database.close()
@@ -115,7 +106,7 @@ def test_an_administrator_switches_models_back_again_and_changes_accounts(room: 
     room.tab.open(f"{room.address}/login?next=%2Fadmin%2Fmodels")
     room.log_in("chief")
     room.tab.wait("location.pathname == '/admin/models'")
-    room.choose("place-next-cxr", "1")
+    room.tab.choose("select[name=place-next-cxr]", "1")
     room.press("#cxr button[name=switch]")
     assert "next-cxr begins" in room.tab.ask("document.querySelector('#change').innerText")
     for theme in ("dark", "light"):
@@ -134,7 +125,7 @@ def test_an_administrator_switches_models_back_again_and_changes_accounts(room: 
         _look(room, f"switched-{theme}")
     room.press("a[href='/admin/users']")
     room.fill(days="30")
-    room.tab.ask("document.querySelector('form.program [name=name]').value = 'prometheus'")
+    room.tab.fill("form.program [name=name]", "prometheus")
     room.press("form.program button")
     token = room.tab.ask("document.querySelector('#token').innerText")
     assert room.office.ward.door().program(token) is not None

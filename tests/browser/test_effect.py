@@ -7,8 +7,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser
 
 from service import DISCLAIMER
 from service.domain.urgency import Urgency
@@ -21,21 +23,17 @@ from service.store.database import Database
 from service.store.tables import Job
 from service.web.app import WebStyle, create_app
 from tests.browser import seed
-from tests.browser.chromium import Tab, browser, executable
+from tests.browser.chromium import Tab, new_tab
 from tests.browser.served import served
 from tests.browser.test_pages import CONTRAST
-from tests.peers import missing
 
 pytestmark = pytest.mark.peer
 FITS = "document.documentElement.scrollWidth <= innerWidth"
 
 
 @pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Tab]:
-    if executable() is None:
-        missing("Chromium")
-    with browser(tmp_path / "profile") as opened:
-        opened.size(1280, 900)
+def tab(chromium: Browser) -> Iterator[Tab]:
+    with new_tab(chromium) as opened:
         yield opened
 
 
@@ -54,11 +52,11 @@ def effect() -> Effect:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_report_is_readable_and_whole_and_fetches_nothing(
-    tab: Tab, effect: Effect, tmp_path: Path, pictures: Path, theme: str,
+    tab: Tab, effect: Effect, tmp_path: Path, pictures: Path, theme: Literal["dark", "light"],
 ) -> None:
     file = tmp_path / "effect.html"
     file.write_text(report(effect, DISCLAIMER), encoding="utf-8")
-    tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    tab.prefer(theme)
     tab.open(file.as_uri())
     assert tab.ask(CONTRAST) == [] and tab.ask(FITS)
     assert tab.ask("getComputedStyle(document.body).backgroundColor == 'rgb(255, 255, 255)'") is (theme == "light")

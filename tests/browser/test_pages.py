@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 from sqlmodel import select
 
 from service.metrics import Metrics
@@ -19,9 +20,8 @@ from service.store.database import Database
 from service.store.tables import Study
 from service.web.app import WebStyle, create_app
 from tests.browser import seed
-from tests.browser.chromium import Tab, browser, executable
+from tests.browser.chromium import Tab, new_tab
 from tests.browser.served import served
-from tests.peers import missing
 
 pytestmark = pytest.mark.peer
 ORDER = "[...document.querySelectorAll('tr[data-uid]')].map(r => r.dataset.uid)"
@@ -59,17 +59,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    if executable() is None:
-        missing("Chromium")
+def desk(tmp_path: Path, chromium: Browser) -> Iterator[Desk]:
     database = Database(f"sqlite:///{tmp_path / 'desk.db'}")
     database.migrate()
     studies = seed.fill(database, time.time(), tmp_path / "results")
     app = create_app(database, Metrics(), time.time, WebStyle(refresh_s=1), tuple, tmp_path / "results")
     pictures = Path(os.environ.get("FIRSTLOOK_SCREENSHOTS", tmp_path))
     pictures.mkdir(parents=True, exist_ok=True)
-    with served(app) as address, browser(tmp_path / "profile") as tab:
-        tab.size(1280, 900)
+    with served(app) as address, new_tab(chromium) as tab:
         yield Desk(database, address, tab, studies, pictures)
     database.close()
 
@@ -183,11 +180,10 @@ def test_the_focused_row_keeps_focus_and_place_when_the_list_changes(desk: Desk)
 
 def test_a_list_that_is_no_longer_fresh_says_so(desk: Desk) -> None:
     desk.tab.open(f"{desk.address}/")
-    desk.tab.call("Network.enable")
-    desk.tab.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+    desk.tab.cut_off(True)
     desk.tab.wait("document.getElementById('status').innerText.startsWith('No answer: this list is of')")
     assert desk.tab.ask("document.getElementById('status').classList.contains('lost')")
-    desk.tab.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    desk.tab.cut_off(False)
     desk.tab.wait("/^(Live|Updated)/.test(document.getElementById('status').innerText)")
     assert not desk.tab.ask("document.getElementById('status').classList.contains('lost')")
 
@@ -213,6 +209,7 @@ def test_a_row_marked_read_stays_where_it_is_until_the_reader_agrees_and_can_be_
     desk.tab.press("m")
     desk.tab.wait(f"!{row}.classList.contains('done')")
     desk.tab.press("m")
+    desk.tab.wait(f"{row}.classList.contains('done')")
     desk.tab.wait("document.getElementById('waiting').checkVisibility()")
     desk.tab.press("r")
     desk.tab.wait(f"{ORDER}.length == {len(desk.uids) - 1}")
@@ -220,6 +217,25 @@ def test_a_row_marked_read_stays_where_it_is_until_the_reader_agrees_and_can_be_
     assert desk.tab.ask(ORDER) == [desk.uids[0]]
     desk.tab.ask("document.querySelector('.mark-read').click()")
     desk.tab.wait(f"{ORDER}.length == 0")
+
+
+def test_an_answer_of_before_the_mark_does_not_take_it_off_the_row(desk: Desk) -> None:
+    desk.tab.open(f"{desk.address}/")
+    row = f"document.querySelector(\"tr[data-uid='{desk.uids[0]}']\")"
+    desk.tab.ask("""(() => { const ask = window.fetch; window.given = 0; window.fetch = async (...what) => {
+      const answer = await ask(...what);
+      if (String(what[0]).includes('/rows') && !window.given) {
+        await new Promise(ok => { window.letGo = ok; });
+        window.given = 1;
+      }
+      return answer; }; })()""")
+    desk.tab.wait("!!window.letGo")
+    desk.tab.press("j")
+    desk.tab.press("m")
+    desk.tab.wait(f"{row}.classList.contains('done')")
+    desk.tab.ask("letGo()")
+    desk.tab.wait("given && document.getElementById('waiting').checkVisibility()")
+    assert desk.tab.ask(f"{row}.classList.contains('done') && {row}.innerText.includes('Undo')")
 
 
 def test_a_study_is_marked_read_on_its_page(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 from sqlmodel import select
 
 from service.metrics import Metrics
@@ -21,9 +22,8 @@ from service.web.app import WebStyle, create_app
 from service.web.site import SiteViewer
 from tests.browser import pictured, seed
 from tests.browser.axe import faults
-from tests.browser.chromium import Tab, browser, executable
+from tests.browser.chromium import Tab, new_tab
 from tests.browser.served import served
-from tests.peers import missing
 
 pytestmark = pytest.mark.peer
 DRAWN = "document.getElementById('viewer')?.dataset.drawn"
@@ -60,9 +60,7 @@ class Room:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    if executable() is None:
-        missing("Chromium")
+def room(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[Room]:
     folder = tmp_path_factory.mktemp("room")
     database = Database(f"sqlite:///{folder / 'room.db'}")
     database.migrate()
@@ -73,10 +71,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
                      viewer=pictured.viewer(folder))
     pictures = Path(os.environ.get("FIRSTLOOK_SCREENSHOTS", folder))
     pictures.mkdir(parents=True, exist_ok=True)
-    with served(app) as address, browser(folder / "profile") as tab:
-        tab.size(1280, 900)
-        tab.call("Page.enable")
-        tab.call("Page.addScriptToEvaluateOnNewDocument", source=BROKEN)
+    with served(app) as address, new_tab(chromium) as tab:
+        tab.begin_with(BROKEN)
         yield Room(database, address, tab, ct, cxr, pictures)
     database.close()
 

@@ -172,6 +172,8 @@
       now?.setAttribute("formaction", now.getAttribute("formaction").replace(/(un)?read$/, there));
       now?.replaceChildren(there === "unread" ? "Undo" : "Mark read");
       row?.querySelector("td:last-child small")?.remove();
+      chosen += 1;  // an answer that is under way may be of before the mark: it is not taken
+      refresh();
     } catch {
       status.textContent = "Not marked: no answer";
       status.classList.add("lost");
