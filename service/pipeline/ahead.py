@@ -38,7 +38,7 @@ from service.triage.rules import decide
 from service.triage.turns import GaveWay
 
 _log = logs.get("ahead")
-_SETTLED_S, _SETTLED_OPEN_S = 0.3, 2.0  # without an image: after the release of the association, and before
+_SETTLED_S, _SETTLED_OPEN_S = 0.1, 2.0  # without an image: after the release of the association, and before
 _CHUNKS = 4  # of slices at a time
 
 

@@ -37,11 +37,17 @@ def tell_first(line: Line, study: Study, digest: str, urgency: Urgency, job: Job
         show_flags(row, flags, first=True)
         session.add(row)
         present = ", ".join(f"{f.name} {f.probability:.0%}" for f in said.present) or "no finding over its threshold"
-        add_event(session, row.id or 0, now, FIRST_LOOK, f"{present}, by {part.slices} of {part.of} slices (one of "
-                  f"{part.step}); the full look decides; {said.bundle.name} {said.bundle.version}")
+        add_event(session, row.id or 0, now, FIRST_LOOK, f"{present}, by {_share(part)}; the full look decides; "
+                  f"{said.bundle.name} {said.bundle.version}")
     line.metrics.first_look_seconds.labels(urgency.value).observe(max(0.0, now - row.last_received_at))
     _log.info("first look", extra={"study": row.study_instance_uid, "flags": len(flags), "slices": part.slices})
     return True
+
+
+def _share(part: Part) -> str:
+    if part.step == 1:
+        return f"all {part.of} slices so far"
+    return f"{part.slices} of {part.of} slices (one of {part.step})"
 
 
 def _known_better(row: Study, study: Study, digest: str) -> bool:

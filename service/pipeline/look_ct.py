@@ -44,7 +44,8 @@ class Part:
 class Course:
     """How a look at a CT goes. known: slices that were read before; kept: is handed those that are read now.
 
-    first: is told what a first look says, before the whole one goes on; None: there is no first look.
+    first: is told what a first look says, before the whole one goes on, or what the whole one says where nothing was to be
+    read; None: there is no first look.
     """
 
     known: Mapping[str, SliceRead] = field(default_factory=dict)
@@ -72,11 +73,16 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
         with timed(line.metrics, "infer", "ct"):
             return _asked(line, selection, volume, manifests, None)
     with timed(line.metrics, "infer", "ct"):
-        stack = _read(line, selection.geometry, files, lead, course)
+        reader = SliceReader.of(line, lead, Presentation.of(selection.geometry),
+                                (selection.geometry.rows, selection.geometry.columns))
+        stack = _read(reader, selection.geometry, files, course)
         volume, read = stack.part(slice(None))
         say = partial(assess_read, volume, read, line.engine.identity(lead.name), lead,
                       (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers])
-        return _asked(line, selection, volume, manifests, (lead, say))
+        whole = _asked(line, selection, volume, manifests, (lead, say))
+    if course.first is not None and _knows_all(reader, files, course):
+        course.first(whole, Part(len(files), len(files), 1))
+    return whole
 
 
 def leading(manifests: Sequence[Manifest]) -> Manifest | None:
@@ -96,13 +102,17 @@ def first_slices(geometry: VolumeGeometry, spacing_mm: float) -> slice | None:
     return slice(-round(geometry.positions_mm[0] / between_mm) % step, None, step)
 
 
-def _read(line: Line, geometry: VolumeGeometry, files: Sequence[SliceFile], lead: Manifest, course: Course) -> Stack:
-    reader = SliceReader.of(line, lead, Presentation.of(geometry), (geometry.rows, geometry.columns))
-    early, tell = first_slices(geometry, line.first_look_mm), course.first
-    if early is None or tell is None:
+def _read(reader: SliceReader, geometry: VolumeGeometry, files: Sequence[SliceFile], course: Course) -> Stack:
+    early, tell = first_slices(geometry, reader.line.first_look_mm), course.first
+    if early is None or tell is None or _knows_all(reader, files, course):
         return filled(reader, files, geometry, course.known, kept=course.kept)
     seen = partial(_tell_first, reader, files, early, tell)
     return filled(reader, files, geometry, course.known, early, seen, course.kept)
+
+
+def _knows_all(reader: SliceReader, files: Sequence[SliceFile], course: Course) -> bool:
+    """Tell whether every slice was read before: then the whole look is had in a moment, and no coarse one goes before it."""
+    return all(reader.knows(file, course.known.get(file.header.sop_instance_uid)) for file in files)
 
 
 def _tell_first(reader: SliceReader, files: Sequence[SliceFile], early: slice, tell: Callable[[Assessment, Part], object],

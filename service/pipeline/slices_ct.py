@@ -21,6 +21,7 @@ from service.domain.study import CtVolume, Header, VolumeGeometry
 from service.infer.networks import Run
 from service.infer.presentation import Presentation
 from service.infer.reading import CtTransform, Read, read_chunk
+from service.infer.tidy import each
 from service.pipeline.line import Line
 from service.pipeline.shelf import SliceRead
 from service.prepare import ct
@@ -127,13 +128,12 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
     Raises: UnusableStudy, OSError as `load_volume`, too many voxels among them; EngineUnavailable.
     """
     require_room(len(files) * geometry.rows * geometry.columns, reader.line.most_decoded_bytes)
-    stack, missing = Stack(files, geometry, reader.presentation), []
-    for file in files:
-        one = known.get(file.header.sop_instance_uid)
-        if one is not None and reader.knows(file, one):
-            stack.add(file.header.sop_instance_uid, one)
-        else:
-            missing.append(file)
+    stack = Stack(files, geometry, reader.presentation)
+    there = {uid: one for file in files for uid in (file.header.sop_instance_uid,)
+             if (one := known.get(uid)) is not None and reader.knows(file, one)}
+    uids = list(there)
+    each(lambda k: stack.add(uids[k], there[uids[k]]), range(len(uids)))
+    missing = [file for file in files if file.header.sop_instance_uid not in there]
 
     def add(uid: str, one: SliceRead) -> None:
         stack.add(uid, one)

@@ -69,7 +69,8 @@ def test_first_look_flags_a_study_before_it_is_complete_and_the_full_one_confirm
         assert (early.state, early.completed_at, early.reading_urgency) == (StudyState.RECEIVING, None, "urgent")
         assert early.flag.endswith("(first look)") and early.summary["measurements"] == []
         first = early.summary["first_look"]
-        assert (first["pending"], first["slices"], first["of"]) == (True, 40, 80)
+        assert first["pending"] and first["of"] == 80
+        assert first["slices"] in (40, 80), "every second, or all where they were read while they came"
         study = house.delivered(CT_STUDY)
         assert study.summary["first_look"] | {"pending": False, "came": "confirmed"} == study.summary["first_look"]
         assert "first look" not in study.flag and study.summary["measurements"]
