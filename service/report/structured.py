@@ -12,6 +12,8 @@ from highdicom.sr import (
     MeasurementReport,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from highdicom.sr import MeasurementsAndQualitativeEvaluations as Group
 from pydicom.dataset import Dataset
@@ -49,7 +51,7 @@ def report(
                for group in finding_groups(context, f, _image(sources, f), sources)]
     groups += _segment_groups(context, assessment, found, others)
     groups += lesion_groups(context, sources, assessment)
-    made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
+    made = _document(context, [*sources, *others], sorted(groups, key=_place), procedure(context, sources), library, previous)
     finish(made, context, "report", [text for _, text in comments])
     return Made("sr", made, f"{len(assessment.abnormal)} of {_asked(assessment)} findings present")
 
@@ -120,6 +122,16 @@ def observer_of(equipment: Equipment) -> ObserverContext:
             uid=equipment.device_uid, name=equipment.title[:64] or equipment.model_name, manufacturer_name=MANUFACTURER,
             model_name=equipment.model_name, serial_number=equipment.serial_number),
     )
+
+
+def _place(group: Group) -> int:
+    """Return where a group stands in TID 1500: planar regions first, then volumes, then the rest.
+
+    A viewer that opens a report at its first group then has something to draw.
+    """
+    if isinstance(group, PlanarROIMeasurementsAndQualitativeEvaluations):
+        return 0
+    return 1 if isinstance(group, VolumetricROIMeasurementsAndQualitativeEvaluations) else 2
 
 
 def _comments(context: Context, selection: Selection, assessment: Assessment) -> list[tuple[Code, str]]:

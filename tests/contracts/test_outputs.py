@@ -405,6 +405,14 @@ def test_a_placed_finding_has_its_zone_and_side_as_finding_site(tmp_path):
     assert "The evidence is strongest in the right lower zone." in gate.texts(report)
 
 
+@pytest.mark.parametrize(("case", "kinds"), [
+    ("dx by two bundles", ["region"] * 2 + ["other"] * 7), ("ct by two bundles", ["segment"] * 3 + ["other"] * 5)])
+def test_a_report_tells_of_regions_first_then_of_segments_then_of_the_rest(case, kinds, tmp_path):
+    report = dcmread(CASES[case](tmp_path).made["sr"][0])
+    names = [{str(i.ConceptNameCodeSequence[0].CodeValue) for i in g.ContentSequence} for g in gate.groups(report)]
+    assert ["region" if "111030" in n else "segment" if "121191" in n else "other" for n in names] == kinds
+
+
 @pytest.mark.peer
 def test_orthanc_keeps_every_object_in_the_patients_study_unchanged(tmp_path):
     outputs = [ct_output(tmp_path / "ct"), cxr_output(tmp_path / "cxr", builders.radiograph())]
