@@ -50,8 +50,8 @@ def report(
     groups += [group for f in assessment.findings if _worth_saying(f)
                for group in finding_groups(context, f, _image(sources, f), sources)]
     groups += _segment_groups(context, assessment, found, others)
-    groups += lesion_groups(context, sources, assessment)
-    made = _document(context, [*sources, *others], sorted(groups, key=_place), procedure(context, sources), library, previous)
+    groups = sorted([*groups, *lesion_groups(context, sources, assessment)], key=_place)
+    made = _document(context, [*sources, *others], groups, procedure(context, sources), library, previous)
     finish(made, context, "report", [text for _, text in comments])
     return Made("sr", made, f"{len(assessment.abnormal)} of {_asked(assessment)} findings present")
 
