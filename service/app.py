@@ -13,35 +13,29 @@ from fastapi import FastAPI
 
 from service import __version__, logs
 from service.administration import administration_of
-from service.assemble.early import EarlyStart
 from service.assemble.geometry import GeometryRules
-from service.assemble.quiet import QuietTimes
 from service.assemble.traits import Kernel
 from service.checks import check_bundles, check_database, check_disk, require_tasks
 from service.deliver.target import Outlet
 from service.domain.commitment import Answer
-from service.domain.job import JobKind
 from service.domain.order import ReadingOrder
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.engines import engine_of
-from service.fetching import cancel_of, fetched_of, open_studies, prior_rules_of, watchers
+from service.fetching import cancel_of, fetched_of, open_studies, prior_rules_of
 from service.infer.catalogue import Catalogue
 from service.infer.gpu import Gpus
 from service.inlets import policy_of, returned_of, tls_of, where
 from service.keeping import files_of
+from service.loops import Step, copies_of, steps_of
 from service.metrics import Metrics
 from service.operating import expectation_file
-from service.outlets import archives, inquiries, kinds_by_target, outlets
+from service.outlets import archives, kinds_by_target, outlets
 from service.pipeline.again import send_once_more, take_up_again
-from service.pipeline.ahead import Ahead
-from service.pipeline.assembling import Arriving, Assembler
+from service.pipeline.assembling import Arriving
 from service.pipeline.compared import Comparison
-from service.pipeline.drifting import show_drift
 from service.pipeline.frames import Frames
-from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
-from service.pipeline.retain import delete_images
 from service.pipeline.shelf import Shelf
 from service.pipeline.watch import watch
 from service.prepare.decoders import Decoders
@@ -67,12 +61,10 @@ from service.web.health import Check, create_monitor
 from service.web.pictures import montage
 from service.web.reader import WebStyle
 from service.web.view.scene import Viewer
-from service.worker import Loop, assemble_step, behind_step, beside_step, correct_step, every, passing_step, work_step
+from service.worker import Loop, every
 
 ROLES = ("listen", "work", "web")
 _WATCH_S = 5.0  # the gauges are read afresh this often
-_DRIFT_S = 300.0  # drift is worked out this often
-_RETAIN_S = 60.0  # images whose time is over are looked for this often
 _log = logs.get("app")
 
 
@@ -125,8 +117,7 @@ class App:
         if self.line is not None:
             self._start_work(self.line)
         if self.listener is not None and not (self.line is not None and self.database.is_sqlite):
-            self._loops.append(self._loop("sending", self._sending(self.line).tell))  # others judge these studies
-            self._loops[-1].start()
+            self._begin("sending", self._sending(self.line).tell)  # others judge these studies
         self._start_watch()
         if "web" in self.roles:
             self._start_web()
@@ -234,56 +225,17 @@ class App:
         if freed:
             _log.info("jobs of an earlier run are taken up again", extra={"jobs": freed})
         arriving = Arriving(self._sending(line).open_studies, known_after_s=0.0 if self.listener else KNOWN_AFTER_S)
-        assemble = self.settings.assemble
-        inquirer = Inquirer(line, inquiries(self.settings, self._watch), Asking(assemble.ask_after_s, assemble.ask_every_s),
-                            arriving.open_studies)
-        looks = ["infer", *(f"infer-{n}" for n in range(2, self.settings.work.looks + 1))]
-        ahead = Ahead(line, arriving, assemble.start_early)
-        self._loops = [
-            self._loop("assemble", assemble_step(line, self._assembler(line, arriving, inquirer))),
-            *([self._loop("ask", inquirer.step)] if assemble.ask else []),
-            self._loop("lease", every(self.settings.work.lease_s / 4, line.queue.renew)),
-            *([self._loop("ahead", ahead.step)] if self.settings.work.ahead_bytes else []),
-            *(self._loop(name, work_step(line, JobKind.INFER)) for name in looks),
-            *(self._loop(f"pass-{n}", passing_step(line)) for n in range(1, self.settings.work.passing + 1)),
-            self._loop("shadow", beside_step(line)),
-            self._loop("correct", correct_step(line)),
-            *(self._loop(f"deliver-{name}", work_step(line, JobKind.DELIVER, name)) for name in line.targets),
-            *(self._loop(f"prove-{name}", work_step(line, JobKind.PROVE, name)) for name in line.targets),
-            *(self._loop(f"fetch-{name}", work_step(line, JobKind.FETCH, name)) for name in line.archives),
-            *([self._loop("behind", behind_step(line))] if line.archives else []),
-            *(self._loop(f"work-{name}", step) for name, step in watchers(self.settings, line, self._watch).items()),
-        ]
-        drift = self.settings.drift
-        if drift.days:
-            self._loops.append(self._loop("drift", every(_DRIFT_S, lambda: show_drift(
-                self.database, line.catalogue, self.metrics, self.clock(), drift.days, drift.least_images))))
-        if self.settings.store.keep_images_h:
-            keep_s = self.settings.store.keep_images_h * 3600
-            self._loops.append(self._loop("retain", every(_RETAIN_S, partial(delete_images, line, keep_s))))
-        for loop in self._loops:
-            loop.start()
+        for name, step in steps_of(self.settings, line, arriving, self._watch).items():
+            self._begin(name, step)
 
     def _sending(self, line: Line | None) -> Sending:
         here = partial(open_studies, self.listener, line.fetched if line is not None else None)
         return Sending(self.database, this_process(), self.clock, here)
 
-    def _assembler(self, line: Line, arriving: Arriving, inquirer: Inquirer) -> Assembler:
-        assemble = self.settings.assemble
-        times = QuietTimes(
-            assemble.quiet_cxr_s, assemble.quiet_ct_s, assemble.quiet_least_s, assemble.quiet_most_s,
-            assemble.learn_from_studies if assemble.learn_quiet else 0)
-        early = EarlyStart(assemble.start_early, assemble.early_cxr_s, assemble.early_ct_s)
-        return Assembler(line, times, early, arriving, inquirer.answers)
-
     def _start_watch(self) -> None:
         """Keep the gauges fresh in every process, so that a dead worker's queue is still seen; delete old copies."""
-        if self.settings.store.bucket:
-            copies_s = self.settings.store.copies_h * 3600
-            self._loops += [self._loop(f"copies-{files.root.name}", every(_RETAIN_S, partial(files.forget, copies_s)))
-                            for files in (self.images, self.results)]
-            for loop in self._loops[-2:]:
-                loop.start()
+        for name, step in copies_of(self.settings, self.images, self.results).items():
+            self._begin(name, step)
         gpus = Gpus() if self.line is not None else None
         targets = [t.name for t in self.settings.deliver.targets]
         for urgency in Urgency:
@@ -292,12 +244,13 @@ class App:
         def look() -> None:
             watch(self.database, self.metrics, self.data_dir, self.clock(), targets, gpus.read() if gpus else ())
 
-        self._loops.append(self._loop("watch", every(_WATCH_S, look)))
-        self._loops[-1].start()
+        self._begin("watch", every(_WATCH_S, look))
 
-    def _loop(self, name: str, step: Callable[[], bool]) -> Loop:
-        """Return a loop that shows the metrics when it last came around."""
-        return Loop(name, step, lambda turned: self.metrics.loop_last_turn_seconds.labels(turned).set(self.clock()))
+    def _begin(self, name: str, step: Step) -> None:
+        """Start a loop that shows the metrics when it last came around."""
+        loop = Loop(name, step, lambda turned: self.metrics.loop_last_turn_seconds.labels(turned).set(self.clock()))
+        self._loops.append(loop)
+        loop.start()
 
     def _start_web(self) -> None:
         web = self.settings.web
@@ -305,9 +258,9 @@ class App:
                          version=__version__, limit=web.max_rows, window_s=web.window_h * 3600,
                          order=ReadingOrder(self.settings.triage.longest_reading_wait_s),
                          expectation=expectation_file(self.settings), read_within=web.read_within, viewers=web.viewers)
-        picture = partial(montage, self.images, self.decoders)
-        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results, picture,
-                         self._resend, door_of(self.settings, self.database, self.clock, self.trail), self.trail,
+        app = create_app(self.database, self.metrics, self.clock, style, self.ready, self.results,
+                         partial(montage, self.images, self.decoders), self._resend,
+                         door_of(self.settings, self.database, self.clock, self.trail), self.trail,
                          administration_of(self.settings, self.database, self._targets, self._retry), self._viewer(),
                          notes_in(self.settings.infer.models_dir),
                          lambda: self._web is not None and self._web.should_exit)

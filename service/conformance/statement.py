@@ -39,7 +39,11 @@ models look at them, and sends the results back as DICOM objects.
 
 
 def _network() -> Iterable[str]:
-    yield f"""## 2 Networking
+    return (_accepted(), _proposed(), _bounds(), _completeness())
+
+
+def _accepted() -> str:
+    return f"""## 2 Networking
 
 One application entity (`receive.ae_title`) receives; it calls the targets by the same title unless `calling_ae_title` says
 otherwise. A caller must name our AE title; its own must be under `receive.peers`, with its network where one is given.
@@ -58,7 +62,10 @@ kept: a router that sends everything back causes no error and no loop. Except: a
 (Observer Type), of a study that is here, is kept and attached as feedback (`receive.corrections`); its segments are matched
 by Segmented Property Type and laterality, its findings by what stands under Finding and Clinical finding absent. The
 notices (Modality Performed Procedure Step, Instance Availability Notification) are taken unless `receive.notices` is off."""
-    yield f"""### 2.2 Proposed presentation contexts
+
+
+def _proposed() -> str:
+    return f"""### 2.2 Proposed presentation contexts
 
 {tables.proposed()}
 
@@ -77,7 +84,10 @@ Information Sequence: every object of the result), and ended by N-ACTION (COMPLE
 study was not assessed, no image came, or it was asked for). With `subscribe` reports are asked for (N-ACTION, UPS Watch) and
 taken (N-EVENT-REPORT, UPS Event, on an association that the manager opens, where it is the SCP): event type 2 asks us to
 cancel."""
-    yield f"""### 2.3 Rejected associations
+
+
+def _bounds() -> str:
+    return f"""### 2.3 Rejected associations
 
 {tables.rejections()}
 
@@ -91,7 +101,10 @@ cancel."""
 
 A delivery that fails for a passing reason is tried again, each wait longer than the last, for `work.deliver_for_h`; a final
 refusal is shown on the worklist and tried again only when a person asks for it."""
-    yield """### 2.6 Completeness
+
+
+def _completeness() -> str:
+    return """### 2.6 Completeness
 
 DICOM sends no end of study. A study is judged when a notice says that it is whole, when a PACS that is asked counts as many
 images as have come, or when no image came for the quiet time after the association was released; at the latest after the

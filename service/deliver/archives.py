@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from service.deliver.places import AE_TITLE
+from service.deliver.places import Peer
 from service.deliver.retrieval import Retrieve
 from service.tls.sections import PeerTls
 
 
-class ArchivePlace(BaseModel):
+class ArchivePlace(Peer):
     """A PACS that studies are fetched from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, for the trace and the metrics.")
-    ae_title: str = Field(description="Its AE title.", pattern=AE_TITLE, max_length=16)
-    host: str = Field(description="Its address.")
-    port: int = Field(ge=1, le=65535, description="Its port.")
-    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
     retrieve: Retrieve = Field(Retrieve.GET, description="get: images come on our association (C-GET); move: it sends them "
                                "to our listener (C-MOVE), so it must know receive.ae_title and be under receive.peers.")
     timeout_s: float = Field(60.0, gt=0, le=600, description="Longest silence while it answers, seconds.")

@@ -182,3 +182,24 @@ class CStoreTarget:
     def unavailable(self, what: str) -> PeerUnavailable:
         """Return the error that says that this peer is away for now, and why."""
         return PeerUnavailable(Reason.PEER_UNREACHABLE, f"{self.name} ({self.host}:{self.port}): {what}")
+
+
+class Called:
+    """A peer that is called for something else than results, and how it is reached."""
+
+    def __init__(self, peer: CStoreTarget) -> None:
+        self._peer = peer
+
+    @property
+    def name(self) -> str:
+        """The name of the peer, for the trace."""
+        return self._peer.name
+
+    @property
+    def ae_title(self) -> str:
+        """Its AE title."""
+        return self._peer.ae_title
+
+    def echo(self) -> None:
+        """Send a C-ECHO. Raises: PeerUnavailable or RefusedByPeer."""
+        self._peer.echo()

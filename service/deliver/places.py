@@ -1,4 +1,4 @@
-"""The tables of the settings for places that are no DICOM peers: DICOMweb, folders, HL7 v2, web addresses."""
+"""The tables of the settings for places: what each has, and those of DICOMweb, folders, HL7 v2 and web addresses."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ class Place(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=_NAME, description="Short name, in metrics and the worklist.")
+
+
+class Peer(Place):
+    """A DICOM application entity that we call for work or for images."""
+
+    name: str = Field(pattern=_NAME, description="Short name, for the trace and the metrics.")
+    ae_title: str = Field(description="Its AE title.", pattern=AE_TITLE, max_length=16)
+    host: str = Field(description="Its address.")
+    port: int = Field(ge=1, le=65535, description="Its port.")
+    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
 
 
 class Objects(Place):

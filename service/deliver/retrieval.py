@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from service.deliver.cstore import CStoreTarget
+from service.deliver.cstore import Called, CStoreTarget
 from service.domain.patient import Match, Patient
 from service.errors import Reason, RefusedByPeer
 
@@ -52,7 +52,7 @@ Keep = Callable[[Sent, str], int]
 """Keeps an object that the archive of this AE title sends; returns the status of C-STORE. Never raises."""
 
 
-class Archive:
+class Archive(Called):
     """One archive that studies are fetched from.
 
     peer: how it is reached; its time-out is the longest silence. destination: our AE title, for C-MOVE; images: the
@@ -61,22 +61,9 @@ class Archive:
 
     def __init__(self, peer: CStoreTarget, retrieve: Retrieve, destination: str, images: Sequence[PresentationContext],
                  most_images: int) -> None:
-        self._peer, self._retrieve, self._destination = peer, retrieve, destination
+        super().__init__(peer)
+        self._retrieve, self._destination = retrieve, destination
         self._images, self.most_images = images, most_images
-
-    @property
-    def name(self) -> str:
-        """The name of the archive, for the trace."""
-        return self._peer.name
-
-    @property
-    def ae_title(self) -> str:
-        """Its AE title."""
-        return self._peer.ae_title
-
-    def echo(self) -> None:
-        """Send a C-ECHO. Raises: PeerUnavailable or RefusedByPeer."""
-        self._peer.echo()
 
     def studies(self, patient_id: str) -> list[Match]:
         """Return the studies that the archive holds under a Patient ID, which is compared exactly.

@@ -12,7 +12,7 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush, UnifiedProcedureStepWatch
 
 from service.deliver import steps
-from service.deliver.cstore import CStoreTarget
+from service.deliver.cstore import Called, CStoreTarget
 from service.domain.workitem import Offered, Performance
 from service.errors import Reason, RefusedByPeer
 
@@ -38,28 +38,15 @@ _TOLD = {_IN_PROGRESS: Told.TAKEN, _WRONG_TRANSACTION: Told.TAKEN, _MAY_NOT_CHAN
          _NOT_IN_PROGRESS: Told.NOT_BEGUN}
 
 
-class StepManager:
+class StepManager(Called):
     """One manager. peer: how it is reached; ae_title: ours, that reports go to; station: ours, "VALUE^SCHEME".
 
     Every method raises PeerUnavailable when the manager is away, RefusedByPeer when it refuses for a reason of its own.
     """
 
     def __init__(self, peer: CStoreTarget, ae_title: str, station: str) -> None:
-        self._peer, self._ae_title, self.station = peer, ae_title, station
-
-    @property
-    def name(self) -> str:
-        """The name of the manager, for the trace."""
-        return self._peer.name
-
-    @property
-    def ae_title(self) -> str:
-        """Its AE title."""
-        return self._peer.ae_title
-
-    def echo(self) -> None:
-        """Send a C-ECHO."""
-        self._peer.echo()
+        super().__init__(peer)
+        self._ae_title, self.station = ae_title, station
 
     def offered(self) -> list[Offered]:
         """Return the work items that nobody has claimed."""

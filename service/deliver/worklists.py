@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from service.deliver.places import AE_TITLE
+from service.deliver.places import Peer
 from service.tls.sections import PeerTls
 
 _CODE = r"^[^\^\\]{1,16}\^[^\^\\]{1,16}$"
 
 
-class ManagerPlace(BaseModel):
+class ManagerPlace(Peer):
     """A manager of Unified Procedure Steps (PS3.4 CC, IHE AIW-I) whose work items are claimed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="Short name, for the trace and the metrics.")
-    ae_title: str = Field(description="Its AE title.", pattern=AE_TITLE, max_length=16)
-    host: str = Field(description="Its address.")
-    port: int = Field(ge=1, le=65535, description="Its port.")
-    calling_ae_title: str = Field("", description="AE title we call with; empty: receive.ae_title.")
     timeout_s: float = Field(10.0, gt=0, le=600, description="Network time-out, seconds.")
     poll_s: float = Field(10.0, ge=0.1, le=3600, description="It is asked for work this often, seconds.")
     codes: tuple[str, ...] = Field(("110004^DCM", "110003^DCM"), description="Scheduled work item codes that are ours, each "

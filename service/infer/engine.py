@@ -6,8 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +21,7 @@ from service.domain.variant import Precision, Use, Variant
 from service.infer.batching import Batcher
 from service.infer.catalogue import Catalogue, identity
 from service.infer.guard import Guard
-from service.infer.networks import Feed, Item, Result, Run
+from service.infer.networks import Feed, Item, Result, Run, side_by_side
 from service.infer.placing import gpu_for, to_drop
 from service.infer.session import CPU, CUDA, FOREIGN_ERRORS, Broken, Loaded, Place, failed
 from service.metrics import Metrics
@@ -142,12 +140,7 @@ class Engine:
             self._give_way()
             return work(run, item)
 
-        with ThreadPoolExecutor(max(self._threads, 2 if on_gpu else 1), "infer") as pool:
-            waiting = [pool.submit(copy_context().run, chunk, item) for item in items]
-            try:
-                return [done.result() for done in waiting]
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return side_by_side(max(self._threads, 2 if on_gpu else 1), chunk, items)
 
     def batch(self, bundle_name: str) -> int:
         """Return how many images at once pay in `spread`: a few on a CPU, more on a GPU.  Raises: as `run`."""

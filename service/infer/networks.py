@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -17,6 +19,19 @@ Run = Callable[[Feed], dict[str, NDArray[Any]]]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def side_by_side(callers: int, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Do some work for each item in so many threads, in the context of the caller; returns the results in order.
+
+    Raises: what `work` raises; the items that were not begun are left.
+    """
+    with ThreadPoolExecutor(callers, "infer") as pool:
+        waiting = [pool.submit(copy_context().run, work, item) for item in items]
+        try:
+            return [done.result() for done in waiting]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class Networks(Protocol):

@@ -11,8 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -27,7 +25,7 @@ from service.domain.manifest import Manifest
 from service.domain.variant import Precision, Use, Variant
 from service.errors import EngineUnavailable, Reason
 from service.infer.catalogue import Catalogue, identity
-from service.infer.networks import Feed, Item, Result, Run
+from service.infer.networks import Feed, Item, Result, Run, side_by_side
 from service.infer.ray_session import CUDA, RaySession
 from service.infer.slots import Slots
 from service.metrics import Metrics
@@ -111,12 +109,7 @@ class RayEngine:
             self._give_way()
             return work(partial(self._run, bundle), item)
 
-        with ThreadPoolExecutor(self._cluster.sessions + 1, "infer") as pool:
-            waiting = [pool.submit(copy_context().run, chunk, item) for item in items]
-            try:
-                return [done.result() for done in waiting]
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return side_by_side(self._cluster.sessions + 1, chunk, items)
 
     def batch(self, bundle_name: str) -> int:
         """Return how many images at once pay in `spread`."""

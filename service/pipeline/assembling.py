@@ -46,13 +46,11 @@ def _no_answers(study_instance_uid: str) -> Sequence[Answer]:
 class Arriving:
     """What is known of images on their way, as Study Instance UIDs.
 
-    open_studies: an association that brought images of it is open. unwritten: images are acknowledged whose rows are
-    still to be written: nothing may be judged before they are. known_after_s: how long after an image it may take until
+    open_studies: an association that brought images of it is open. known_after_s: how long after an image it may take until
     open_studies names its study, because another process tells of it: silence is judged no sooner.
     """
 
     open_studies: Callable[[], frozenset[str]] = _nothing
-    unwritten: Callable[[], frozenset[str]] = _nothing
     known_after_s: float = 0.0
 
 
@@ -84,8 +82,7 @@ class Assembler:
         self._missing: dict[str, tuple[object, Announced | None]] = {}
 
     def open(self) -> list[Study]:
-        """Return the studies to judge now, oldest first; not those of which rows are still to be written."""
-        unwritten = self._arriving.unwritten()  # first: what is written after this is seen below
+        """Return the studies to judge now, oldest first."""
         with self._line.database.reading() as session:
             studies = open_studies(session)
             self._notices = notices_of(session, [s.study_instance_uid for s in studies])
@@ -95,7 +92,7 @@ class Assembler:
                 del of_number[gone]
         for forgotten in self._missing.keys() - uids:
             del self._missing[forgotten]
-        return [s for s in studies if s.study_instance_uid not in unwritten]
+        return studies
 
     def advance(self, study: Study) -> bool:
         """Judge one study and do what follows; tell whether anything did."""

@@ -167,16 +167,6 @@ def test_slice_that_comes_while_a_study_is_being_admitted_is_not_left_behind(app
     assert study_of(app).state == StudyState.ASSESSED
 
 
-def test_study_of_which_rows_are_still_to_be_written_is_not_judged(app: App) -> None:
-    take_in(app, *ct_series())
-    unwritten = {uid(1, 1)}
-    assembler = Assembler(line_of(app), QuietTimes(0, 0), EarlyStart(), Arriving(unwritten=lambda: frozenset(unwritten)))
-    assert assembler.open() == []
-    unwritten.clear()
-    (study,) = assembler.open()
-    assert assembler.advance(study) and study_of(app).completed_at is not None
-
-
 def test_a_database_without_room_is_waited_for_and_no_study_is_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk met while a study is judged says nothing about the study."""
     take_in(app, *ct_series())
