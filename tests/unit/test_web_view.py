@@ -25,7 +25,7 @@ from service.web.view.stacks import Shown, stacks
 from tests import builders
 from tests.browser import pictured
 from tests.browser.served import asked
-from tests.contracts import test_outputs
+from tests.contracts import outputs
 from tests.contracts.assessed import OUTLINES, masks
 
 NOW = 1_767_400_000.0
@@ -180,7 +180,7 @@ def test_key_slices_are_the_largest_of_each_third_and_no_neighbours() -> None:
 
 @pytest.mark.parametrize("enhanced", [False, True])
 def test_the_quick_look_at_a_segmentation_finds_what_its_items_say(tmp_path: Path, enhanced: bool) -> None:
-    output = test_outputs.enhanced_output(tmp_path) if enhanced else test_outputs.ct_output(tmp_path)
+    output = outputs.enhanced_output(tmp_path) if enhanced else outputs.ct_output(tmp_path)
     [path] = output.made["seg"]
     ds = dcmread(path)
     quick = scanned(ds.get_item("PerFrameFunctionalGroupsSequence").value, int(ds.NumberOfFrames))
