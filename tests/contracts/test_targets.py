@@ -153,7 +153,7 @@ def test_logs_and_errors_hold_no_patient_and_no_text_of_the_other_side(receiver,
         one.target().deliver(parcel)
     written = "\n".join(str(vars(r)) for r in caplog.records if r.name.startswith("firstlook"))
     assert "place" in written
-    assert not any(text in written for text in ("Test^Patient", "P0002", "1960", "good-token"))
+    assert not any(text in written for text in ("Test^Patient", "P0002", "19600101", "1960-01-01", "good-token"))
 
 
 def test_a_disk_that_fills_up_half_way_leaves_nothing_behind(tmp_path, made):

@@ -50,7 +50,7 @@ def test_the_message_says_what_was_found_how_urgent_it_is_and_which_objects_ther
 def test_patient_data_are_told_only_when_asked_for(parcel: Parcel) -> None:
     plain, hook = told(parcel)
     whole = json.dumps(plain) + str(hook.requests[0][2])
-    assert not [text for text in ("P0002", "Test", "1960", "A21") if text in whole]
+    assert not [text for text in ("P0002", "Test", "19600101", "1960-01-01", "A21") if text in whole]
     asked, _ = told(parcel, with_patient=True)
     assert asked["patient"] == {"PatientID": "P0002", "IssuerOfPatientID": "", "AccessionNumber": "A21"}
 
