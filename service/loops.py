@@ -19,7 +19,7 @@ from service.pipeline.retain import delete_images
 from service.settings import Settings
 from service.store.files import Files
 from service.tls.renewal import Renewed
-from service.worker import assemble_step, behind_step, beside_step, correct_step, every, passing_step, work_step
+from service.worker import assemble_step, behind_step, beside_step, correct_step, every, passing_steps, work_step
 
 Step = Callable[[], bool]
 
@@ -72,7 +72,7 @@ def _jobs(settings: Settings, line: Line) -> dict[str, Step]:
     looks = ["infer", *(f"infer-{n}" for n in range(2, settings.work.looks + 1))]
     return {
         **{name: work_step(line, JobKind.INFER) for name in looks},
-        **{f"pass-{n}": passing_step(line) for n in range(1, settings.work.passing + 1)},
+        **{f"pass-{n}": step for n, step in enumerate(passing_steps(line, settings.work.passing), 1)},
         "shadow": beside_step(line),
         "correct": correct_step(line),
         **{f"deliver-{name}": work_step(line, JobKind.DELIVER, name) for name in line.targets},

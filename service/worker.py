@@ -124,26 +124,32 @@ def _do(line: Line, job: Job) -> None:
         line.queue.put_down(job)
 
 
-def passing_step(line: Line) -> Callable[[], bool]:
-    """Return a step that looks at a study only when it goes before all looks that are under way: it passes them.
+def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
+    """Return steps that look at a study only when it goes before all looks that are under way: it passes them.
 
     It is more urgent, or a radiograph of the same urgency beside a CT: that takes a moment, and the CT seconds.
-    With nothing under way the loop that takes everything is free, and this one rests.
+    With nothing under way the loop that takes everything is free, and these rest. Of those that are free only the first
+    asks the database.
     """
+    busy: set[int] = set()
 
-    def step() -> bool:
+    def step(number: int) -> bool:
         front = line.turns.front
-        if front is None:
+        if front is None or any(before not in busy for before in range(number)):
             return False
         job = line.queue.claim(JobKind.INFER, above=front.urgency) if front.rank else None
         if job is None and not front.quick:
             job = line.queue.claim(JobKind.INFER, quick_of=front.urgency)
         if job is None:
             return False
-        _do(line, job)
+        busy.add(number)
+        try:
+            _do(line, job)
+        finally:
+            busy.discard(number)
         return True
 
-    return step
+    return [partial(step, number) for number in range(count)]
 
 
 def behind_step(line: Line) -> Callable[[], bool]:

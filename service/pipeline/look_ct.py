@@ -75,12 +75,13 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
     with timed(line.metrics, "infer", "ct"):
         reader = SliceReader.of(line, lead, Presentation.of(selection.geometry),
                                 (selection.geometry.rows, selection.geometry.columns))
-        stack = _read(reader, selection.geometry, files, course)
+        knows_all = all(reader.knows(file, course.known.get(file.header.sop_instance_uid)) for file in files)
+        stack = _read(reader, selection.geometry, files, course, coarse_first=not knows_all)
         volume, read = stack.part(slice(None))
         say = partial(assess_read, volume, read, line.engine.identity(lead.name), lead,
                       (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers])
         whole = _asked(line, selection, volume, manifests, (lead, say))
-    if course.first is not None and _knows_all(reader, files, course):
+    if course.first is not None and knows_all:
         course.first(whole, Part(len(files), len(files), 1))
     return whole
 
@@ -102,17 +103,14 @@ def first_slices(geometry: VolumeGeometry, spacing_mm: float) -> slice | None:
     return slice(-round(geometry.positions_mm[0] / between_mm) % step, None, step)
 
 
-def _read(reader: SliceReader, geometry: VolumeGeometry, files: Sequence[SliceFile], course: Course) -> Stack:
+def _read(reader: SliceReader, geometry: VolumeGeometry, files: Sequence[SliceFile], course: Course,
+          coarse_first: bool) -> Stack:
+    """Read every slice. coarse_first: a first look goes before the rest; where all is known the whole one is as quick."""
     early, tell = first_slices(geometry, reader.line.first_look_mm), course.first
-    if early is None or tell is None or _knows_all(reader, files, course):
+    if early is None or tell is None or not coarse_first:
         return filled(reader, files, geometry, course.known, kept=course.kept)
     seen = partial(_tell_first, reader, files, early, tell)
     return filled(reader, files, geometry, course.known, early, seen, course.kept)
-
-
-def _knows_all(reader: SliceReader, files: Sequence[SliceFile], course: Course) -> bool:
-    """Tell whether every slice was read before: then the whole look is had in a moment, and no coarse one goes before it."""
-    return all(reader.knows(file, course.known.get(file.header.sop_instance_uid)) for file in files)
 
 
 def _tell_first(reader: SliceReader, files: Sequence[SliceFile], early: slice, tell: Callable[[Assessment, Part], object],

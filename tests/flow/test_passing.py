@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.domain.job import StudyState
 from service.domain.urgency import Urgency
+from service.triage.turns import Turns
 from tests.builders import ct_series, radiograph, uid
 from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import wait_until
@@ -15,27 +18,35 @@ CT_STUDY, CXR_STUDY = uid(1, 1), uid(2, 1)
 QUICK = {"quiet_cxr_s": 0.2, "quiet_ct_s": 0.3, "early_cxr_s": 0.1, "early_ct_s": 0.2}
 
 
+@contextmanager
+def held(turns: Turns, urgency: Urgency, ahead: bool = False) -> Iterator[None]:
+    """Have something else under way meanwhile, on a thread of its own."""
+    end = threading.Event()
+
+    def hold() -> None:
+        with turns.taken(urgency, ahead=ahead):
+            assert end.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    try:
+        yield
+    finally:
+        end.set()
+        other.join(60)
+
+
 def test_urgent_radiograph_passes_a_ct_in_progress_which_then_goes_on(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
     with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK) as house:
         assert house.app.line is not None
-        turns, end = house.app.line.turns, threading.Event()
-
-        def hold() -> None:
-            with turns.taken(Urgency.URGENT):
-                assert end.wait(60)
-
-        more_urgent = threading.Thread(target=hold)
-        more_urgent.start()
-        try:
+        turns = house.app.line.turns
+        with held(turns, Urgency.URGENT):
             house.send(*ct_series())
             wait_until(lambda: any(turn.standing for turn in turns.under_way), 60)
             house.send(radiograph(StudyDescription="TRAUMA"))
             assert house.delivered(CXR_STUDY).state == StudyState.ASSESSED
             assert house.study(CT_STUDY).state == StudyState.INFERRING
-        finally:
-            end.set()
-            more_urgent.join(60)
         assert house.delivered(CT_STUDY).state == StudyState.ASSESSED
         assert any(line.startswith("held: stood still ") for line in house.trace(CT_STUDY))
         counted = house.app.metrics.registry.get_sample_value
@@ -46,23 +57,13 @@ def test_a_radiograph_passes_a_ct_of_its_urgency(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
     with hospital(tmp_path / "house", infer=TINY | {"models_dir": models}, assemble=QUICK) as house:
         assert house.app.line is not None
-        turns, end = house.app.line.turns, threading.Event()
-
-        def hold() -> None:
-            with turns.taken(Urgency.STAT, ahead=True):  # looks stand still for it, and may be begun beside it
-                assert end.wait(60)
-
-        more_urgent = threading.Thread(target=hold)
-        more_urgent.start()
-        try:
+        turns = house.app.line.turns
+        with held(turns, Urgency.STAT, ahead=True):  # looks stand still for it, and may be begun beside it
             house.send(*ct_series())
             wait_until(lambda: any(turn.standing for turn in turns.under_way), 60)
             assert turns.front is not None and not turns.front.quick
             house.send(radiograph())
             wait_until(lambda: turns.front is not None and turns.front.quick, 60)
-        finally:
-            end.set()
-            more_urgent.join(60)
         for study in (CXR_STUDY, CT_STUDY):
             assert house.delivered(study).urgency == Urgency.ROUTINE
 
