@@ -82,9 +82,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
     office = Office(tmp_path)
     office.people()
     yield office
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
 def test_the_page_tells_who_saw_a_study_and_that_somebody_asked(office: Office) -> None:

@@ -99,18 +99,33 @@ class Office:
         assert log_in(client, name).status_code == 303
         return client, csrf(client.get("/").text)
 
+    def close(self) -> None:
+        self.files.close()
+        self.still_open.close()
+        self.database.close()
+
     def parked(self) -> Job:
         with self.database.reading() as session:
             return session.exec(select(Job).where(Job.key == "deliver:4")).one()
+
+
+class Chief:
+    """The administrator `chief` at the pages."""
+
+    def __init__(self, office: Office) -> None:
+        self.office = office
+        self.client, self.token = office.logged_in("chief")
+
+    def press(self, path: str, **fields: str) -> httpx.Response:
+        """Press a button: post its form."""
+        return self.client.post(f"/admin/{path}", data={"csrf": self.token} | fields)
 
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
     office = Office(tmp_path)
     yield office
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
 def text(page: str) -> str:

@@ -16,7 +16,7 @@ from service.domain.manifest import read_manifest
 from service.store.activations import BESIDE, history, switch, switch_beside, switched_to
 from service.store.tables import Job
 from tests.flow.test_switch import whole_bundle
-from tests.unit.test_web_admin import Office, text
+from tests.unit.test_web_admin import Chief, Office, text
 
 HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 
@@ -37,21 +37,15 @@ def office(tmp_path: Path, bundles: Path) -> Iterator[Office]:
     for name in ("next-cxr", "other-cxr"):
         shutil.copytree(bundles / name, tmp_path / "models" / name)
     yield office
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
-class Desk:
-    """The administrator `chief` at the page."""
-
-    def __init__(self, office: Office) -> None:
-        self.office = office
-        self.client, self.token = office.logged_in("chief")
+class Desk(Chief):
+    """The chief at the page of models."""
 
     def press(self, path: str, **fields: str) -> httpx.Response:
         """Press a button of the page."""
-        return self.client.post(f"/admin/models/{path}", data={"csrf": self.token} | fields)
+        return super().press(f"models/{path}", **fields)
 
     def confirm(self, question: httpx.Response, kind: str, **change: str) -> httpx.Response:
         """Send the form of the question back."""
@@ -209,9 +203,7 @@ def test_where_nobody_logs_in_models_are_switched_by_command_only(tmp_path: Path
     assert "firstlook models activate" in page and "<button name" not in page
     answer = client.post("/admin/models/cxr", data={"place-tiny-cxr": "1"})
     assert answer.status_code == 403 and "firstlook models activate" in answer.text
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
 def test_a_model_card_is_shown_as_text_and_nothing_else_is(office: Office) -> None:

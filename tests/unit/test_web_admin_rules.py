@@ -39,9 +39,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
                                  series_instance_uid=header.series_instance_uid, sha256="0" * 64, received_at=1.0,
                                  header=header.to_json()))
     yield office
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
 def of(office: Office, modality: str) -> int:

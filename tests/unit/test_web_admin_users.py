@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service.access import accounts
@@ -14,7 +13,7 @@ from service.access.door import Entered, TurnedAway
 from service.cli import main
 from service.domain.person import Role
 from tests.unit.test_access import PASSWORD
-from tests.unit.test_web_admin import Office, text
+from tests.unit.test_web_admin import Chief, Office, text
 from tests.unit.test_web_login import csrf, log_in
 
 OTHER = "nine other plates at dusk"
@@ -28,20 +27,11 @@ def office(tmp_path: Path) -> Iterator[Office]:
     office.people()
     office.ward.add("robot", Role.SERVICE)
     yield office
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
-class Desk:
-    """The administrator `chief` at the pages."""
-
-    def __init__(self, office: Office) -> None:
-        self.office = office
-        self.client, self.token = office.logged_in("chief")
-
-    def press(self, path: str, **fields: str) -> httpx.Response:
-        return self.client.post(f"/admin/{path}", data={"csrf": self.token} | fields)
+class Desk(Chief):
+    """The chief at the pages of accounts."""
 
     def told(self) -> list[tuple[str, str, str]]:
         """Return what the audit trail has of accounts: the type of the event, the account, and what was done."""
@@ -211,9 +201,7 @@ def test_where_nobody_logs_in_accounts_are_made_by_command_only(tmp_path: Path) 
     assert "firstlook users add" in client.get("/admin/users").text
     answer = client.post("/admin/users", data={"name": "x", "role": "administrator", "password": PASSWORD})
     assert answer.status_code == 403 and client.get("/").status_code == 200
-    office.files.close()
-    office.still_open.close()
-    office.database.close()
+    office.close()
 
 
 def test_role_and_sessions_are_changed_by_command_too(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
