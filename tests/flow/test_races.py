@@ -19,16 +19,20 @@ from service.assemble.complete import Because, Complete
 from service.assemble.early import EarlyStart
 from service.assemble.quiet import QuietTimes
 from service.domain.job import JobKind, StudyState
+from service.domain.urgency import Urgency
 from service.errors import OutOfSpace
 from service.pipeline.admit import admit
 from service.pipeline.assembling import Arriving, Assembler
+from service.pipeline.first_look import tell_first
 from service.pipeline.line import Line
+from service.pipeline.look_ct import Part
 from service.pipeline.run import run
 from service.receive.header import read_header
 from service.store.intake import Intake
 from service.store.tables import Event, Job, Rhythm, Study
 from service.worker import assemble_step
 from tests.builders import as_bytes, ct_series, uid
+from tests.contracts import assessed
 from tests.hospital import TINY, settings_for, tiny_models
 from tests.peers import ScriptedPacs
 
@@ -179,6 +183,19 @@ def test_a_database_without_room_is_waited_for_and_no_study_is_given_up(app: App
             assemble_step(line_of(app), assembler)()
     assert (study_of(app).state, study_of(app).completed_at) == (StudyState.RECEIVING, None)
     assert assemble_step(line_of(app), assembler)() and study_of(app).completed_at is not None
+
+
+@pytest.mark.parametrize(("digest", "told"), [("these", True), ("others", False)])
+def test_first_look_that_ends_after_its_study_was_queued_counts_for_the_same_images(
+        app: App, digest: str, told: bool) -> None:
+    take_in(app, *ct_series())
+    before, (_, said) = study_of(app), assessed.ct(ct_series())
+    with app.database.transaction() as session:
+        row = session.get_one(Study, before.id)
+        row.revision, row.input_digest = before.revision + 1, "these"
+        session.add(row)
+    assert tell_first(line_of(app), before, digest, Urgency.ROUTINE, None, said, Part(40, 40, 1)) is told
+    assert bool(study_of(app).flag) is told
 
 
 def raising(error: Exception) -> Callable[..., bool]:
