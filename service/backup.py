@@ -25,7 +25,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, make_url, text
 
 from service import __version__
-from service.receive.spool import JOURNALS, Spool
+from service.receive.spool import READY, Spool
 from service.store.database import MIGRATIONS, Database
 
 FORMAT = 1
@@ -109,13 +109,14 @@ def restore(url: str, data_dir: Path, file: Path) -> Told:
 
 
 def _files(data_dir: Path, images: bool) -> Iterator[Path]:
-    """Yield what is kept; images that a crash has left in a journal get their files first, as at the next start."""
-    if images and (data_dir / "spool" / JOURNALS).exists():
-        Spool(data_dir / "spool").open_journal(used=False)
+    """Yield what is kept; images that a crash has left in ready files get their places first, as at the next start."""
+    ready = data_dir / "spool" / READY
+    if images and ready.exists():
+        Spool(data_dir / "spool").restore()
     for folder in _FOLDERS if images else _FOLDERS[:1]:
         yield from sorted(
             p for p in (data_dir / folder).rglob("*")
-            if p.is_file() and p.suffix != ".part" and p.parent.name != JOURNALS)
+            if p.is_file() and p.suffix != ".part" and ready not in p.parents)
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> str:

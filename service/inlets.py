@@ -28,7 +28,7 @@ def policy_of(receive: Receive) -> Policy:
         max_waiting_per_address=receive.max_waiting_per_address,
         max_pdu_bytes=receive.max_pdu_bytes, max_object_bytes=receive.max_object_bytes,
         association_timeout_s=receive.association_timeout_s, idle_timeout_s=receive.idle_timeout_s,
-        min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path, journal=receive.journal,
+        min_free_bytes=receive.min_free_bytes, fast_path=receive.fast_path, ready_bytes=receive.ready_mib << 20,
         max_study_images=receive.max_study_images, max_study_bytes=receive.max_study_bytes)
 
 

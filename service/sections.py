@@ -73,8 +73,8 @@ class Receive(Section):
     corrections: bool = Field(True, description="Keep SEG and SR that others send for a study that is here, and attach "
                               "those of a person as feedback; false: they are taken and not kept.")
     fast_path: bool = Field(True, description="Images go from the socket into the spool; false: all by pynetdicom.")
-    journal: bool = Field(False, description="Images are made safe in a journal first (up to 100 MB in the spool); "
-                          "false: each in its own file.")
+    ready_mib: int = Field(400, ge=0, le=65_536, description="Room for files made ready before images come, which makes "
+                           "answers faster (512 CT slices and 2,500 small objects in a burst), MiB; 0: none.")
     tls: ReceiveTls = Field(default_factory=ReceiveTls)
 
     @model_validator(mode="after")

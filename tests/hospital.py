@@ -139,7 +139,7 @@ def settings_for(folder: Path, pacs: ScriptedPacs | Orthanc, **sections: dict[st
     """Return the settings of a test's service."""
     tree: dict[str, dict[str, Any]] = {
         "store": {"data_dir": folder / "data"},
-        "receive": {"port": 0, "any_calling_ae": True, "min_free_bytes": 0},
+        "receive": {"port": 0, "any_calling_ae": True, "min_free_bytes": 0, "ready_mib": 8},
         "assemble": {"quiet_cxr_s": 0.2, "quiet_ct_s": 0.2},
         "infer": {"device": "cpu"},
         "work": {"first_wait_s": 0.1, "wait_factor": 1.0, "tries": 3},

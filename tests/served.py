@@ -52,6 +52,7 @@ data_dir = {json.dumps(str(folder / "data"))}
 port = {dicom_port}
 any_calling_ae = true
 min_free_bytes = 0
+ready_mib = 8
 [assemble]
 quiet_cxr_s = 0.2
 quiet_ct_s = 0.2

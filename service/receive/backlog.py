@@ -1,8 +1,9 @@
 """Images that are safe on the disk and answered, and whose rows are still to be written: many in one transaction.
 
-Whatever ends the process, nothing is lost with it: the rows are made from the files at the next start, the sender and
-the time of arrival too. While the database does not answer, nothing is added, and images are answered when their row is
-there or not at all.
+What is left to do for each before its row (its place in the spool, its sum) is done here too, by one thread, while those who
+receive take the next one. Whatever ends the process, nothing is lost with it: the rows are made from the files at the next
+start, the sender and the time of arrival too. While the database does not answer, nothing is added, and images are answered
+when their row is there or not at all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from service.receive.tally import Tally
 from service.store.intake import Arrival, Intake, Outcome
 
 BATCH = 64
+MOST_UNFINISHED = 16
 LONGEST_S = 0.1
 _RETRY_S = 1.0
 _log = logs.get("receive.backlog")
@@ -40,6 +42,7 @@ class Backlog:
 
     def __init__(self, intake: Intake, settled: Callable[[Entry, Outcome], None]) -> None:
         self._intake, self._settled = intake, settled
+        self._unfinished: deque[Callable[[], Entry | None]] = deque()
         self._waiting: deque[Entry] = deque()
         self._writing = threading.Lock()
         self._some, self._stopped = threading.Event(), threading.Event()
@@ -64,19 +67,19 @@ class Backlog:
         """Whether the last try failed: then nothing more is to be added, and rows come before answers again."""
         return self._stuck
 
-    def add(self, entry: Entry) -> None:
-        """Add an image; a full batch is written down at once."""
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting.append(entry)
-        if len(self._waiting) >= BATCH:
-            self.write()
-        elif not self._some.is_set():
+    def add(self, finish: Callable[[], Entry | None]) -> None:
+        """Add an image. finish: does what is left to do for it, and returns its entry; None: that must wait for a start."""
+        self._unfinished.append(finish)
+        if len(self._unfinished) > MOST_UNFINISHED:
+            with self._writing:
+                self._finish()
+        if not self._some.is_set():
             self._some.set()
 
     def write(self) -> None:
         """Write down all that waits, or wait for who does; what the database refuses goes on waiting."""
         with self._writing:
+            self._finish()
             try:
                 self._write()
             except Unavailable as error:
@@ -111,11 +114,27 @@ class Backlog:
                 if failures == min(2, len(entries)):
                     raise
 
+    def _finish(self) -> None:
+        """Do for each image what is left to do before its row."""
+        while self._unfinished:
+            entry = self._unfinished.popleft()()
+            if entry is not None:
+                if not self._waiting:
+                    self._since = time.monotonic()
+                self._waiting.append(entry)
+
     def _follow(self) -> None:
-        """Write down what has waited for long enough."""
+        """Write down a full batch, and what has waited for long enough."""
         while not self._stopped.is_set():
-            self._some.wait()
+            self._some.wait(self._left_s() if self._waiting else None)
             self._some.clear()
-            while self._waiting and not self._stopped.wait(_RETRY_S if self._stuck else LONGEST_S):
-                if time.monotonic() - self._since >= LONGEST_S:
-                    self.write()
+            with self._writing:
+                self._finish()
+            if len(self._waiting) >= BATCH or (self._waiting and self._left_s() <= 0):
+                self.write()
+                if self._stuck:
+                    self._stopped.wait(_RETRY_S)
+
+    def _left_s(self) -> float:
+        """Return for how long what waits may go on waiting, seconds."""
+        return max(0.0, self._since + LONGEST_S - time.monotonic())

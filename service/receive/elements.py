@@ -19,7 +19,7 @@ MAX_DEPTH = 64
 MAX_VALUE_BYTES = 65536
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_PIXEL_DATA = 0x7FE00010
+PIXEL_DATA = 0x7FE00010
 _SHORT_HEADER = struct.Struct("<HH2sH")
 _LONG_FORM = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _SHORT_FORM = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN",
@@ -73,6 +73,11 @@ def collect(data: Buffer, implicit: bool, tags: Collection[int], sequences: Coll
     return found
 
 
+def element_at(data: Buffer, implicit: bool, at: int) -> Element | None:
+    """Return the top-level element that begins at a byte offset, None at the end.  Raises: BadInstance as `walk` does."""
+    return next(walk(data, implicit, at), None)
+
+
 def items(data: Buffer, sequence: Element, implicit: bool) -> Iterator[tuple[int, int]]:
     """Yield where each item of a sequence begins and ends, for `walk` to look into.
 
@@ -112,7 +117,7 @@ def _scan(data: Buffer, implicit: bool, at: int, end: int,
             raise _malformed(f"element {tag:08X} ends at byte {after}, the data set at {end}")
         if tags is None or tag in tags:
             yield tag, vr, value, after
-        if tag == _PIXEL_DATA:
+        if tag == PIXEL_DATA:
             return
         at = after
 

@@ -6,7 +6,7 @@ import math
 import mmap
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, lru_cache
@@ -57,18 +57,20 @@ def _tag(keyword: str) -> int:
 
 
 _TAGS = {f.name: _tag(_keyword(f.name)) for f in fields(Header) if f.name not in (*_NESTED, *_NOT_READ)}
+_FIELD_OF = {_TAGS[f.name]: (f.name, "uid" if f.name in _IDENTIFIERS else str(f.type)) for f in fields(Header)
+             if f.name in _TAGS}
 _FIELDS = tuple((f.name, _TAGS[f.name], str(f.type)) for f in fields(Header)
                 if f.name in _TAGS and f.name not in _IDENTIFIERS)
-_CHARACTER_SET = _tag("SpecificCharacterSet")
+CHARACTER_SET = _tag("SpecificCharacterSet")
 _PRIORITY, _REQUESTS = _tag("RequestedProcedurePriority"), _tag("RequestAttributesSequence")
 _VIEW_CODES, _SPECIES_CODES, _MEANING = _tag("ViewCodeSequence"), _tag("PatientSpeciesCodeSequence"), _tag("CodeMeaning")
-_SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES, _SPECIES_CODES))
-_WANTED = frozenset(_TAGS.values()) | _SEQUENCES | {_CHARACTER_SET, _PRIORITY, _MEANING}
+SEQUENCES = frozenset((_REQUESTS, _VIEW_CODES, _SPECIES_CODES))
+WANTED = frozenset(_TAGS.values()) | SEQUENCES | {CHARACTER_SET, _PRIORITY, _MEANING}
 
 
 def read_tags() -> list[int]:
     """Return the tags of all attributes that a header holds, in the data set itself or in the first item of a sequence."""
-    return sorted(_WANTED)
+    return sorted(WANTED)
 
 
 def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
@@ -78,7 +80,7 @@ def read_header(dataset: Dataset, transfer_syntax_uid: str = "") -> Header:
     An attribute that is absent, or not what its type says, is absent in the header.
     Raises: BadInstance when SOP Instance, SOP Class, Study or Series Instance UID is not a UID (PS3.5 9.1).
     """
-    codecs = _codecs([str(term) for term in _values(dataset, _CHARACTER_SET, ("ascii",))])
+    codecs = _codecs([str(term) for term in _values(dataset, CHARACTER_SET, ("ascii",))])
     meta = getattr(dataset, "file_meta", None)
     return _header(lambda tag, kind: _typed(_values(dataset, tag, codecs), kind),
                    lambda sequence, tag: _typed(_nested_values(dataset, sequence, tag, codecs), "str"),
@@ -110,8 +112,8 @@ def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) 
     if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian) or not is_uid(transfer_syntax_uid):
         raise BadInstance(Reason.OBJECT_MALFORMED, "the transfer syntax is deflated, big endian or none")
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
-    found = collect(data, implicit, _WANTED, _SEQUENCES, start)
-    terms = found.values.get(_CHARACTER_SET)
+    found = collect(data, implicit, WANTED, SEQUENCES, start)
+    terms = found.values.get(CHARACTER_SET)
     codecs = _codecs(_decoded("CS", terms[1], ("ascii",)) if terms else [])
 
     def nested(sequence: int, tag: int) -> Any:
@@ -119,6 +121,28 @@ def read_encoded_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) 
         return _read(item.values, tag, "str", codecs) if item is not None else None
 
     return _header(lambda tag, kind: _read(found.values, tag, kind, codecs), nested, transfer_syntax_uid)
+
+
+def changed_header(header: Header, values: Mapping[int, tuple[str, bytes]],
+                   character_set: tuple[str, bytes] | None) -> Header | None:
+    """Return the header of an image of which only these elements differ: tag -> (VR, "" when implicit; bytes).
+
+    character_set: VR and bytes of Specific Character Set, the same in both. None: these elements alone do not tell it.
+    """
+    codecs = _codecs(_decoded("CS", character_set[1], ("ascii",)) if character_set else [])
+    found: dict[str, Any] = {}
+    for tag, (vr, value) in values.items():
+        if tag not in _FIELD_OF:
+            return None
+        name, kind = _FIELD_OF[tag]
+        given = _read_value(vr or _implicit_vr(tag), value, kind, codecs)
+        if kind == "uid":
+            given = given or ""
+        if (kind == "uid" or name == "frame_of_reference_uid") and not is_uid(given or ""):
+            return None
+        found[name] = given
+    absent = [name for name, given in found.items() if given is None]
+    return None if absent else Header.of(vars(header) | found)
 
 
 def read_file_header(path: Path) -> Header:

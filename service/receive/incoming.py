@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from service import logs
 from service.errors import FirstlookError
 from service.receive.part import Part
 from service.receive.storing import Announced, Safe, Storing
 from service.receive.tally import Tally
-
-_log = logs.get("receive.incoming")
 
 
 class Incoming:
@@ -62,14 +59,10 @@ class Incoming:
     def end(self) -> None:
         """Have the image written down if it was kept and is not yet; remove what was written if it was not kept."""
         safe, self._safe = self._safe, None
-        try:
-            if safe is not None:
-                self._storing.write_later(safe)
-        except FirstlookError as error:
-            _log.error("an image that was answered waits in the journal for the next start",
-                       extra={"reason": error.reason, "detail": error.detail})
-        finally:
-            self._drop()
+        if safe is not None:
+            self._part = None  # it is closed when it is written down
+            self._storing.write_later(safe)
+        self._drop()
 
     def _drop(self) -> None:
         if self._part is not None:

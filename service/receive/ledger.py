@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+
+from service.errors import Reason
 
 
 @dataclass
@@ -102,3 +104,17 @@ class Ledger:
             if association in self._open:
                 self._open[association].busy = busy
                 self._changed.notify_all()
+
+
+def told(calling_aet: str, counts: Mapping[str, int], ending: str) -> str:
+    """Return the line on the trace of a study that an association brought: its images by outcome, and how it ended."""
+    text = (f"{_number(counts, 'stored', 'image')} received from {calling_aet}, "
+            f"{_number(counts, 'duplicate', 'duplicate')}; {ending}")
+    if counts.get("quarantined"):
+        text += f"; {counts['quarantined']} set aside: {Reason.CHANGED_DUPLICATE.sentence}"
+    return text
+
+
+def _number(counts: Mapping[str, int], outcome: str, noun: str) -> str:
+    count = counts.get(outcome, 0)
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

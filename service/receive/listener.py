@@ -13,12 +13,12 @@ from pynetdicom.association import Association
 
 from service import logs
 from service.audit.trail import Trail, silent
-from service.errors import FirstlookError, OutOfSpace, Reason
+from service.errors import FirstlookError, OutOfSpace
 from service.metrics import Metrics
 from service.receive.door import Door, Seldom, Shut
 from service.receive.fast import SUCCESS, FastServer, Taker
 from service.receive.incoming import Incoming
-from service.receive.ledger import Closed, Ledger
+from service.receive.ledger import Closed, Ledger, told
 from service.receive.notified import notice_contexts, notice_handlers
 from service.receive.policy import IMAGE_CLASSES, Policy, Refusal, are_well_numbered, contexts
 from service.receive.quota import Quota
@@ -94,7 +94,8 @@ class Listener:
 
         Raises: OSError when the port is taken or the spool unreadable; Unavailable when the database is away.
         """
-        recover(self._spool, self._intake, self._policy.journal)
+        recover(self._spool, self._intake)
+        self._spool.make_ready(self._policy.ready_bytes)
         door = Door(self._policy)
         try:
             for tls in [*([None] if self._policy.plain else []), *([self._tls] if self._tls else [])]:
@@ -274,12 +275,9 @@ class Listener:
         self._metrics.associations_open.dec()
 
     def _trace(self, closed: Closed, study_instance_uid: str, counts: dict[str, int], ending: str) -> None:
-        text = (f"{_number(counts, 'stored', 'image')} received from {closed.calling_aet}, "
-                f"{_number(counts, 'duplicate', 'duplicate')}; {ending}")
-        if counts.get("quarantined"):
-            text += f"; {counts['quarantined']} set aside: {Reason.CHANGED_DUPLICATE.sentence}"
         try:
-            self._intake.trace(study_instance_uid, "receive", text, {"calling_aet": closed.calling_aet, **counts})
+            self._intake.trace(study_instance_uid, "receive", told(closed.calling_aet, counts, ending),
+                               {"calling_aet": closed.calling_aet, **counts})
         except FirstlookError as error:
             _log.error("the trace could not be written", extra={"reason": error.reason, "detail": error.detail})
 
@@ -293,11 +291,6 @@ def _ending(association: Association) -> str:
     if association.is_released:
         return "association released"
     return "association aborted by this service" if association._sent_abort else "association aborted by the peer"
-
-
-def _number(counts: dict[str, int], outcome: str, noun: str) -> str:
-    count = counts.get(outcome, 0)
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _data_set(buffer: BoundedBuffer | None) -> BoundedBuffer:

@@ -1,31 +1,29 @@
-"""A file of the spool while it is being written: from one buffer, past the page cache, durable when committed.
+"""An image of the spool while it is being written: from one buffer, past the page cache, durable when committed.
 
-The buffer begins at a page, and so does what is written of it: whole blocks go to the disk without a copy (O_DIRECT)
-while the next bytes are still coming in, into a slot of the journal where there is one free, else into the file itself.
-There only the last, broken block takes the ordinary way. Small objects take it altogether, and so does everything on a
-file system that knows no direct writing.
+The buffer begins at a page, and so does what is written of it: whole blocks go to the disk without a copy (O_DIRECT), to a
+ready file where there is one, else to a file of their own. An image that fits into the buffer is written at once when all of
+it is here: for each write the disk is waited for.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import mmap
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
 from service.errors import FirstlookError, OutOfSpace, Reason, Unavailable
-from service.receive.journal import Journal, Slot
-from service.receive.slots import BLOCK_BYTES, BUFFER_BYTES
+from service.receive.plain_file import PlainFile
+from service.receive.ready import LARGE_BYTES, Ready
+from service.receive.ready_file import BLOCK_BYTES, ReadyFile
 
-_STRIDE_BYTES = 262_144
+BUFFER_BYTES = 1_048_576
+_PREAMBLE_BYTES = 128
 _SPARE_BUFFERS = 8
-_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _CLOSED = memoryview(b"")
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -46,11 +44,11 @@ class Buffers:
         self._spare: list[mmap.mmap] = []
 
     def take(self) -> mmap.mmap:
-        """Return a buffer of a block and BUFFER_BYTES that begins at a page; what it holds is left over."""
+        """Return a buffer of BUFFER_BYTES and a block that begins at a page; what it holds is left over."""
         try:
             return self._spare.pop()
         except IndexError:
-            return mmap.mmap(-1, BLOCK_BYTES + BUFFER_BYTES)
+            return mmap.mmap(-1, BUFFER_BYTES + BLOCK_BYTES)
 
     def give(self, buffer: mmap.mmap) -> None:
         """Take a buffer back."""
@@ -59,30 +57,30 @@ class Buffers:
 
 
 class Part:
-    """A file being written: `meta`, then the data set, by `write`, or by `room` and `filled`.
+    """An image being written: `meta`, then the data set, by `write`, or by `room` and `filled`.
 
     `commit` makes it durable, `spooled` gives it its final name where that is still to be done, `close` ends it in any
-    case: what was not committed is removed. journal: where it becomes durable first, if there is room in it.
-    One thread only.  Raises: OSError when the file cannot be made.
+    case: what was not committed is removed.
+    plain: makes the file of its own; ready: where a ready file comes from. One thread at a time.
     """
 
-    def __init__(self, temporary: str, final: str, path: str, meta: bytes, buffers: Buffers,
-                 journal: Journal | None = None) -> None:
-        self._temporary, self._final, self.path = temporary, final, path
+    def __init__(self, plain: Callable[[], PlainFile], meta: bytes, buffers: Buffers, ready: Ready | None = None) -> None:
+        self._plain, self._ready = plain, ready
+        self._file: PlainFile | ReadyFile | None = None
         self._meta_bytes = len(meta)
-        self._descriptor = -1
-        self._journal = journal
-        self._slot: Slot | None = None
-        if journal is None:
-            self._open()
-        self._direct, self._committed = False, False
+        self._committed = self._settled = False
         self._buffers, self._buffer = buffers, buffers.take()
-        self._whole = memoryview(self._buffer)  # a block for the head of a slot, then the file
-        self._view = self._whole[BLOCK_BYTES:]
+        self._view = memoryview(self._buffer)
         self._view[:len(meta)] = meta
         self._base = self._written = 0  # offset in the file of the buffer's first byte; how far the buffer is written
         self._hashed = self._end = len(meta)
         self._sha256 = hashlib.sha256()
+
+    @property
+    def path(self) -> str:
+        """Path of the committed image, relative to the spool."""
+        assert self._file is not None, "not committed"
+        return self._file.path
 
     @property
     def size_bytes(self) -> int:
@@ -91,15 +89,16 @@ class Part:
 
     def room(self) -> memoryview:
         """Return where the next bytes of the data set belong, never empty; `filled` tells how many came."""
-        return self._view[self._end:]
+        return self._view[self._end:BUFFER_BYTES]
 
     def filled(self, size_bytes: int) -> None:
-        """Take the bytes that were put in the room; whole strides go to the disk.  Raises: OutOfSpace, Unavailable."""
+        """Take the bytes that were put in the room; a full buffer goes to the disk.  Raises: OutOfSpace, Unavailable."""
         self._end += size_bytes
-        self._put_strides()
         if self._end == BUFFER_BYTES:
-            self._leave_journal()  # larger than a slot
+            self._put(self._end)
             self._hash()
+            if not self._base:
+                self._view[BUFFER_BYTES:] = self._view[:BLOCK_BYTES]
             self._base, self._end = self._base + BUFFER_BYTES, 0
             self._written = self._hashed = 0
 
@@ -113,22 +112,21 @@ class Part:
             self.filled(size)
             view = view[size:]
 
-    def fileno(self) -> int:
-        """Return the descriptor of the file itself; with a journal there is none until the image is safe."""
-        return self._descriptor
-
     @contextmanager
     def whole(self) -> Iterator[tuple[memoryview, int]]:
         """Yield the file as received so far, and the byte offset of the data set in it; not past the `with` block.
 
-        It comes from the buffer; when larger than that, it is mapped, not read.  Raises: OutOfSpace, Unavailable.
+        It comes from the buffer; when larger than that, it is mapped, not read, and nothing may be written any more.
+        Raises: OutOfSpace, Unavailable.
         """
         if not self._base:
             yield self._view[:self._end], self._meta_bytes
             return
-        self._put_rest()
+        file, rest = self._chosen(), self._rest()
         try:
-            data = mmap.mmap(self._descriptor, self._base + self._end, access=mmap.ACCESS_READ)
+            file.put_rest(rest, self._end - self._written, self._base + self._written)
+            self._written += len(rest)
+            data = mmap.mmap(file.descriptor, self._base + self._end, access=mmap.ACCESS_READ)
         except OSError as error:
             raise mapped(error) from error
         with data, memoryview(data) as view:
@@ -139,28 +137,35 @@ class Part:
 
         Raises: OutOfSpace, Unavailable; then nothing is left under the final name.
         """
-        if self._sealed(time.time() if received_at is None else received_at):
-            self._committed = True
-            return
-        self._leave_journal()
-        self._put_rest()
+        received_at = time.time() if received_at is None else received_at
+        file = self._chosen()
         try:
-            os.fsync(self._descriptor)
-            os.rename(self._temporary, self._final)  # noqa: PTH104 - one call for each image; paths cost more
-            sync_folder(os.path.dirname(self._final))  # noqa: PTH120
+            self._seal(file, received_at)
         except OSError as error:
-            _remove(self._final)
-            raise mapped(error) from error
+            if isinstance(file, PlainFile) or self._base:
+                raise mapped(error) from error
+            try:
+                self._seal(self._changed(), received_at)
+            except OSError as second:
+                raise mapped(second) from second
         self._committed = True
 
     def spooled(self) -> Spooled:
         """Return what the row of the committed file needs, when the file has its final name.
 
         What takes longest is done here, and can wait until the image was answered.
-        Raises: OutOfSpace, Unavailable; then the journal keeps the image, and the next start makes the file.
+        Raises: OutOfSpace, Unavailable; then the next start gives the image its name.
         """
-        if self._slot is not None:
-            self._settle(self._slot)
+        file = self._chosen()
+        if not self._settled:
+            self._settled = True
+            last = max(0, self._end - 1) // BLOCK_BYTES * BLOCK_BYTES
+            try:
+                file.settle(self._view[last:last + BLOCK_BYTES], self._base + self._end)
+            except OSError as error:
+                raise mapped(error) from error
+            if isinstance(file, ReadyFile) and self._ready is not None:
+                self._ready.settled(file)
         self._hash()
         return Spooled(self.path, self._sha256.hexdigest(), self.size_bytes)
 
@@ -168,16 +173,13 @@ class Part:
         """Close the file, and remove it unless it was committed; nothing happens the second time."""
         if self._view is _CLOSED:
             return
-        if self._slot is not None and not self._committed:
-            self._slot.free()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            if not self._committed or self._slot is not None:
-                _remove(self._temporary)
-        self._slot, self._descriptor = None, -1
+        if self._file is not None:
+            if self._committed:
+                self._file.close()
+            else:
+                self._file.drop()
         self._view.release()
-        self._whole.release()
-        self._view = self._whole = _CLOSED
+        self._view = _CLOSED
         self._buffers.give(self._buffer)
 
     def __enter__(self) -> Part:
@@ -191,118 +193,42 @@ class Part:
         self._sha256.update(self._view[self._hashed:self._end])
         self._hashed = self._end
 
-    def _sealed(self, received_at: float) -> bool:
-        """Make it durable in the journal; False: there is no journal, no room in it, or the disk did not take it."""
-        if self._journal is None:
-            return False
-        self._slot = self._slot or self._journal.take(self._end)
-        if self._slot is None:
-            return False
-        try:
-            self._slot.seal(self._whole, self._end, self.path, received_at)
-        except OSError:
-            self._slot.settled()  # whatever of it has come to the disk shall not count
-            self._slot = None
-            return False
-        return True
+    def _chosen(self) -> PlainFile | ReadyFile:
+        """Return the file that is written to; a ready one where there is one for what is here."""
+        if self._file is None and self._ready is not None:
+            self._file = self._ready.take(min(LARGE_BYTES, self._end))
+        self._file = self._file or self._plain()
+        return self._file
 
-    def _settle(self, slot: Slot) -> None:
-        """Write the file of an image that is safe in the journal; nobody waits for the disk to have it."""
+    def _changed(self) -> PlainFile:
+        """Go on with a file of its own, from the first byte: the ready file could not be written.  Raises: OSError."""
+        assert self._file is not None and not self._base
+        self._file.drop()
+        self._view[:_PREAMBLE_BYTES] = bytes(_PREAMBLE_BYTES)
+        self._file, self._written = self._plain(), 0
+        return self._file
+
+    def _put(self, end: int) -> None:
+        """Write whole blocks up to `end`.  Raises: OutOfSpace, Unavailable."""
+        file = self._chosen()
         try:
-            self._open()
-            self._write_all()
-            os.rename(self._temporary, self._final)  # noqa: PTH104
+            file.put(self._view[self._written:end], self._base + self._written)
         except OSError as error:
-            raise mapped(error) from error
-        self._slot = None
-        slot.settled()
-
-    def _leave_journal(self) -> None:
-        """Go on without the journal, from the first byte; nothing happens where there is none."""
-        if self._journal is None:
-            return
-        if self._slot is not None:
-            self._slot.free()
-        self._journal, self._slot = None, None
-        self._written = 0
-        try:
-            self._open()
-        except OSError as error:
-            raise mapped(error) from error
-        self._put_strides()
-
-    def _open(self) -> None:
-        self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-
-    def _write_all(self) -> None:
-        """Write the file from the buffer, all of which is in it."""
-        self._direct, self._written = False, 0
-        while self._written < self._end:
-            self._written += os.pwrite(self._descriptor, self._view[self._written:self._end], self._written)
-
-    def _put_strides(self) -> None:
-        while self._end - self._written >= _STRIDE_BYTES:
-            self._put(_STRIDE_BYTES)
-
-    def _put(self, size_bytes: int) -> None:
-        """Write whole blocks, past the page cache where that is possible; to the journal if there is room."""
-        if self._journal is not None:
-            if not self._put_in_slot(self._journal, self._written + size_bytes):
-                self._leave_journal()
-            return
-        if not self._direct and _DIRECT:
-            self._direct = self._set_flag(_DIRECT)
-        self._write(size_bytes)
-
-    def _put_in_slot(self, journal: Journal, end: int) -> bool:
-        """Write the file up to `end` to a slot; False: there is none, or the disk did not take it."""
-        self._slot = self._slot or journal.take(BUFFER_BYTES)
-        if self._slot is None:
-            return False
-        try:
-            self._slot.write(self._whole, end)
-        except OSError:
-            return False
+            if isinstance(file, PlainFile) or self._base:
+                raise mapped(error) from error
+            self._changed()
+            self._put(end)
         self._written = end
-        return True
 
-    def _put_rest(self) -> None:
-        """Write what is not written yet, the broken block at the end through the page cache."""
-        whole = (self._end - self._written) // BLOCK_BYTES * BLOCK_BYTES if self._direct else 0
-        if whole:
-            self._write(whole)
-        if self._direct and self._end > self._written:
-            self._direct = not self._set_flag(0)
-        if self._end > self._written:
-            self._write(self._end - self._written)
+    def _rest(self) -> memoryview:
+        """Return what is not written yet, and zeros behind it up to the end of the block."""
+        end = -(-self._end // BLOCK_BYTES) * BLOCK_BYTES
+        self._view[self._end:end] = bytes(end - self._end)
+        return self._view[self._written:end]
 
-    def _write(self, size_bytes: int) -> None:
-        end = self._written + size_bytes
-        while self._written < end:
-            try:
-                self._written += os.pwrite(
-                    self._descriptor, self._view[self._written:end], self._base + self._written)
-            except OSError as error:
-                if not (self._direct and error.errno == errno.EINVAL and self._set_flag(0)):
-                    raise mapped(error) from error
-                self._direct = False  # other blocks than ours
-
-    def _set_flag(self, flag: int) -> bool:
-        """Set the way of writing; False where the file system does not know it."""
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flag)
-        except OSError:
-            return False
-        return True
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable.  Raises: OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _seal(self, file: PlainFile | ReadyFile, received_at: float) -> None:
+        first = self._view[BUFFER_BYTES:] if self._base else self._view[:BLOCK_BYTES]
+        file.seal(first, self._rest(), self._base + self._written, self._base + self._end, received_at)
 
 
 def mapped(error: OSError) -> FirstlookError:
@@ -311,10 +237,3 @@ def mapped(error: OSError) -> FirstlookError:
         return OutOfSpace(Reason.OUT_OF_SPACE, "the disk of the spool is full")
     name = errno.errorcode.get(error.errno or 0, "unknown")
     return Unavailable(Reason.INTERNAL_ERROR, f"the spool cannot be written ({name})")
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)  # noqa: PTH108
-    except FileNotFoundError:
-        return

@@ -140,7 +140,7 @@ class Policy:
     max_study_images: int = 10_000
     max_study_bytes: int = 5_000_000_000
     fast_path: bool = True
-    journal: bool = True
+    ready_bytes: int = 8_388_608
 
     def refusal(self, called: str, calling: str, address: str, certificate: Shown | None = None) -> Refusal | None:
         """Return why an association is rejected, or None: it is welcome. AE titles compare without outer spaces.

@@ -20,7 +20,7 @@ class Recovered:
     """What was found at start.
 
     leftovers: parts removed; rows: made from files; quarantined: files set aside; missing: rows whose file is missing;
-    restored: files written from a journal.
+    restored: images that were in ready files.
     """
 
     leftovers: int
@@ -30,14 +30,14 @@ class Recovered:
     restored: int = 0
 
 
-def recover(spool: Spool, intake: Intake, journal: bool = False) -> Recovered:
-    """Remove unfinished files, write those that a journal holds, give every file without a row its row, and report rows
-    without a file. journal: have one from now on.
+def recover(spool: Spool, intake: Intake) -> Recovered:
+    """Remove unfinished files, give images in ready files their places, every file without a row its row, and report rows
+    without a file.
 
     Raises: Unavailable when the database cannot be reached; OSError when the spool cannot be read.
     """
     leftovers = spool.remove_leftovers()
-    restored = spool.open_journal(journal)
+    restored = spool.restore()
     known = intake.known_paths()
     rows = quarantined = 0
     found = set(spool.files())

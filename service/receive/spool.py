@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import secrets
 import struct
 from collections.abc import Iterator
@@ -13,21 +12,20 @@ from pathlib import Path
 
 from service import logs
 from service.errors import OutOfSpace, Reason, Unavailable
-from service.receive.journal import Journal
-from service.receive.part import Buffers, Part, Spooled, mapped, sync_folder
-from service.receive.slots import Saved, restore_left
+from service.receive.part import Buffers, Part, Spooled
+from service.receive.plain_file import PlainFile, sync_folder
+from service.receive.ready import Ready, restore_left
+from service.receive.ready_file import WHOLE, place_of
 from service.store.files import Files, Folder
 from service.store.leftovers import PART, remove_leftovers
 from service.store.process import this_process
 
 IMPLEMENTATION_CLASS_UID = "2.25.65969216023805300793111894252245619453"
 IMPLEMENTATION_VERSION_NAME = "FIRSTLOOK"
-_WHOLE = ".dcm"
-JOURNALS = "journals"
+READY = "ready"
 _QUARANTINE = "quarantine"
-_JOURNAL_ROOM_BYTES = 268_435_456  # with less room an image goes straight to its file: a full disk shows before the answer
+_READY_ROOM_BYTES = 268_435_456  # with less room there are no ready files: a full disk shows before the answer
 _NEIGHBOURS = 512
-_PATH = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}\.dcm")
 _log = logs.get("receive.spool")
 
 
@@ -37,7 +35,7 @@ class Spool:
 
     root: made if absent; min_free_bytes: below this free space nothing is taken; kept: where files last for all machines,
     the folder itself without it.
-    Layout: <2 hex digits>/<32 hex digits>.dcm, quarantine/ for what is set aside, journals/ (see journal). Images that
+    Layout: <2 hex digits>/<32 hex digits>.dcm, quarantine/ for what is set aside, ready/ (see ready_file). Images that
     come after each other share a folder: a file system lays folders far apart, and going from one to the next costs more
     than writing.
     """
@@ -48,49 +46,43 @@ class Spool:
         self.min_free_bytes = min_free_bytes
         self._folder = str(root)
         self._buffers = Buffers()
-        self._journal: Journal | None = None
+        self._ready: Ready | None = None
         self._part = f".{this_process()}{PART}"  # whose it is
         self._turns = itertools.count(_NEIGHBOURS * secrets.randbelow(256))
         for folder in (*(f"{n:02x}" for n in range(256)), _QUARANTINE):
             (root / folder).mkdir(parents=True, exist_ok=True)
         sync_folder(str(root))
 
-    def open_journal(self, used: bool = True) -> int:
-        """Write the files that journals hold whose process is gone, and return how many.
+    def restore(self) -> int:
+        """Give images their places that a crash has left in ready files; return how many.  Raises: OSError."""
+        return restore_left(self.root / READY, self.root)
 
-        used: have a journal from now on, until `close`; there is none where files last elsewhere.  Raises: OSError.
+    def make_ready(self, room_bytes: int) -> None:
+        """Have ready files from now on, until `close`, that take up so much of the disk; 0: none.
+
+        There are none where files last elsewhere, or the file system knows no links.  Raises: OSError.
         """
-        folder = self.root / JOURNALS
-        restored = restore_left(folder, self._restore)
-        if used and self.is_here:
-            folder.mkdir(exist_ok=True)
-            self._journal = Journal(
-                folder, self._restore, lambda size: self.free_bytes() - size > self.min_free_bytes + _JOURNAL_ROOM_BYTES)
-            restored += self._journal.restored
-            self._journal.start()
-        return restored
+        if not room_bytes or not self.is_here:
+            return
+        self._ready = Ready(self.root / READY, self.root, room_bytes, self._name,
+                            lambda size: self.free_bytes() - size > self.min_free_bytes + _READY_ROOM_BYTES)
+        self._ready.start()
 
     def close(self) -> None:
-        """Close the journal, if there is one; nothing is received any more."""
-        journal, self._journal = self._journal, None
-        if journal is not None:
-            journal.close()
+        """Remove the ready files, if there are any; nothing is received any more."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
 
     def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_aet: str = "") -> Part:
-        """Open a new file that begins with its preamble (zeros) and file meta information (PS3.10 7.1).
+        """Open a new file that begins with its preamble (zeros, or see ready_file) and file meta information (PS3.10 7.1).
 
         The UIDs must have been checked; none becomes part of a path. calling_aet: who sends it; it stands in the file, so
-        that a row made from it names the sender.  Raises: OutOfSpace, Unavailable.
+        that a row made from it names the sender.  Raises: OutOfSpace.
         """
-        journal = self._journal if self._room() > _JOURNAL_ROOM_BYTES else None
-        name = f"{next(self._turns) // _NEIGHBOURS % 256:02x}{secrets.token_hex(15)}"
-        path = f"{name[:2]}/{name}"
-        whole = f"{self._folder}/{path}"
+        ready = self._ready if self._room() > _READY_ROOM_BYTES else None
         meta = _file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_aet)
-        try:
-            return Part(whole + self._part, whole + _WHOLE, path + _WHOLE, meta, self._buffers, journal)
-        except OSError as error:
-            raise mapped(error) from error
+        return Part(self._plain, meta, self._buffers, ready)
 
     def write(self, data: bytes | memoryview, sop_class_uid: str, sop_instance_uid: str,
               transfer_syntax_uid: str) -> Spooled:
@@ -133,7 +125,7 @@ class Spool:
     def files(self) -> Iterator[str]:
         """Yield the path of every whole file that is not in quarantine."""
         for shard in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
-            for file in sorted(shard.glob("*" + _WHOLE)):
+            for file in sorted(shard.glob("*" + WHOLE)):
                 yield file.relative_to(self.root).as_posix()
 
     def remove_leftovers(self) -> int:
@@ -152,20 +144,14 @@ class Spool:
             raise OutOfSpace(Reason.OUT_OF_SPACE, f"{free} bytes free, {self.min_free_bytes} must stay free")
         return free - self.min_free_bytes
 
-    def _restore(self, saved: Saved) -> None:
-        """Write the file of an image that a journal holds, durably, with the time when it came."""
-        if not _PATH.fullmatch(saved.path):
-            _log.error("a journal names a file that is none of ours")
-            return
-        whole = self.locate(saved.path)
-        part = whole.with_suffix(self._part)
-        with part.open("wb") as file:
-            file.write(saved.content)
-            file.flush()
-            os.utime(file.fileno(), (saved.received_at, saved.received_at))
-            os.fsync(file.fileno())
-        part.rename(whole)
-        sync_folder(str(whole.parent))
+    def _name(self) -> str:
+        """Return a new name, 32 hex digits."""
+        return f"{next(self._turns) // _NEIGHBOURS % 256:02x}{secrets.token_hex(15)}"
+
+    def _plain(self) -> PlainFile:
+        path = place_of(self._name())
+        whole = f"{self._folder}/{path}"
+        return PlainFile(whole.removesuffix(WHOLE) + self._part, whole, path)
 
 
 def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_aet: str) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from service import logs
 from service.domain.study import SECONDARY_CAPTURE_STORAGE, Header
-from service.errors import BadInstance, MismatchedInstance, Reason, Unavailable
+from service.errors import BadInstance, FirstlookError, MismatchedInstance, Reason, Unavailable
 from service.receive.backlog import Backlog, Entry
+from service.receive.forms import HeaderReader
 from service.receive.header import is_uid, read_encoded_header
 from service.receive.part import Part
 from service.receive.policy import RESULT_CLASSES
@@ -48,6 +51,13 @@ class Safe:
     tally: Tally
 
 
+class _Readers(threading.local):
+    """The reader of headers of each thread: an association has one."""
+
+    def __init__(self) -> None:
+        self.own = HeaderReader()
+
+
 class Storing:
     """Stores objects one at a time; safe to share between threads. is_own: whether we made a SOP Instance UID; returned:
     keeps what may be a correction of ours, None: nothing of others is kept."""
@@ -56,6 +66,7 @@ class Storing:
                  quota: Quota, returned: Returned | None = None) -> None:
         self.max_object_bytes, self._spool, self._intake, self._is_own = max_object_bytes, spool, intake, is_own
         self._quota, self._returned = quota, returned
+        self._readers = _Readers()
         self.backlog = Backlog(intake, self._settle)
 
     def store(self, announced: Announced, data_set: BoundedBuffer, tally: Tally) -> None:
@@ -91,7 +102,7 @@ class Storing:
         `write_down` or `write_later` must follow.  Raises: BadInstance, MismatchedInstance, OutOfSpace, Unavailable.
         """
         with part.whole() as (data, start):
-            header = read_encoded_header(data, announced.transfer_syntax_uid, start)
+            header = self._readers.own.read(data, announced.transfer_syntax_uid, start)
         _compare(header, announced)
         self._quota.take(header.study_instance_uid, header.sop_instance_uid, part.size_bytes)
         return self._keep(header, announced, part, tally)
@@ -103,8 +114,8 @@ class Storing:
         self._settle(entry, outcome)
 
     def write_later(self, safe: Safe) -> None:
-        """Put an image on the backlog: its row follows, with those of others."""
-        self.backlog.add(_entry(safe))
+        """Put an image on the backlog, which closes its part: its row follows, with those of others."""
+        self.backlog.add(partial(_finished, safe))
 
     @property
     def at_once(self) -> bool:
@@ -161,6 +172,17 @@ def _entry(safe: Safe) -> Entry:
     spooled = safe.part.spooled()
     return Entry(Arrival(safe.header, spooled.sha256, spooled.size_bytes, spooled.path, safe.calling_aet,
                          safe.received_at), safe.tally)
+
+
+def _finished(safe: Safe) -> Entry | None:
+    """Return the entry of an image that was answered, and close its part."""
+    with safe.part:
+        try:
+            return _entry(safe)
+        except FirstlookError as error:
+            _log.error("an image that was answered waits for the next start",
+                       extra={"reason": error.reason, "detail": error.detail})
+            return None
 
 
 def _compare(header: Header, announced: Announced) -> None:

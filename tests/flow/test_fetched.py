@@ -30,7 +30,8 @@ def house_with(folder: Path, port: int, archive: dict[str, Any], **priors: Any) 
     """Run a service on a port that fetches from one archive; every answer must come in 20 s."""
     models = tiny_models(folder / "models")
     place = {"name": "archive", "host": HOST, "timeout_s": 20.0} | archive
-    with hospital(folder / "house", receive={"port": port, "any_calling_ae": True, "min_free_bytes": 0},
+    with hospital(folder / "house", receive={"port": port, "any_calling_ae": True, "min_free_bytes": 0,
+                                                "ready_mib": 8},
                   infer=TINY | {"models_dir": models}, assemble=QUICK, priors={"archives": [place], **priors}) as house:
         yield house
 

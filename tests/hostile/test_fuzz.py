@@ -29,9 +29,10 @@ from service.metrics import Metrics
 from service.prepare.decoders import Decoders
 from service.prepare.display import to_grey
 from service.receive.header import read_encoded_header, read_file_header
-from service.receive.journal import Journal
 from service.receive.pdata import InvalidPData, read_pdu_header, read_store_request, read_value_header, write_store_response
-from service.receive.slots import SMALL, Saved
+from service.receive.ready import restore_left
+from service.receive.ready_file import BLOCK_BYTES, HEAD_BYTES, ReadyFile, make_ready
+from service.receive.spool import READY
 from tests.builders import as_bytes, ct_series, radiograph
 from tests.hostile.test_receive import associate_request, store_request
 from tests.peers import HOST, Raw, Station, listening, store, wait_until
@@ -114,55 +115,52 @@ class SpooledFile:
         self._folder.cleanup()
 
 
-class LeftJournal:
-    """The journal that a killed process has left: what is read from it is what was sealed, and it can be used again."""
+class LeftReady:
+    """A ready file that a killed process has left: what a start makes of it is the image that was sealed, or nothing."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._path = Path(self._folder.name) / "x.journal"
+        self._spool = Path(self._folder.name)
+        (self._spool / READY_NAME[:2]).mkdir()
 
     @classmethod
     def seed(cls) -> bytes:
-        """Return a journal of one slot, in which a file is sealed."""
+        """Return a ready file in which an image of two blocks and a half is sealed."""
         with tempfile.TemporaryDirectory() as folder:
-            journal = Journal(Path(folder), lambda saved: None, lambda size: True)
-            journal.grow(SMALL)
-            slot, whole = journal.take(100), memoryview(mmap.mmap(-1, SMALL.slot_bytes))
-            assert slot is not None
-            whole[4096:4196] = JOURNALLED
-            slot.seal(whole, 100, "ab.dcm", 7.0)
-            journal._made[SMALL] = 1
-            journal._write_index()
-            for descriptor in {journal._descriptor, journal._lock}:
-                os.close(descriptor)
-            [file] = Path(folder).iterdir()
-            return file.read_bytes()[:SMALL.offset(1)]
+            path = Path(folder) / READY_NAME
+            make_ready(str(path), 4 * BLOCK_BYTES)
+            file, whole = ReadyFile(folder, folder, READY_NAME), memoryview(mmap.mmap(-1, 3 * BLOCK_BYTES))
+            whole[:len(READY_IMAGE)] = READY_IMAGE
+            file.seal(whole[:BLOCK_BYTES], whole, 0, len(READY_IMAGE), 7.0)
+            file.close()
+            return path.read_bytes()
 
     def __call__(self, data: bytes) -> None:
-        """Start with one journal."""
-        self._path.write_bytes(data)
-        found: list[Saved] = []
-        journal = Journal(self._path.parent, found.append, lambda size: True)
-        assert found in ([], [Saved("ab.dcm", JOURNALLED, 7.0)])
-        slot = journal.take(100)
-        if slot is not None:
-            slot.seal(memoryview(mmap.mmap(-1, SMALL.slot_bytes)), 100, "cd.dcm", 8.0)
-            slot.settled()
-            assert journal.free_settled()
-        journal.close()
+        """Start with one ready file."""
+        left = self._spool / READY / "0123456789abcdef"
+        left.mkdir(parents=True)
+        (left / READY_NAME).write_bytes(data)
+        place = self._spool / READY_NAME[:2] / f"{READY_NAME}.dcm"
+        assert restore_left(self._spool / READY, self._spool) == place.exists()
+        if place.exists():
+            assert bytes(HEAD_BYTES) + place.read_bytes()[HEAD_BYTES:] == READY_IMAGE
+            assert place.stat().st_mtime == 7.0
+            place.unlink()
+        assert not left.exists()
 
     def close(self) -> None:
         """Remove the folder."""
         self._folder.cleanup()
 
 
-JOURNALLED = bytes(range(100))
+READY_NAME = "ab" * 16
+READY_IMAGE = bytes(128) + bytes(range(1, 101)) * 100
 SEEDS: dict[str, list[bytes]] = {
     "command": [COMMAND, store_request(CT, b"1." + b"2" * 62, b"")[12:]],
     "pdu": [store_request(CT, b"1.2.3\0", bytes(50)), struct.pack(">BBL", 4, 0, 8) + struct.pack(">LBB", 4, 1, 2) + b"ab"],
     "dataset": [Raw.of(ds).data or b"" for ds in (SLICE, NESTED, IMPLICIT)],
     "file": [as_bytes(ds) for ds in (SLICE, NESTED, IMPLICIT, COMPRESSED, radiograph(size=16))],
-    "journal": [LeftJournal.seed()],
+    "ready": [LeftReady.seed()],
     "wire": [associate_request(abstract_syntax=CT) + store_request(CT, b"1.2.3\0", Raw.of(SLICE).data or b""),
              associate_request() + struct.pack(">BBLL", 5, 0, 4, 0)],
 }
@@ -236,16 +234,16 @@ def test_readers_of_spooled_files_refuse_or_read_whatever_comes(spooled: Spooled
 
 
 @pytest.fixture
-def journal() -> Iterator[LeftJournal]:
-    made = LeftJournal()
+def ready() -> Iterator[LeftReady]:
+    made = LeftReady()
     yield made
     made.close()
 
 
 @pytest.mark.timeout(BUDGET_S * 4 + 180)
-def test_a_start_reads_or_ignores_whatever_a_journal_holds(journal: LeftJournal) -> None:
-    journal(SEEDS["journal"][0])
-    fuzz("journal", journal)
+def test_a_start_takes_or_ignores_whatever_a_ready_file_holds(ready: LeftReady) -> None:
+    ready(SEEDS["ready"][0])
+    fuzz("ready", ready)
 
 
 @pytest.fixture
@@ -278,9 +276,9 @@ def test_the_listener_outlives_whatever_comes_over_the_wire(station: Station) ->
 
 @pytest.mark.parametrize("kept", sorted(CORPUS.glob("*.bin")), ids=lambda path: path.stem)
 def test_past_failures_stay_mended(
-        kept: Path, spooled: SpooledFile, journal: LeftJournal, station: Station) -> None:
+        kept: Path, spooled: SpooledFile, ready: LeftReady, station: Station) -> None:
     data = kept.read_bytes()
     readers: dict[str, Callable[[bytes], None]] = {
-        "command": read_command, "pdu": read_pdu, "dataset": read_data_set, "file": spooled, "journal": journal,
+        "command": read_command, "pdu": read_pdu, "dataset": read_data_set, "file": spooled, "ready": ready,
         "wire": lambda d: over_the_wire(station, d)}
     readers[kept.stem.split("-")[0]](data)

@@ -15,11 +15,10 @@ from sqlmodel import col, select
 
 from service import cli
 from service.backup import BackupFailed, back_up, restore
-from service.receive.slots import SMALL
 from service.receive.spool import Spool
 from service.store.database import Database
 from service.store.tables import Study
-from tests.peers import missing
+from tests.peers import missing, wait_until
 from tests.unit.test_store_migrations import _differences, _study, postgres
 from tests.unit.test_store_upgrade import fill, made_by_the_release
 
@@ -179,28 +178,28 @@ def test_the_commands_back_up_and_restore(tmp_path: Path, capsys: pytest.Capture
     assert "not empty" in capsys.readouterr().err
 
 
-def test_a_backup_holds_no_journal_and_the_files_of_what_a_crash_has_left_in_one(tmp_path: Path) -> None:
+def test_a_backup_holds_no_ready_files_but_the_images_that_a_crash_has_left_in_them(tmp_path: Path) -> None:
     old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "backup.tar"
     old.mkdir()
     house(sqlite_in(old), old).close()
     spool = Spool(old / "spool")
-    spool.open_journal()
-    assert spool._journal is not None and spool._journal.grow(SMALL)
+    spool.make_ready(4_000_000)
+    ready = spool._ready
+    assert ready is not None
+    wait_until(lambda: all(ready._free.values()))
     part = spool.begin("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1")
     part.write(b"acknowledged")
     part.commit()
     path = part.path
     back_up(sqlite_in(old), old, file)
-    assert not (old / "spool" / path).exists(), "a journal in use is left alone"
+    assert not (old / "spool" / path).exists(), "ready files of a process that lives are left alone"
     part.close()
-    journal = spool._journal
-    journal._stopped.set()
-    journal._wake.set()
-    journal._thread.join()
-    for descriptor in {journal._descriptor, journal._lock}:  # as the end of its process does
-        os.close(descriptor)
+    ready._stopped.set()
+    ready._wake.set()
+    ready._thread.join()
+    os.close(ready._lock)  # as the end of its process does
     file.unlink()
     back_up(sqlite_in(old), old, file)
     restore(sqlite_in(new), new, file)
     assert (new / "spool" / path).read_bytes().endswith(b"acknowledged")
-    assert not list(new.rglob("*.journal"))
+    assert not (new / "spool" / "ready").exists()

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlmodel import select
 
 from service.metrics import Metrics
-from service.receive.backlog import BATCH, Backlog, Entry
+from service.receive.backlog import BATCH, MOST_UNFINISHED, Backlog, Entry
 from service.receive.ledger import Ledger
 from service.receive.tally import Tally
 from service.store.database import Database
@@ -45,6 +45,10 @@ def entry(number: int, study: str = "1.2.3", sha256: str = "aa", path: str = "")
                  Tally("association", Ledger(), Metrics()))
 
 
+def add(backlog: Backlog, one: Entry) -> None:
+    backlog.add(lambda: one)
+
+
 def rows(database: Database) -> list[Instance]:
     with database.reading() as session:
         return list(session.exec(select(Instance).order_by(Instance.id)))
@@ -57,7 +61,7 @@ def execute(database: Database, statement: str) -> None:
 
 def test_what_is_added_waits_until_it_is_written(database: Database, backlog: Backlog, settled: list[Outcome]):
     for number in range(3):
-        backlog.add(entry(number))
+        add(backlog, entry(number))
     assert rows(database) == []
     backlog.write()
     assert [(row.path, row.received_at, row.calling_aet) for row in rows(database)] == [
@@ -65,24 +69,36 @@ def test_what_is_added_waits_until_it_is_written(database: Database, backlog: Ba
     assert settled == [Outcome.STORED] * 3
 
 
-def test_a_full_batch_is_written_at_once(database: Database, backlog: Backlog):
+def test_a_full_batch_is_written_at_once(database: Database, backlog: Backlog, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.receive.backlog.LONGEST_S", 3600.0)
+    backlog.start()
     for number in range(BATCH):
-        backlog.add(entry(number))
-    assert len(rows(database)) == BATCH
+        add(backlog, entry(number))
+    wait_until(lambda: len(rows(database)) == BATCH)
+    backlog.stop()
+
+
+def test_who_adds_faster_than_the_rest_can_be_done_does_it(database: Database, backlog: Backlog):
+    done = []
+    for number in range(MOST_UNFINISHED + 1):
+        backlog.add(lambda number=number: done.append(number))
+        assert done == ([] if number < MOST_UNFINISHED else list(range(MOST_UNFINISHED + 1)))
+    backlog.write()
+    assert rows(database) == [], "None: no entry"
 
 
 def test_what_nobody_writes_is_written_soon(database: Database, backlog: Backlog):
     backlog.start()
-    backlog.add(entry(1))
+    add(backlog, entry(1))
     wait_until(lambda: rows(database))
-    backlog.add(entry(2))
+    add(backlog, entry(2))
     wait_until(lambda: len(rows(database)) == 2)
     backlog.stop()
 
 
 def test_stopping_writes_what_is_left(database: Database, backlog: Backlog):
     backlog.start()
-    backlog.add(entry(1))
+    add(backlog, entry(1))
     backlog.stop()
     assert len(rows(database)) == 1
 
@@ -91,7 +107,7 @@ def test_several_studies_duplicates_and_changed_copies_in_one_batch_are_told_apa
         database: Database, backlog: Backlog, settled: list[Outcome]):
     brought = [entry(1), entry(2, "1.2.4"), entry(1, path="cd/1.dcm"), entry(3), entry(2, "1.2.4", "bb", "cd/2.dcm")]
     for one in brought:
-        backlog.add(one)
+        add(backlog, one)
     backlog.write()
     assert settled == [Outcome.STORED, Outcome.STORED, Outcome.DUPLICATE, Outcome.STORED, Outcome.CHANGED_DUPLICATE]
     assert [row.path for row in rows(database)] == ["ab/1.dcm", "ab/2.dcm", "ab/3.dcm"]
@@ -100,7 +116,7 @@ def test_several_studies_duplicates_and_changed_copies_in_one_batch_are_told_apa
 def test_while_the_database_is_away_everything_waits_and_then_follows(database: Database, backlog: Backlog):
     execute(database, "ALTER TABLE instance RENAME TO away")
     for number in range(3):
-        backlog.add(entry(number))
+        add(backlog, entry(number))
     backlog.write()
     assert backlog.stuck
     execute(database, "ALTER TABLE away RENAME TO instance")
@@ -113,7 +129,7 @@ def test_one_row_that_cannot_be_written_holds_up_no_other(database: Database, ba
     execute(database, "CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.path = 'ab/1.dcm' "
                       "BEGIN SELECT RAISE(ABORT, 'no'); END")
     for number in range(4):
-        backlog.add(entry(number))
+        add(backlog, entry(number))
     backlog.write()
     assert sorted(row.path for row in rows(database)) == ["ab/0.dcm", "ab/2.dcm", "ab/3.dcm"]
     assert backlog.stuck

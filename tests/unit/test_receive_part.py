@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from service.receive.part import BUFFER_BYTES, Buffers, Part
+from service.receive.plain_file import PlainFile
 
 SIZES = (0, 1, 4000, 4096, 262_144, 262_145, 525_000, BUFFER_BYTES - 100, BUFFER_BYTES, 3 * BUFFER_BYTES + 12_345)
 META = bytes(range(100))
 
 
 def make(folder: Path, buffers: Buffers | None = None) -> Part:
-    return Part(f"{folder}/a.part", f"{folder}/a.dcm", "a.dcm", META, buffers or Buffers())
+    return Part(lambda: PlainFile(f"{folder}/a.part", f"{folder}/a.dcm", "a.dcm"), META, buffers or Buffers())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -41,7 +42,7 @@ def test_a_file_system_without_direct_writing_keeps_the_same(tmp_path: Path, siz
     if not os.access(shared, os.W_OK):
         pytest.skip("no file system in memory here")
     data, name = os.urandom(size), f"firstlook-{os.getpid()}-{tmp_path.name}"
-    with Part(f"{shared}/{name}.part", f"{shared}/{name}", name, META, Buffers()) as part:
+    with Part(lambda: PlainFile(f"{shared}/{name}.part", f"{shared}/{name}", name), META, Buffers()) as part:
         part.write(data)
         part.commit()
     try:
@@ -69,7 +70,7 @@ def test_a_buffer_that_was_used_before_leaks_nothing_into_the_next_file(tmp_path
 
 
 def test_when_the_name_cannot_be_given_nothing_stays(tmp_path: Path):
-    part = Part(f"{tmp_path}/a.part", f"{tmp_path}/absent/a.dcm", "a.dcm", META, Buffers())
+    part = Part(lambda: PlainFile(f"{tmp_path}/a.part", f"{tmp_path}/absent/a.dcm", "a.dcm"), META, Buffers())
     with pytest.raises(Exception, match="ENOENT"), part:
         part.commit()
     assert [file.name for file in tmp_path.iterdir()] == []

@@ -14,7 +14,7 @@ import pytest
 
 from service.errors import OutOfSpace, Reason
 from service.receive.header import read_file_header
-from service.receive.slots import Saved
+from service.receive.part import BUFFER_BYTES
 from service.receive.spool import Spool
 from service.store.process import this_process
 from tests import builders
@@ -60,15 +60,15 @@ def test_names_hold_no_text_of_a_peer(spool: Spool):
 def test_until_it_is_committed_a_file_is_not_there(spool: Spool):
     raw = Raw.of(builders.radiograph())
     with spool.begin(raw.sop_class_uid, raw.sop_instance_uid, raw.transfer_syntax_uid) as part:
-        part.write(raw.data[:1000])
+        data = raw.data + bytes(BUFFER_BYTES)
+        part.write(data)
         assert list(spool.files()) == []
         assert len(list(spool.root.rglob("*.part"))) == 1
-        part.write(raw.data[1000:])
         part.commit()
         spooled = part.spooled()
     assert list(spool.files()) == [spooled.path]
     assert list(spool.root.rglob("*.part")) == []
-    assert spooled.sha256 == hashlib.sha256(raw.data).hexdigest()
+    assert spooled.sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_a_part_that_is_given_up_leaves_nothing(spool: Spool):
@@ -139,10 +139,12 @@ def test_no_space_left_on_the_device_is_out_of_space(spool: Spool):
     raw = Raw.of(builders.radiograph())
     with pytest.raises(OutOfSpace), \
             spool.begin(raw.sop_class_uid, raw.sop_instance_uid, raw.transfer_syntax_uid) as part:
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, part.fileno())
-        os.close(full)
         part.write(raw.data)
+        file = part._chosen()
+        file.put_rest(memoryview(b"begun"), 5, 0)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, file.descriptor)
+        os.close(full)
         part.commit()
     assert list(spool.root.rglob("*.part")) == []
 
@@ -167,10 +169,3 @@ def test_a_spool_opened_again_holds_what_it_held(spool: Spool):
     spooled = put(spool, Raw.of(builders.radiograph()))
     assert list(Spool(spool.root).files()) == [spooled.path]
     assert spool.free_bytes() > 0
-
-
-@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "ab/../x.dcm", "quarantine/x.dcm"])
-def test_a_journal_writes_no_file_that_is_not_one_of_ours(spool: Spool, path: str, caplog: pytest.LogCaptureFixture):
-    spool._restore(Saved(path, b"x", 1.0))
-    assert [p for p in spool.root.rglob("*") if p.is_file()] == []
-    assert "none of ours" in caplog.text
