@@ -47,7 +47,7 @@ class Ready:
 
     def __init__(self, folder: Path, spool: Path, room_bytes: int, name: Callable[[], str],
                  has_room: Callable[[int], bool]) -> None:
-        self._spool, self._name, self._has_room = str(spool), name, has_room
+        self._spool, self._name, self._has_room, self._room_bytes = str(spool), name, has_room, room_bytes
         self._folder, self._lock = _own(folder)
         self._free: dict[Kind, deque[str]] = {kind: deque() for kind in kinds(room_bytes)}
         self._settled: deque[ReadyFile] = deque()
@@ -113,11 +113,12 @@ class Ready:
     def make(self) -> bool:
         """Make some files of a kind of which not all are there; False when there is nothing to make, or no room.
 
-        Raises: OSError.
+        There must be room for as much again: a disk on which files were made does not run short because of them, and one
+        that was given files back is not filled with them again at once.  Raises: OSError.
         """
         for kind, free in reversed(self._free.items()):
             count = min(kind.count - len(free), max(1, _STEP_BYTES // kind.size_bytes))
-            if count <= 0 or not self._has_room(count * kind.size_bytes):
+            if count <= 0 or not self._has_room(count * kind.size_bytes + self._room_bytes):
                 continue
             names = [self._name() for _ in range(count)]
             for name in names:

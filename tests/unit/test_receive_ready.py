@@ -261,6 +261,26 @@ def test_the_end_gives_the_disk_back_and_so_does_a_disk_that_runs_full(tmp_path:
     assert list((tmp_path / "ready").iterdir()) == []
 
 
+def test_a_disk_to_which_files_were_given_back_is_not_filled_with_them_again(tmp_path: Path):
+    left = [2 * ROOM]
+    ready = Ready(tmp_path / "ready", tmp_path, ROOM, name, lambda size: left[0] - size > 0)
+    ready._taken_at = -1e9
+
+    def tend() -> int:
+        before = len(ready_names(tmp_path))
+        ready._tend()
+        now = len(ready_names(tmp_path))
+        left[0] -= int((now - before) / sum(kind.count for kind in kinds(ROOM)) * ROOM)
+        return now
+
+    assert tend() > 0
+    left[0] = 0
+    assert tend() == 0
+    assert 0 < left[0] <= ROOM
+    assert tend() == 0
+    ready.close()
+
+
 def test_the_files_take_up_the_room_they_may_and_no_more():
     for room in (0, 8_388_608, 400 << 20):
         taken = [kind.size_bytes * kind.count for kind in kinds(room)]
