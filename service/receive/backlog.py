@@ -22,6 +22,8 @@ from service.store.intake import Arrival, Intake, Outcome
 BATCH = 64
 MOST_UNFINISHED = 16
 LONGEST_S = 0.1
+_HURRY = 8
+_PAUSE_S = 0.01
 _RETRY_S = 1.0
 _log = logs.get("receive.backlog")
 
@@ -46,7 +48,7 @@ class Backlog:
         self._waiting: deque[Entry] = deque()
         self._writing = threading.Lock()
         self._some, self._stopped = threading.Event(), threading.Event()
-        self._stuck = False
+        self._stuck = self._awake = False
         self._since = 0.0
         self._thread = threading.Thread(target=self._follow, name="backlog", daemon=True)
 
@@ -73,7 +75,7 @@ class Backlog:
         if len(self._unfinished) > MOST_UNFINISHED:
             with self._writing:
                 self._finish()
-        if not self._some.is_set():
+        if not self._awake or len(self._unfinished) == _HURRY:  # waking a thread costs more than what it does for one image
             self._some.set()
 
     def write(self) -> None:
@@ -126,7 +128,10 @@ class Backlog:
     def _follow(self) -> None:
         """Write down a full batch, and what has waited for long enough."""
         while not self._stopped.is_set():
-            self._some.wait(self._left_s() if self._waiting else None)
+            self._awake = False
+            if not self._unfinished and not self._waiting:
+                self._some.wait()
+            self._awake = True
             self._some.clear()
             with self._writing:
                 self._finish()
@@ -134,6 +139,8 @@ class Backlog:
                 self.write()
                 if self._stuck:
                     self._stopped.wait(_RETRY_S)
+            else:
+                self._some.wait(_PAUSE_S)
 
     def _left_s(self) -> float:
         """Return for how long what waits may go on waiting, seconds."""

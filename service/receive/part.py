@@ -23,7 +23,7 @@ from service.receive.ready_file import BLOCK_BYTES, ReadyFile
 
 BUFFER_BYTES = 1_048_576
 _PREAMBLE_BYTES = 128
-_SPARE_BUFFERS = 8
+_SPARE_BUFFERS = 24
 _CLOSED = memoryview(b"")
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
