@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -59,6 +60,8 @@ from service.triaging import queue_of, rules_of
 from service.users_cli import add_users
 from service.web.health import Check
 
+_SWITCH_S = 0.001  # a thread that waits to run Python is let in after this: work on a CT does not hold up a radiograph
+_NEW_OBJECTS = 20_000  # the garbage collector looks at the young when there are so many more
 _EPILOG = f"""
 examples:
   firstlook demo                                   the main job on real studies, on this machine
@@ -179,14 +182,23 @@ def _serve(asked: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, told)
+    sys.setswitchinterval(_SWITCH_S)
     app = App(settings, asked.roles)
     try:
         app.start()
+        _leave_alone_what_stays()
         ended.wait()
         app.drain(hurry)
     finally:
         app.stop()
     return 0
+
+
+def _leave_alone_what_stays() -> None:
+    """Spare the garbage collector what lives as long as the service: each of its rounds stands every thread still."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def _check(asked: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from service.fetching import watchers
 from service.outlets import inquiries
 from service.pipeline.ahead import Ahead
 from service.pipeline.assembling import Arriving, Assembler
+from service.pipeline.background import stepped_back
 from service.pipeline.drifting import show_drift
 from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
@@ -19,7 +20,17 @@ from service.pipeline.retain import delete_images
 from service.settings import Settings
 from service.store.files import Files
 from service.tls.renewal import Renewed
-from service.worker import assemble_step, behind_step, beside_step, correct_step, every, passing_steps, work_step
+from service.worker import (
+    assemble_step,
+    behind_step,
+    beside_step,
+    correct_step,
+    every,
+    passing_changes,
+    passing_steps,
+    when_changed,
+    work_step,
+)
 
 Step = Callable[[], bool]
 
@@ -54,7 +65,7 @@ def _arrivals(settings: Settings, line: Line, arriving: Arriving, use: Callable[
         steps["ask"] = inquirer.step
     steps["lease"] = every(settings.work.lease_s / 4, line.queue.renew)
     if settings.work.ahead_bytes:
-        steps["ahead"] = Ahead(line, arriving, assemble.start_early).step
+        steps["ahead"] = stepped_back(Ahead(line, arriving, assemble.start_early).step)
     return steps
 
 
@@ -70,15 +81,19 @@ def _assembler(settings: Settings, line: Line, arriving: Arriving, inquirer: Inq
 def _jobs(settings: Settings, line: Line) -> dict[str, Step]:
     """Return what takes jobs: looks, what passes them, deliveries and proofs, fetching."""
     looks = ["infer", *(f"infer-{n}" for n in range(2, settings.work.looks + 1))]
-    return {
+    jobs = {
         **{name: work_step(line, JobKind.INFER) for name in looks},
-        **{f"pass-{n}": step for n, step in enumerate(passing_steps(line, settings.work.passing), 1)},
         "shadow": beside_step(line),
         "correct": correct_step(line),
         **{f"deliver-{name}": work_step(line, JobKind.DELIVER, name) for name in line.targets},
         **{f"prove-{name}": work_step(line, JobKind.PROVE, name) for name in line.targets},
         **{f"fetch-{name}": work_step(line, JobKind.FETCH, name) for name in line.archives},
-        **({"behind": behind_step(line)} if line.archives else {}),
+    }
+    return {
+        **{name: when_changed(step, line.database.changes) for name, step in jobs.items()},
+        **{f"pass-{n}": when_changed(step, partial(passing_changes, line))
+           for n, step in enumerate(passing_steps(line, settings.work.passing), 1)},
+        **({"behind": when_changed(behind_step(line), partial(passing_changes, line))} if line.archives else {}),
     }
 
 

@@ -23,6 +23,7 @@ from service.store.tables import Job, Study
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
 _AFTER_ERROR_S = 1.0
+_REST_S = 1.0  # a loop that rests while nothing changes looks at least this often
 _FORGET_S = 3600.0
 
 
@@ -82,6 +83,30 @@ class Loop(threading.Thread):
             self.join(timeout_s)
 
 
+def when_changed(step: Callable[[], bool], changes: Callable[[], object | None],
+                 clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Return a step that rests while nothing has changed since it found nothing to do, but for a second at most.
+
+    changes: what differs when something has changed; None: nobody knows. What becomes due by the clock alone is so found up
+    to a second late.
+    """
+    seen: object | None = None
+    looked_at = 0.0
+
+    def gated() -> bool:
+        nonlocal seen, looked_at
+        before, now = changes(), clock()  # what changes during the step is seen by the next one
+        if before is not None and before == seen and now - looked_at < _REST_S:
+            return False
+        seen = None
+        did = step()
+        if not did:
+            seen, looked_at = before, now
+        return did
+
+    return gated
+
+
 def work_step(line: Line, kind: JobKind, target: str = "") -> Callable[[], bool]:
     """Return a step that takes one due job of this kind (and target), does it, and writes down what became of it."""
 
@@ -122,6 +147,12 @@ def _do(line: Line, job: Job) -> None:
         attempt(work, partial(fail, line, job), study=uid, job=job.id, kind=job.kind, target=job.target)
     finally:
         line.queue.put_down(job)
+
+
+def passing_changes(line: Line) -> object | None:
+    """Return what differs when a study may have come that passes the looks under way, or these have changed."""
+    number = line.database.changes()
+    return None if number is None else (number, line.turns.front)
 
 
 def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:

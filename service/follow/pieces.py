@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from service.domain.lesion import Lesion, Point
 from service.follow.grid import Grid, Indices
@@ -17,7 +17,6 @@ LEAST_ML = 0.1
 """Smaller pieces are not followed; they count in the volume of the whole."""
 MOST = 30
 """So many lesions are followed, the largest."""
-_TOUCHING = np.ones((3, 3, 3), np.bool_)
 _NOTHING = np.zeros((0, 3), np.intp)
 
 
@@ -74,7 +73,8 @@ def pieces_of(mask: NDArray[np.bool_], grid: Grid) -> Pieces:
     box = _box(mask)
     if box is None:
         return Pieces(grid, (0, 0, 0), np.zeros((0, 0, 0), np.int32), np.zeros(0))
-    found, count = ndimage.label(mask[box], _TOUCHING)
+    inside = np.ascontiguousarray(mask[box]).view(np.uint8)
+    found, count = cc3d.connected_components(inside, connectivity=26, return_N=True)  # numbered as their first voxels lie
     sizes = np.bincount(found.ravel(), minlength=count + 1)
     sizes[0] = 0
     order = np.argsort(-sizes, kind="stable")  # of equal ones the first in the stack
@@ -104,13 +104,16 @@ def lesion_of(pieces: Pieces, numbers: Sequence[int], lungs: tuple[NDArray[np.bo
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    sides = []
-    for axes in ((1, 2), (0, 2), (0, 1)):
-        marked = np.flatnonzero(mask.any(axis=axes))
-        if not len(marked):
-            return None
-        sides.append(slice(int(marked[0]), int(marked[-1]) + 1))
-    return sides[0], sides[1], sides[2]
+    plane, marked = np.zeros(mask.shape[1:], np.bool_), np.zeros(len(mask), np.bool_)
+    for z, one in enumerate(mask):
+        marked[z] = one.any()
+        if marked[z]:
+            np.logical_or(plane, one, out=plane)
+    sides = [np.flatnonzero(side) for side in (marked, plane.any(axis=1), plane.any(axis=0))]
+    if not len(sides[0]):
+        return None
+    box = [slice(int(side[0]), int(side[-1]) + 1) for side in sides]
+    return box[0], box[1], box[2]
 
 
 def _point(place: NDArray[np.float64]) -> Point:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from service.infer.tidy import carried, coarse_step, each
+from service.infer.tidy import carried, coarse_step, each, labelled
 
 BACKGROUND, LUNG, INFECTION = 0, 1, 2
 
@@ -52,17 +51,26 @@ def believable(
     each(lambda k: np.logical_and(labels[k], hu[k] < rules.aerated_hu, out=airy[k]), range(len(labels)))
     aerated = _large(airy, spacing_mm, rules.min_piece_ml, step)
     disc = _disc(rules.edge_mm, spacing_mm)
-    candidate = np.zeros(labels.shape, np.bool_)
+    candidate = airy  # its memory, slice by slice: fresh memory costs more than what is written there
     misread = np.zeros(len(labels), np.bool_)
 
     def look(k: int) -> None:
+        if not aerated[k].any():
+            candidate[k] = False
+            return
         misread[k] = _misread(labels[k], aerated[k], spacing_mm, rules)
         near = cv2.dilate(aerated[k].view(np.uint8), disc).view(np.bool_) & (labels[k] != BACKGROUND)
         candidate[k] = near if misread[k] else near | (labels[k] == INFECTION)
 
-    each(look, np.flatnonzero(aerated.any(axis=(1, 2))))
-    kept = _joined(candidate, aerated, step) * labels
-    kept[misread] = np.minimum(kept[misread], LUNG)
+    each(look, range(len(labels)))
+    kept = _joined(candidate, aerated, step).view(np.uint8)
+
+    def keep(k: int) -> None:
+        np.multiply(kept[k], labels[k], out=kept[k])
+        if misread[k]:
+            np.minimum(kept[k], LUNG, out=kept[k])
+
+    each(keep, range(len(labels)))
     return kept, misread
 
 
@@ -77,20 +85,20 @@ def _misread(labels: Labels, aerated: Mask, spacing_mm: tuple[float, float, floa
 def _large(mask: Mask, spacing_mm: tuple[float, float, float], min_ml: float, step: int) -> Mask:
     """Keep the 3D components of at least `min_ml`."""
     sampled = np.ascontiguousarray(mask[:, ::step, ::step])
-    coarse, count = ndimage.label(sampled)
+    coarse, count = labelled(sampled)
     voxel_ml = float(np.prod(spacing_mm)) * step * step / 1000.0
     large = np.bincount(coarse[sampled], minlength=count + 1) * voxel_ml >= min_ml
     large[0] = False
-    return carried(large[coarse].view(np.uint8), mask, step).view(np.bool_)
+    return carried(coarse, mask, step, large.view(np.uint8)).view(np.bool_)
 
 
 def _joined(mask: Mask, core: Mask, step: int) -> Mask:
     """Keep the 3D components that hold a voxel of `core`."""
-    coarse, count = ndimage.label(np.ascontiguousarray(mask[:, ::step, ::step]))
+    coarse, count = labelled(mask[:, ::step, ::step])
     holds = np.zeros(count + 1, np.bool_)
     holds[coarse[core[:, ::step, ::step]]] = True
     holds[0] = False
-    return carried(holds[coarse].view(np.uint8), mask, step).view(np.bool_)
+    return carried(coarse, mask, step, holds.view(np.uint8)).view(np.bool_)
 
 
 def _disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.uint8]:

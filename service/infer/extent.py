@@ -64,11 +64,11 @@ def border_mm2(masks: NDArray[np.uint8], geometry: VolumeGeometry) -> float:
 
     masks: (z, y, x) bits of SEGMENTS, as stored or turned by quarters.
     """
-    lung, (row_mm, column_mm) = masks & np.uint8(RIGHT_BIT | LEFT_BIT), geometry.spacing_mm[1:]
+    lung_bits, (row_mm, column_mm) = np.uint8(RIGHT_BIT | LEFT_BIT), geometry.spacing_mm[1:]
     if masks.shape[1:] != (geometry.rows, geometry.columns):
         row_mm, column_mm = column_mm, row_mm
-    along_rows = np.count_nonzero(lung[:, (0, -1), :], axis=(1, 2)) * column_mm
-    along_columns = np.count_nonzero(lung[:, :, (0, -1)], axis=(1, 2)) * row_mm
+    along_rows = np.count_nonzero(masks[:, (0, -1), :] & lung_bits, axis=(1, 2)) * column_mm
+    along_columns = np.count_nonzero(masks[:, :, (0, -1)] & lung_bits, axis=(1, 2)) * row_mm
     return float(((along_rows + along_columns) * np.asarray(geometry.thickness_mm)).sum())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -47,14 +49,15 @@ class _Task:
 
 
 class Guard:
-    """Does work within a time. Safe to call from several threads; each call has a thread of its own.
+    """Does work within a time. Safe to call from several threads; each call has a thread of its own, as nice as the
+    caller.
 
     limit_s: seconds; 0: no limit, and the caller's own thread does the work. grace_s: what is told to stop may take so long.
     """
 
     def __init__(self, limit_s: float, grace_s: float = _GRACE_S) -> None:
         self._limit_s, self._grace_s = limit_s, grace_s
-        self._idle: list[_Hand] = []
+        self._idle: dict[int, list[_Hand]] = {}
         self._lock = threading.Lock()
 
     def run(self, act: Callable[[], Result], stop: Callable[[], None]) -> Result:
@@ -64,8 +67,10 @@ class Guard:
         """
         if not self._limit_s:
             return act()
+        niceness = _niceness()
         with self._lock:
-            hand = self._idle.pop() if self._idle else _Hand()
+            idle = self._idle.setdefault(niceness, [])
+            hand = idle.pop() if idle else _Hand()  # a thread has the niceness of the one that started it
         task = hand.begin(act)
         in_time = task.ended.wait(self._limit_s)
         if not in_time:
@@ -73,10 +78,15 @@ class Guard:
             if not task.ended.wait(self._grace_s):  # its thread is left to itself
                 raise Hung(f"no answer within {self._limit_s:g} s")
         with self._lock:
-            self._idle.append(hand)
+            idle.append(hand)
         if not in_time:
             raise Hung(f"no answer within {self._limit_s:g} s")
         if task.error is not None:
             raise task.error
         result: Result = task.result
         return result
+
+
+def _niceness() -> int:
+    """Return the niceness of the calling thread; 0 where only a process has one."""
+    return os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0

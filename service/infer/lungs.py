@@ -6,6 +6,7 @@ the smaller column. The search runs on a coarse grid of about 256 pixels; its re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from service.infer.tidy import SQUARE, carried, coarse_step, each
+from service.infer.tidy import SQUARE, carried, coarse_step, each, labelled
 
 RIGHT, LEFT = 1, 2
 
@@ -87,12 +88,13 @@ def _mean_column(counts: NDArray[np.int64]) -> float:
 
 def _pieces(mask: Mask, min_voxels: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the labelled components and their sizes by label; those too small have label and size 0."""
-    labels, count = ndimage.label(mask)
+    labels, count = labelled(mask)
     sizes = np.bincount(labels[mask], minlength=count + 1)
     small = sizes < min_voxels
     small[0] = True
     sizes[small] = 0
-    return np.where(small, 0, np.arange(count + 1, dtype=labels.dtype))[labels], sizes
+    numbers = np.where(small, 0, np.arange(count + 1)).astype(np.int32)
+    return numbers[labels], sizes
 
 
 def _by_size(pieces: NDArray[np.int32], sizes: NDArray[np.int64]) -> list[tuple[Any, int]]:
@@ -141,5 +143,11 @@ def _divided(piece: Mask, middle: float) -> Sides:
     return np.where(piece, np.where(right, np.uint8(RIGHT), np.uint8(LEFT)), np.uint8(0))
 
 
-def _each(slices: NDArray[np.uint8], change: Any) -> NDArray[np.uint8]:
-    return np.stack([change(s) for s in slices])
+def _each(slices: NDArray[np.uint8], change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    changed = np.empty_like(slices)
+
+    def one(k: int) -> None:
+        changed[k] = change(slices[k])
+
+    each(one, range(len(slices)))
+    return changed

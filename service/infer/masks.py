@@ -33,7 +33,7 @@ def masks_of(
         inner = hu[place]
         labels, misread[place[0]] = believable(classes[place], inner, spacing_mm, AirRules(), step)
         sides = sides_of(labels > 0, middle_px - place[2].start, spacing_mm, rules, step)
-        masks[place] = _tidied(sides, labels == INFECTION, inner, spacing_mm, min_infection_ml)
+        masks[place] = _tidied(sides, labels, inner, spacing_mm, min_infection_ml)
     if not masks.any():
         raise UnusableStudy(Reason.NO_LUNG_FOUND, f"less than {rules.min_lungs_ml:.0f} ml of lung in "
                                                   f"{len(classes)} slices")
@@ -41,29 +41,35 @@ def masks_of(
 
 
 def _tidied(
-    sides: Labels, sick: NDArray[np.bool_], hu: NDArray[np.float32], spacing_mm: tuple[float, float, float],
+    sides: Labels, labels: Labels, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float],
     min_infection_ml: float,
 ) -> Labels:
-    """Fill the holes of each lung, and keep the infection that is borne out.  All (z, y, x); returns bits of SEGMENTS."""
+    """Fill the holes of each lung, and keep the infection of the labels that is borne out.
+
+    All (z, y, x); returns bits of SEGMENTS.
+    """
     max_hole_px = LungRules().max_hole_mm2 / (spacing_mm[1] * spacing_mm[2])
-    masks = np.zeros(sides.shape, np.uint8)
+    masks, sick = np.empty(sides.shape, np.uint8), np.empty(sides.shape, np.bool_)
 
     def fill(k: int) -> None:
+        if not sides[k].any():
+            masks[k], sick[k] = 0, False
+            return
         right = without_holes(sides[k] == RIGHT, max_hole_px)
         left = without_holes(sides[k] == LEFT, max_hole_px) & ~right
         masks[k] = right * np.uint8(RIGHT_BIT) | left * np.uint8(LEFT_BIT)
+        np.logical_and(labels[k] == INFECTION, masks[k], out=sick[k])
 
-    each(fill, np.flatnonzero(sides.any(axis=(1, 2))))
+    each(fill, range(len(sides)))
     voxel_ml = spacing_mm[0] * spacing_mm[1] * spacing_mm[2] / 1000.0
-    found = Components.of(without_single_slices(sick & (masks > 0), spacing_mm))
+    found = Components.of(without_single_slices(sick, spacing_mm))
     found = found.only(found.sizes >= min_infection_ml / voxel_ml)
-    least_hu = _healthy_hu(hu, masks, found.mask) + _MIN_EXCESS_HU
-    sick = found.only(found.medians(hu) >= least_hu).mask
-    masks |= sick * np.uint8(INFECTION_BIT)
+    least_hu = _healthy_hu(hu, masks, found) + _MIN_EXCESS_HU
+    masks.ravel()[found.only(found.medians(hu) >= least_hu).places] |= np.uint8(INFECTION_BIT)
     return masks
 
 
-def _healthy_hu(hu: NDArray[np.float32], masks: Labels, sick: NDArray[np.bool_]) -> float:
+def _healthy_hu(hu: NDArray[np.float32], masks: Labels, sick: Components) -> float:
     """Return the median attenuation of this patient's lung outside infection, from every fourth row and column."""
-    sample = hu[:, ::4, ::4][(masks[:, ::4, ::4] > 0) & ~sick[:, ::4, ::4]]
+    sample = hu[:, ::4, ::4][(masks[:, ::4, ::4] > 0) & ~sick.sampled(4)]
     return float(np.median(sample)) if sample.size else -np.inf

@@ -53,18 +53,19 @@ def read_slices(hu: NDArray[np.float32], engine: Networks, bundle_name: str, tra
     return joined(engine.spread(bundle_name, read, range(0, len(hu), batch)))
 
 
-def read_chunk(hu: NDArray[np.float32], run: Run, bundle_name: str, transform: CtTransform) -> Read:
+def read_chunk(hu: Sequence[NDArray[np.float32]] | NDArray[np.float32], run: Run, bundle_name: str,
+               transform: CtTransform) -> Read:
     """Run the network once, over a few slices.
 
-    hu: (n, y, x), turned as a radiologist sees it; run: the network. Raises: as `read_slices`.
+    hu: n slices, (y, x), turned as a radiologist sees them; run: the network. Raises: as `read_slices`.
     """
-    slices = np.ascontiguousarray(hu)
-    tensors = run({"slices": transform.to_tensor(slices)})
+    slices = [np.ascontiguousarray(one) for one in hu]
+    tensors = run({"slices": np.concatenate([transform.to_tensor(one[np.newaxis]) for one in slices])})
     probabilities = tensors.pop("probabilities", None)
     if probabilities is None or probabilities.ndim != 4 or probabilities.shape[:2] != (len(slices), 3) \
             or any(len(values) != len(slices) for values in tensors.values()):
         raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {bundle_name} does not fit its manifest")
-    classes = np.empty(slices.shape, np.uint8)
+    classes = np.empty((len(slices), *slices[0].shape), np.uint8)
     for k, one in enumerate(probabilities):
         _classify(one, transform.restore, classes[k])
     return Read(classes, tensors)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import cc3d
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 Place = tuple[slice, slice, slice]
@@ -54,21 +54,26 @@ def coarse_step(slices: NDArray[np.generic]) -> int:
     return max(1, round(int(min(slices.shape[1:])) / 256))
 
 
-def carried(coarse: NDArray[np.uint8], mask: Mask, step: int) -> NDArray[np.uint8]:
+def carried(coarse: NDArray[np.unsignedinteger[Any]], mask: Mask, step: int,
+            values: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Carry values from the coarse grid to the voxels of a fine mask; all else is 0.
 
-    An edge pixel of the mask that no coarse one met takes the (largest) value of its neighbours.
+    An edge pixel of the mask that no coarse one met takes the (largest) value of its neighbours. values: of the numbers that
+    coarse holds, where these are not the values themselves.
     """
     rows, columns = mask.shape[1:]
-    fine = np.zeros(mask.shape, np.uint8)
+    fine = np.empty(mask.shape, np.uint8)
 
     def raise_slice(k: int) -> None:
-        values = np.ascontiguousarray(coarse[k])
-        wide = np.where(values > 0, values, cv2.dilate(values, SQUARE))
+        here = np.ascontiguousarray(coarse[k] if values is None else values[coarse[k]])
+        if not here.any():
+            fine[k] = 0
+            return
+        wide = np.where(here > 0, here, cv2.dilate(here, SQUARE))
         raised = cv2.resize(wide, None, fx=step, fy=step, interpolation=cv2.INTER_NEAREST) if step > 1 else wide
         np.multiply(raised[:rows, :columns], mask[k], out=fine[k])
 
-    each(raise_slice, np.flatnonzero(coarse.any(axis=(1, 2))))
+    each(raise_slice, range(len(mask)))
     return fine
 
 
@@ -85,6 +90,16 @@ def without_holes(mask: Mask, max_hole_px: float) -> Mask:
     filled = mask.copy()
     filled[place] |= small[labels[1:-1, 1:-1]]
     return filled
+
+
+def labelled(mask: Mask) -> tuple[NDArray[np.unsignedinteger[Any]], int]:
+    """Number the components of a mask, faces touching, in the order of their first voxels.
+
+    mask: (z, y, x). Returns the number of each voxel's component, from 1, 0 outside of the mask; and how many there are.
+    """
+    if not mask.size:
+        return np.zeros(mask.shape, np.uint16), 0
+    return cc3d.connected_components(np.ascontiguousarray(mask).view(np.uint8), connectivity=6, return_N=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +120,8 @@ class Components:
         box = box_of(mask)
         if box is None:
             return cls(np.zeros(0, np.intp), np.zeros(0, np.int32), mask.shape)
-        labels, _ = ndimage.label(mask[box])
-        return cls(np.flatnonzero(mask), labels[mask[box]], mask.shape)
+        labels, _ = labelled(mask[box])
+        return cls(np.flatnonzero(mask), labels[mask[box]].astype(np.int32), mask.shape)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -128,11 +143,12 @@ class Components:
         inside = kept[self.numbers]
         return Components(self.places[inside], self.numbers[inside], self.shape)
 
-    @property
-    def mask(self) -> Mask:
-        """The mask of these components."""
-        mask = np.zeros(self.shape, np.bool_)
-        mask.ravel()[self.places] = True
+    def sampled(self, step: int) -> Mask:
+        """Return the mask of these components in every slice, and there in every `step`-th row and column."""
+        z, y, x = np.unravel_index(self.places, self.shape)
+        met = (y % step == 0) & (x % step == 0)
+        mask = np.zeros((self.shape[0], -(-self.shape[1] // step), -(-self.shape[2] // step)), np.bool_)
+        mask[z[met], y[met] // step, x[met] // step] = True
         return mask
 
 
@@ -147,9 +163,16 @@ def without_single_slices(mask: Mask, spacing_mm: tuple[float, float, float], re
     offset = max(1, round(reach_mm / spacing_mm[0]))
     radius = max(1, round(2.0 / min(spacing_mm[1:])))
     square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    result = np.zeros_like(mask)
-    for k in np.flatnonzero(mask.any(axis=(1, 2))):
+    marked = np.array([one.any() for one in mask])
+    result = np.empty_like(mask)
+
+    def bear_out(k: int) -> None:
+        if not marked[k]:
+            result[k] = False
+            return
         neighbours = [mask[n] for n in (k - offset, k + offset) if 0 <= n < len(mask)]
         beside = np.logical_or.reduce(neighbours) if neighbours else mask[k]
-        result[k] = mask[k] & cv2.dilate(beside.view(np.uint8), square).view(np.bool_)
+        np.logical_and(mask[k], cv2.dilate(beside.view(np.uint8), square).view(np.bool_), out=result[k])
+
+    each(bear_out, range(len(mask)))
     return result

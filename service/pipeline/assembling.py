@@ -80,11 +80,16 @@ class Assembler:
         self._rhythms: dict[Sender, tuple[float, Sequence[Rhythm]]] = {}
         self._notices: dict[str, list[Notice]] = {}
         self._missing: dict[str, tuple[object, Announced | None]] = {}
+        self._open: list[Study] = []
+        self._open_as_of: int | None = None
 
     def open(self) -> list[Study]:
         """Return the studies to judge now, oldest first."""
+        changes = self._line.database.changes()
+        if changes is not None and changes == self._open_as_of:
+            return self._open
         with self._line.database.reading() as session:
-            studies = open_studies(session)
+            self._open = studies = open_studies(session)
             self._notices = notices_of(session, [s.study_instance_uid for s in studies])
         numbers, uids = {s.id for s in studies}, {s.study_instance_uid for s in studies}
         for of_number in (self._looked_at, self._senders):
@@ -92,6 +97,7 @@ class Assembler:
                 del of_number[gone]
         for forgotten in self._missing.keys() - uids:
             del self._missing[forgotten]
+        self._open_as_of = changes
         return studies
 
     def advance(self, study: Study) -> bool:

@@ -16,6 +16,7 @@ from service.domain.study import Selection
 from service.follow.grid import Grid
 from service.follow.kept import Marked, Unreadable, read_segmentation
 from service.follow.lesions import Shown, alone, followed
+from service.infer.tidy import each
 from service.pipeline.line import Line
 from service.report.identity import derived_uid
 from service.store.priors import segmentation_of
@@ -72,5 +73,6 @@ def _of(assessment: Assessment, category: Code, side: Code | None = None) -> NDA
     assert assessment.masks is not None
     bits = sum(1 << (s.number - 1) for s in assessment.segments
                if s.category == category and (side is None or s.laterality == side))
-    mask: NDArray[np.bool_] = (assessment.masks & np.uint8(bits)) != 0
+    masks, mask = assessment.masks, np.empty(assessment.masks.shape, np.bool_)
+    each(lambda z: np.not_equal(masks[z] & np.uint8(bits), 0, out=mask[z]), range(len(masks)))
     return mask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from service.domain.finding import Assessment
 from service.domain.manifest import Manifest
 from service.domain.study import Kind, Selection
 from service.pipeline.accept import accepting
+from service.pipeline.background import Beside
 from service.pipeline.frames import read_sources
 from service.pipeline.line import Line
 from service.pipeline.look_ct import PLAIN, Course, look_at_ct
@@ -48,14 +50,15 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage],
               for header, image in ((h, stored[h.stored_uid]) for h in selection.headers)]
     paths = [file.path for file in chosen]
     pictures: Mapping[str, NDArray[np.float32]] = {}
-    if selection.kind is Kind.CT:
-        assessment = look_at_ct(line, selection, chosen, manifests, course)
-        pictures = SlicePictures(selection, paths)
-    else:
-        assessment, pictures = look_at_radiographs(line, selection, paths, manifests)
+    with Beside(partial(read_sources, paths, selection.headers)) as sources:
+        if selection.kind is Kind.CT:  # they are read while the lungs are measured, which leaves Python to others
+            assessment = look_at_ct(line, selection, chosen, manifests, replace(course, read=sources.begin))
+            pictures = SlicePictures(selection, paths)
+        else:
+            assessment, pictures = look_at_radiographs(line, selection, paths, manifests)
+        found = sources.result()
     assessment = replace(assessment, limitations=tuple(dict.fromkeys((*assessment.limitations, *notes))))
-    sources = read_sources(paths, selection.headers)
-    return Looked(assessment, sources, pictures, bundles_here(line, selection.kind))
+    return Looked(assessment, found, pictures, bundles_here(line, selection.kind))
 
 
 def bundles_here(line: Line, kind: Kind) -> tuple[str, ...]:

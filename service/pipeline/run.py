@@ -11,6 +11,7 @@ from service.domain.job import BEHIND, DeliveryState, JobKind, JobState, StudySt
 from service.domain.study import Kind, Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
+from service.pipeline.background import Beside, in_background
 from service.pipeline.completion import chosen_digest
 from service.pipeline.drifting import count
 from service.pipeline.fetching import fetch
@@ -40,18 +41,19 @@ _LOOK_S = 60.0  # a look at images that still arrived is waited for so long
 def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
     if job.kind == JobKind.INFER.value and job.target != BEHIND:
-        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(),
-                              quick=_is_radiograph(line, job)) as turn:
-            _infer(line, job, turn)
+        quick = _is_radiograph(line, job)
+        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(), quick=quick) as turn:
+            look_now = partial(_infer, line, job, turn)
+            look_now() if quick else in_background(look_now)
         follow_up(line, job.study_id)
     elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
-        _infer_behind(line, job)
+        in_background(partial(_infer_behind, line, job))
     elif job.kind == JobKind.FETCH.value:
         fetch(line, job)
     elif job.kind == JobKind.PROVE.value:
         prove(line, job)
     elif job.kind == JobKind.SHADOW.value:
-        look_beside(line, job)
+        in_background(partial(look_beside, line, job))
     else:
         send(line, job)
 
@@ -100,12 +102,13 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
             looked = _look(line, job, study, selection, images)
         line.turns.give_way()
         _say_held(line, job, turn)
-        assessment, comparison = compared_with_prior(line, study, selection, looked.assessment)
-        with timed(line.metrics, "report", selection.kind.value):
+        with (Beside(partial(compared_with_prior, line, study, selection, looked.assessment)).begin() as compared,
+              timed(line.metrics, "report", selection.kind.value)):
             made = build(
-                selection=selection, sources=looked.sources, assessment=assessment, style=line.style,
+                selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
                 input_digest=study.input_digest, revision=revision, previous=previous_reports(line, study, revision),
-                now=now_of(line), pictures=looked.pictures, comparison=comparison)
+                now=now_of(line), pictures=looked.pictures, compared=compared.result)
+        assessment, comparison = compared.result()
     except UnusableStudy as error:
         _refuse(line, study, job, error)
         return

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from service.infer.networks import Run
 from service.infer.presentation import Presentation
 from service.infer.reading import CtTransform, Read, read_chunk
 from service.infer.tidy import each
+from service.pipeline.background import Beside
 from service.pipeline.line import Line
 from service.pipeline.shelf import SliceRead
 from service.prepare import ct
@@ -40,6 +40,8 @@ class SliceFile:
 
 Kept = Callable[[str, SliceRead], object]
 """Is handed each slice as soon as it is read, with its SOP Instance UID."""
+Room = Callable[[str], NDArray[np.float32]]
+"""Gives the place that a slice is decoded into, (y, x), by its SOP Instance UID."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,24 @@ class SliceReader:
         return one is not None and (one.sha256, one.digest, one.presentation, one.hu.shape) == (
             file.sha256, self.bundle.digest, self.presentation, self.shape)
 
-    def read(self, files: Iterable[SliceFile], kept: Kept) -> float:
+    def read(self, files: Iterable[SliceFile], kept: Kept, room: Room | None = None) -> float:
         """Decode and read slices, several chunks at once; returns the seconds of decoding, summed over the threads.
 
+        room: where each is decoded into; None: into memory of its own.
         Raises: UnusableStudy, OSError as `load_volume`; EngineUnavailable.
         """
         wanted, batch = list(files), self.line.engine.batch(self.manifest.name)
         whole = read_whole([f.path for f in wanted], [f.header for f in wanted])
         chunks = [wanted[k:k + batch] for k in range(0, len(wanted), batch)]
-        return sum(self.line.engine.spread(self.manifest.name, partial(self._chunk, kept, whole), chunks))
+        return sum(self.line.engine.spread(self.manifest.name, partial(self._chunk, kept, room, whole), chunks))
 
-    def _chunk(self, kept: Kept, whole: Mapping[Path, Dataset], run: Run, files: Sequence[SliceFile]) -> float:
+    def _chunk(self, kept: Kept, room: Room | None, whole: Mapping[Path, Dataset], run: Run,
+               files: Sequence[SliceFile]) -> float:
         began = time.perf_counter()
-        hu = np.stack([slice_hu(whole[f.path] if f.path in whole else read(f.path), f.header, self.shape, self.line.decoder)
-                       for f in files])
+        hu = [slice_hu(whole[f.path] if f.path in whole else read(f.path), f.header, self.shape, self.line.decoder,
+                       room(f.header.sop_instance_uid) if room is not None else None) for f in files]
         decoded_s = time.perf_counter() - began
-        found = read_chunk(self.presentation.turn(hu), run, self.manifest.name, transform_of(self.manifest))
+        found = read_chunk([self.presentation.turn(one) for one in hu], run, self.manifest.name, transform_of(self.manifest))
         for k, file in enumerate(files):
             beside = {name: values[k:k + 1] for name, values in found.beside.items()}
             kept(file.header.sop_instance_uid, SliceRead(
@@ -101,7 +105,14 @@ class Stack:
     def add(self, uid: str, one: SliceRead) -> None:
         """Put a slice into its place."""
         k = self._places[uid]
-        self.hu[k], self.classes[k], self._beside[k] = one.hu, one.classes, one.beside
+        self.classes[k], self._beside[k] = one.classes, one.beside
+        if one.hu.base is not self.hu:  # else it was decoded there
+            self.hu[k] = one.hu
+
+    def room(self, uid: str) -> NDArray[np.float32]:
+        """Return the place of a slice, (y, x), for it to be decoded into."""
+        place: NDArray[np.float32] = self.hu[self._places[uid]]
+        return place
 
     def part(self, numbers: slice, spacing_mm: float | None = None) -> tuple[CtVolume, Read]:
         """Return some of its slices, all of which must be there, as a volume and as what the network said of them.
@@ -120,11 +131,11 @@ class Stack:
 
 def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeometry, known: Mapping[str, SliceRead],
            first: slice | None = None, seen: Callable[[Stack], object] = lambda stack: None,
-           kept: Kept = lambda uid, one: None) -> Stack:
+           kept: Kept | None = None) -> Stack:
     """Read all slices of a series into a stack; what is known is not read again.
 
     first: slices that are read before the others; then `seen` is called with the stack, on a thread of its own while the
-    others are read. kept: is handed what was read.
+    others are read. kept: is handed what was read, each slice in memory of its own; None: nothing is kept.
     Raises: UnusableStudy, OSError as `load_volume`, too many voxels among them; EngineUnavailable.
     """
     require_room(len(files) * geometry.rows * geometry.columns, reader.line.most_decoded_bytes)
@@ -135,22 +146,39 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
     each(lambda k: stack.add(uids[k], there[uids[k]]), range(len(uids)))
     missing = [file for file in files if file.header.sop_instance_uid not in there]
 
-    def add(uid: str, one: SliceRead) -> None:
-        stack.add(uid, one)
-        kept(uid, one)
+    early = {file.header.sop_instance_uid for file in files[first]} if first is not None else set()
+    missing.sort(key=lambda f: f.header.sop_instance_uid not in early)  # the others stay in order
+    with Beside(partial(seen, stack)) as told:
+        awaited = _Awaited(early.difference(there), told.begin) if first is not None else None
 
-    decoded_s = 0.0
-    if first is not None:
-        early = {file.header.sop_instance_uid for file in files[first]}
-        decoded_s = reader.read([f for f in missing if f.header.sop_instance_uid in early], add)
-        missing = [f for f in missing if f.header.sop_instance_uid not in early]
-    with ThreadPoolExecutor(1, "first-look") as beside:
-        told = beside.submit(copy_context().run, seen, stack) if first is not None else None
-        decoded_s += reader.read(missing, add)
-        if told is not None:
+        def add(uid: str, one: SliceRead) -> None:
+            stack.add(uid, one)
+            if kept is not None:
+                kept(uid, one)
+            if awaited is not None:
+                awaited.without(uid)
+
+        decoded_s = reader.read(missing, add, stack.room if kept is None else None)
+        if first is not None:
             told.result()
     reader.line.metrics.stage_seconds.labels("decode", "ct").observe(decoded_s)
     return stack
+
+
+class _Awaited:
+    """Calls something when none of some slices is waited for any more. Safe to call from several threads."""
+
+    def __init__(self, slices: Collection[str], then: Callable[[], object]) -> None:
+        self._left, self._then, self._lock = set(slices), then, threading.Lock()
+        self.without("")
+
+    def without(self, uid: str) -> None:
+        """Wait for one slice less."""
+        with self._lock:
+            self._left.discard(uid)
+            if self._left:
+                return
+        self._then()
 
 
 def transform_of(manifest: Manifest) -> CtTransform:

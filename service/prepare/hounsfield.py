@@ -29,10 +29,11 @@ _ACCEPTED_RESCALE_TYPES = ("", "HU", "US")
 _DECODERS = 2
 
 
-def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None) -> NDArray[np.float32]:
+def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None,
+          out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Convert stored CT values to Hounsfield units.
 
-    stored: any shape, as decoded; returns the same shape, float32, HU, not below AIR_HU.
+    stored: any shape, as decoded; returns the same shape, float32, HU, not below AIR_HU: `out` where it is given.
     Raises: UnusableStudy(INVALID_RESCALE) when slope or intercept is absent or not finite, or slope is 0.
     See PS3.3 C.11.1 (Modality LUT).
     """
@@ -40,8 +41,7 @@ def to_hu(stored: NDArray[Any], slope: float | None, intercept: float | None) ->
         raise _invalid("RescaleSlope", slope, "a number other than 0")
     if intercept is None or not abs(intercept) < _HIGHEST_RESCALE:
         raise _invalid("RescaleIntercept", intercept, "a number")
-    hu = stored.astype(np.float32)
-    hu *= np.float32(slope)
+    hu: NDArray[np.float32] = np.multiply(stored, np.float32(slope), out=out, dtype=np.float32, casting="same_kind")
     hu += np.float32(intercept)
     return np.maximum(hu, np.float32(AIR_HU), out=hu)
 
@@ -67,7 +67,7 @@ def load_volume(paths: Sequence[Path], headers: Sequence[Header], geometry: Volu
         give_way()
         path = paths[index]
         dataset = whole[path] if path in whole else read(path)
-        hu[index] = slice_hu(dataset, headers[index], (geometry.rows, geometry.columns), decoder)
+        slice_hu(dataset, headers[index], (geometry.rows, geometry.columns), decoder, hu[index])
 
     with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
         work = [pool.submit(copy_context().run, load, index) for index in range(len(headers))]
@@ -87,8 +87,10 @@ def read_whole(paths: Sequence[Path], headers: Sequence[Header]) -> dict[Path, D
 
 
 def slice_hu(dataset: Dataset, header: Header, shape: tuple[int, int], decoder: FrameDecoder = decode_frame,
-             ) -> NDArray[np.float32]:
-    """Decode one slice: (y, x) float32, HU, padding as air. shape: rows and columns that it must have.
+             out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Decode one slice: (y, x) float32, HU, padding as air; into `out` where it is given.
+
+    shape: rows and columns that it must have.
 
     Raises: as `load_volume`, but for values that cannot be HU.
     """
@@ -99,7 +101,7 @@ def slice_hu(dataset: Dataset, header: Header, shape: tuple[int, int], decoder: 
     stored = decode(dataset, (header.frame_number or 1) - 1, decoder)
     if stored.shape != shape:
         raise UnusableStudy(Reason.VARIABLE_GEOMETRY, f"a slice has the shape {stored.shape}, expected {shape}")
-    hu = to_hu(stored, header.rescale_slope, header.rescale_intercept)
+    hu = to_hu(stored, header.rescale_slope, header.rescale_intercept, out)
     outside = padded(stored, dataset)
     if outside is not None:
         hu[outside] = AIR_HU

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -20,19 +21,21 @@ from service.report.frames import refer_to_frames
 from service.report.identity import equipment_of
 from service.report.key_objects import key_objects
 from service.report.montage import montage
-from service.report.segmentation import drawn, grid, segmentation
+from service.report.segmentation import Drawn, drawn, grid, segmentation
 from service.report.softcopy import of_radiographs, of_slices
 from service.report.structured import refusal, report
 
 __all__ = ["Made", "Style", "build", "build_refusal"]
 
 Pictures = Mapping[str, NDArray[np.float32]]
+Compared = Callable[[], tuple[Assessment, Comparison | None]]
+"""Gives an assessment with its lesions, and its comparison with an earlier study."""
 
 
 def build(
     selection: Selection, sources: Sequence[Dataset], assessment: Assessment, style: Style, input_digest: str,
     revision: int, previous: Sequence[Dataset], now: datetime, pictures: Pictures | None = None,
-    comparison: Comparison | None = None,
+    comparison: Comparison | None = None, compared: Compared | None = None,
 ) -> list[Made]:
     """Build every object that goes back for one assessed study; evidence first, the SR last.
 
@@ -41,8 +44,10 @@ def build(
     the selected images, so that the same input and bundles give the same UIDs, whatever the revision. previous: earlier
     SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
     0..1, bright = dense, the grid of the image (of a CT in the lung window; only those of key slices are asked for);
-    images without one get no SC. comparison: with an earlier study of the patient.
-    Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit.
+    images without one get no SC. comparison: with an earlier study of the patient. compared: gives the assessment with its
+    lesions, and that comparison, once they are known: only the SR tells of them, so it is asked when all else is made.
+    Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit; what
+    `compared` raises.
     """
     if len(sources) != len(selection.headers) or len({str(s.StudyInstanceUID) for s in sources}) != 1:
         raise UnusableStudy(Reason.INTERNAL_ERROR, "the sources are not the selected images of one study")
@@ -53,12 +58,13 @@ def build(
         modality="CT" if selection.kind is Kind.CT else "CXR",
         urgent=any(f.urgency for f in assessment.present), revision=revision, comparison=comparison,
     )
+    last = compared or (lambda: (assessment, comparison))
     if selection.kind is Kind.CT:
-        made = _ct(context, selection, sources, assessment, previous, pictures or {})
+        made = _ct(context, selection, sources, assessment, previous, pictures or {}, last)
         for one in made:
             refer_to_frames(one.dataset, selection.headers)
         return made
-    return _radiographs(context, selection, sources, assessment, previous, pictures or {})
+    return _radiographs(context, selection, sources, assessment, previous, pictures or {}, last)
 
 
 def build_refusal(
@@ -80,13 +86,13 @@ def build_refusal(
 
 def _ct(
     context: Context, selection: Selection, sources: Sequence[Dataset], assessment: Assessment,
-    previous: Sequence[Dataset], pictures: Pictures,
+    previous: Sequence[Dataset], pictures: Pictures, compared: Compared,
 ) -> list[Made]:
     if selection.geometry is None:
         raise UnusableStudy(Reason.INVALID_GEOMETRY, "a CT without geometry cannot be reported")
     found = drawn(assessment)
     if found is None:
-        return [report(context, sources, selection, assessment, None, [], [], previous)]
+        return [_report(context, sources, selection, compared, None, [], [], previous)]
     drawer, style, keys = context.by(assessment.drawer), context.style, key_slices(found)
     shown = [sources[z] for z in keys]
     made = [segmentation(drawer, sources, selection.geometry, found)]
@@ -96,12 +102,12 @@ def _ct(
     objects = [*made, *states, *_key_objects(context, shown, made, assessment)]
     evidence = [m.dataset for m in objects if m.kind != "ko"]
     library = grid(shown, selection.geometry)
-    return [*objects, report(context, sources, selection, assessment, found, evidence, library, previous)]
+    return [*objects, _report(context, sources, selection, compared, found, evidence, library, previous)]
 
 
 def _radiographs(
     context: Context, selection: Selection, sources: Sequence[Dataset], assessment: Assessment,
-    previous: Sequence[Dataset], pictures: Pictures,
+    previous: Sequence[Dataset], pictures: Pictures, compared: Compared,
 ) -> list[Made]:
     shown = [s for s in sources if s.SOPInstanceUID in assessment.saliency and s.SOPInstanceUID in pictures]
     captures = [
@@ -114,7 +120,17 @@ def _radiographs(
     found = [s for s in sources if str(s.SOPInstanceUID) in named]
     evidence = [m.dataset for m in (*captures, *states)]
     made = [*captures, *states, *_key_objects(context, found, captures, assessment)]
-    return [*made, report(context, sources, selection, assessment, None, evidence, library, previous)]
+    return [*made, _report(context, sources, selection, compared, None, evidence, library, previous)]
+
+
+def _report(
+    context: Context, sources: Sequence[Dataset], selection: Selection, compared: Compared, found: Drawn | None,
+    evidence: Sequence[Dataset], library: Sequence[Dataset], previous: Sequence[Dataset],
+) -> Made:
+    """Return the SR, once the comparison that it tells of is known."""
+    assessment, comparison = compared()
+    context = replace(context, comparison=comparison)
+    return report(context, sources, selection, assessment, found, evidence, library, previous)
 
 
 def _key_objects(

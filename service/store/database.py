@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ class Database:
             event.listen(self.engine, "begin", _begin)
         self._reader = self.engine.execution_options(**{_READS: True})
         self._rebuildable = self._make_rebuildable()
+        self._witness: sqlite3.Connection | None = None
+        self._witness_lock = threading.Lock()
 
     def migrate(self, to: str = "head") -> None:
         """Bring the schema to a revision, the newest by default; an empty database gets all of it."""
@@ -72,10 +75,31 @@ class Database:
         with self._rebuildable.begin() as connection:
             yield connection
 
+    def changes(self) -> int | None:
+        """Return a number that differs from an earlier one when anything was committed since, by whatever process.
+
+        None where that cannot be told for less than a look at the tables costs: all may have changed.
+        """
+        path = self.engine.url.database if self.is_sqlite else None
+        if not path or path == ":memory:":
+            return None
+        with self._witness_lock:
+            if self._witness is None:  # it never writes: its own commits would not count
+                self._witness = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            try:
+                number: int = self._witness.execute("PRAGMA data_version").fetchone()[0]
+            except sqlite3.Error:
+                return None  # a look at the tables will say what is wrong
+        return number
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
         self._rebuildable.dispose()
+        with self._witness_lock:
+            if self._witness is not None:
+                self._witness.close()
+                self._witness = None
 
     def _make_rebuildable(self) -> Engine:
         if not self.is_sqlite:

@@ -93,14 +93,14 @@ def test_specks_are_removed_by_their_number_of_voxels() -> None:
     mask = block((slice(2, 4), slice(2, 4), slice(2, 4)), (slice(10, 13), slice(10, 13), slice(10, 13)))
     found = Components.of(mask)
     assert sorted(found.sizes) == [0, 8, 27]
-    assert np.array_equal(found.only(found.sizes >= 9).mask, block((slice(10, 13), slice(10, 13), slice(10, 13))))
-    assert np.array_equal(found.only(found.sizes >= 8).mask, mask)
+    assert np.array_equal(found.only(found.sizes >= 9).sampled(1), block((slice(10, 13), slice(10, 13), slice(10, 13))))
+    assert np.array_equal(found.only(found.sizes >= 8).sampled(1), mask)
 
 
 def test_a_mask_of_nothing_has_no_components() -> None:
     nothing = np.zeros((3, 4, 5), np.bool_)
     found = Components.of(nothing)
-    assert found.sizes.tolist() == [0] and np.array_equal(found.only(found.medians(nothing) >= 0).mask, nothing)
+    assert found.sizes.tolist() == [0] and np.array_equal(found.only(found.medians(nothing) >= 0).sampled(1), nothing)
 
 
 def test_the_box_of_a_mask_begins_on_the_coarse_grid() -> None:
@@ -125,7 +125,7 @@ def test_patch_as_pale_as_lung_is_removed() -> None:
     for values in (hu, np.asfortranarray(hu)):
         found = Components.of(block(pale, dense))
         assert found.medians(values)[1:].tolist() == [-850, -600]
-        assert np.array_equal(found.only(found.medians(values) >= -750).mask, block(dense))
+        assert np.array_equal(found.only(found.medians(values) >= -750).sampled(1), block(dense))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
