@@ -35,6 +35,7 @@ from service.worker import (
 Step = Callable[[], bool]
 
 _RETAIN_S = 60.0  # what is to be deleted is looked for this often
+_ROOM_S = 15.0  # memory that nobody uses is let go this often
 _DRIFT_S = 300.0  # drift is worked out this often
 
 
@@ -103,8 +104,8 @@ def _watched(settings: Settings, line: Line, use: Callable[[Renewed], None]) -> 
 
 
 def _upkeep(settings: Settings, line: Line) -> dict[str, Step]:
-    """Return what works out drift and deletes images whose time is over, as far as the settings want it."""
-    drift, steps = settings.drift, dict[str, Step]()
+    """Return what lets go of memory, and, as far as the settings want it, works out drift and deletes old images."""
+    drift, steps = settings.drift, {"room": every(_ROOM_S, line.room.shrink)}
     if drift.days:
         steps["drift"] = every(_DRIFT_S, lambda: show_drift(
             line.database, line.catalogue, line.metrics, line.clock(), drift.days, drift.least_images))

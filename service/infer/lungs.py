@@ -119,6 +119,9 @@ def _split(piece: Mask, middle: float, radius_px: int) -> Sides:
 
 
 def _two_cores(core: Mask, middle: float, min_voxels: float) -> Sides | None:
+    found, count = labelled(core)
+    if count < 2 or np.count_nonzero(np.bincount(found[core], minlength=count + 1) >= min_voxels) < 2:
+        return None
     labels, sizes = _pieces(core, min_voxels)
     sides = np.zeros(core.shape, np.uint8)
     for place, number in _by_size(labels, sizes):
@@ -129,11 +132,16 @@ def _two_cores(core: Mask, middle: float, min_voxels: float) -> Sides | None:
 
 
 def _grown(sides: Sides, piece: Mask, middle: float, times: int) -> Sides:
-    """Let both sides grow inside the piece, one pixel at a time; what neither reaches goes by the plane."""
-    for _ in range(times):
-        for side in (RIGHT, LEFT):
-            near = _each((sides == side).astype(np.uint8), lambda s: cv2.dilate(s, SQUARE))
-            sides[(near > 0) & piece & (sides == 0)] = side
+    """Let both sides grow inside the piece, one pixel at a time in each slice; what neither reaches goes by the plane."""
+
+    def grow(k: int) -> None:
+        here, inside = sides[k], piece[k]
+        for _ in range(times):
+            for side in (RIGHT, LEFT):
+                near = cv2.dilate((here == side).view(np.uint8), SQUARE)
+                here[(near > 0) & inside & (here == 0)] = side
+
+    each(grow, range(len(sides)))
     rest = piece & (sides == 0)
     return sides | _divided(rest, middle)
 

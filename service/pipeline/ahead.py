@@ -64,6 +64,7 @@ class Ahead:
     def __init__(self, line: Line, arriving: Arriving, looks: bool = True) -> None:
         self._line, self._arriving, self._looks = line, arriving, looks
         self._coming: dict[int, _Coming] = {}
+        self._as_of: int | None = None
 
     def step(self) -> bool:
         """Do the next piece of work; tell whether there was one, and nothing went before it."""
@@ -84,13 +85,16 @@ class Ahead:
 
     def _update(self) -> None:
         """Take note of studies and images that came, and forget what arrives no longer."""
+        self._line.metrics.ahead_bytes.set(self._line.shelf.held_bytes)
+        changes = self._line.database.changes()
+        if changes is not None and changes == self._as_of:
+            return
         with self._line.database.reading() as session:
             found = images_since(session, {number: c.newest for number, c in self._coming.items()})
         waits = {study.id or 0 for study, _ in found}
         here = {study.id or 0: study for study, _ in found if study.state == StudyState.RECEIVING.value
                 and study.assessed_at is None and not study.fetched}
         self._line.shelf.only(waits)
-        self._line.metrics.ahead_bytes.set(self._line.shelf.held_bytes)
         self._coming = {number: self._coming.get(number, _Coming(study)) for number, study in here.items()}
         for study, rows in found:
             coming = self._coming.get(study.id or 0)
@@ -101,6 +105,7 @@ class Ahead:
             if images:
                 coming.newest = max(r.id or 0 for r in rows)
                 self._add(coming, images)
+        self._as_of = changes
 
     def _add(self, coming: _Coming, images: Sequence[StoredImage]) -> None:
         self._line.spool_dir.bring(image.path for image in images if worth_reading(image.header))

@@ -21,6 +21,7 @@ from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
 from service.pipeline.frames import Frames
+from service.pipeline.room import Room
 from service.pipeline.shelf import Shelf
 from service.prepare.codestream import FrameDecoder
 from service.receive.fetched import Fetched
@@ -43,9 +44,9 @@ class Line:
     duplicates; frames: of enhanced CT; decoder: of compressed pixels; most_decoded_bytes: of all images of a study, as
     float32; longest_wait_s: after which a study is complete in any case; turns: of the looks under way; rules: of urgency
     on arrival; target_s: turnaround of an urgency, seconds; clock: Unix time, seconds; trail: is told of results delivered;
-    shelf: what is known already of studies to be looked at; first_look_mm: distance of the slices of a first look at a CT,
-    0: there is none; archives: that earlier studies are fetched from; priors: which; fetched: keeps what comes by C-GET,
-    where there is an archive.
+    shelf: what is known already of studies to be looked at; room: for volumes; first_look_mm: distance
+    of the slices of a first look at a CT, 0: there is none; archives: that earlier studies are fetched from; priors: which;
+    fetched: keeps what comes by C-GET, where there is an archive.
     """
 
     database: Database
@@ -75,6 +76,7 @@ class Line:
     trail: Trail = field(default_factory=silent)
     tracing: Tracing = field(default_factory=Silent)
     shelf: Shelf = field(default_factory=Shelf)
+    room: Room = field(default_factory=Room)
     first_look_mm: float = 0.0
     archives: Mapping[str, Archive] = field(default_factory=dict)
     priors: PriorRules = field(default_factory=PriorRules)

@@ -23,6 +23,7 @@ from service.infer.reading import CtTransform, Read, read_chunk
 from service.infer.tidy import each
 from service.pipeline.background import Beside
 from service.pipeline.line import Line
+from service.pipeline.room import Room
 from service.pipeline.shelf import SliceRead
 from service.prepare import ct
 from service.prepare.hounsfield import check_plausible, read_whole, slice_hu
@@ -40,7 +41,7 @@ class SliceFile:
 
 Kept = Callable[[str, SliceRead], object]
 """Is handed each slice as soon as it is read, with its SOP Instance UID."""
-Room = Callable[[str], NDArray[np.float32]]
+Placed = Callable[[str], NDArray[np.float32]]
 """Gives the place that a slice is decoded into, (y, x), by its SOP Instance UID."""
 
 
@@ -67,22 +68,22 @@ class SliceReader:
         return one is not None and (one.sha256, one.digest, one.presentation, one.hu.shape) == (
             file.sha256, self.bundle.digest, self.presentation, self.shape)
 
-    def read(self, files: Iterable[SliceFile], kept: Kept, room: Room | None = None) -> float:
+    def read(self, files: Iterable[SliceFile], kept: Kept, placed: Placed | None = None) -> float:
         """Decode and read slices, several chunks at once; returns the seconds of decoding, summed over the threads.
 
-        room: where each is decoded into; None: into memory of its own.
+        placed: where each is decoded into; None: into memory of its own.
         Raises: UnusableStudy, OSError as `load_volume`; EngineUnavailable.
         """
         wanted, batch = list(files), self.line.engine.batch(self.manifest.name)
         whole = read_whole([f.path for f in wanted], [f.header for f in wanted])
         chunks = [wanted[k:k + batch] for k in range(0, len(wanted), batch)]
-        return sum(self.line.engine.spread(self.manifest.name, partial(self._chunk, kept, room, whole), chunks))
+        return sum(self.line.engine.spread(self.manifest.name, partial(self._chunk, kept, placed, whole), chunks))
 
-    def _chunk(self, kept: Kept, room: Room | None, whole: Mapping[Path, Dataset], run: Run,
+    def _chunk(self, kept: Kept, placed: Placed | None, whole: Mapping[Path, Dataset], run: Run,
                files: Sequence[SliceFile]) -> float:
         began = time.perf_counter()
         hu = [slice_hu(whole[f.path] if f.path in whole else read(f.path), f.header, self.shape, self.line.decoder,
-                       room(f.header.sop_instance_uid) if room is not None else None) for f in files]
+                       placed(f.header.sop_instance_uid) if placed is not None else None) for f in files]
         decoded_s = time.perf_counter() - began
         found = read_chunk([self.presentation.turn(one) for one in hu], run, self.manifest.name, transform_of(self.manifest))
         for k, file in enumerate(files):
@@ -95,21 +96,21 @@ class SliceReader:
 class Stack:
     """A volume that fills with slices as they are read. Safe to be filled from several threads."""
 
-    def __init__(self, files: Sequence[SliceFile], geometry: VolumeGeometry, presentation: Presentation) -> None:
+    def __init__(self, files: Sequence[SliceFile], geometry: VolumeGeometry, presentation: Presentation, room: Room) -> None:
         self._places = {file.header.sop_instance_uid: k for k, file in enumerate(files)}
         self.geometry = geometry
-        self.hu = np.empty((len(files), geometry.rows, geometry.columns), np.float32)
-        self.classes = np.empty(presentation.turn(self.hu).shape, np.uint8)
+        self.hu: NDArray[np.float32] = room.empty((len(files), geometry.rows, geometry.columns), np.float32)
+        self.classes: NDArray[np.uint8] = room.empty(presentation.turn(self.hu).shape, np.uint8)
         self._beside: list[dict[str, NDArray[Any]]] = [{} for _ in files]
 
     def add(self, uid: str, one: SliceRead) -> None:
         """Put a slice into its place."""
         k = self._places[uid]
         self.classes[k], self._beside[k] = one.classes, one.beside
-        if one.hu.base is not self.hu:  # else it was decoded there
+        if not np.may_share_memory(one.hu, self.hu):  # else it was decoded there
             self.hu[k] = one.hu
 
-    def room(self, uid: str) -> NDArray[np.float32]:
+    def placed(self, uid: str) -> NDArray[np.float32]:
         """Return the place of a slice, (y, x), for it to be decoded into."""
         place: NDArray[np.float32] = self.hu[self._places[uid]]
         return place
@@ -139,7 +140,7 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
     Raises: UnusableStudy, OSError as `load_volume`, too many voxels among them; EngineUnavailable.
     """
     require_room(len(files) * geometry.rows * geometry.columns, reader.line.most_decoded_bytes)
-    stack = Stack(files, geometry, reader.presentation)
+    stack = Stack(files, geometry, reader.presentation, reader.line.room)
     there = {uid: one for file in files for uid in (file.header.sop_instance_uid,)
              if (one := known.get(uid)) is not None and reader.knows(file, one)}
     uids = list(there)
@@ -158,7 +159,7 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
             if awaited is not None:
                 awaited.without(uid)
 
-        decoded_s = reader.read(missing, add, stack.room if kept is None else None)
+        decoded_s = reader.read(missing, add, stack.placed if kept is None else None)
         if first is not None:
             told.result()
     reader.line.metrics.stage_seconds.labels("decode", "ct").observe(decoded_s)
