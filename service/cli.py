@@ -60,7 +60,7 @@ from service.triaging import queue_of, rules_of
 from service.users_cli import add_users
 from service.web.health import Check
 
-_SWITCH_S = 0.001  # a thread that waits to run Python is let in after this: work on a CT does not hold up a radiograph
+_SWITCH_S = 0.0005  # a thread that waits to run Python is let in after this: work on a CT does not hold up a radiograph
 _NEW_OBJECTS = 20_000  # the garbage collector looks at the young when there are so many more
 _EPILOG = f"""
 examples:

@@ -104,16 +104,13 @@ def lesion_of(pieces: Pieces, numbers: Sequence[int], lungs: tuple[NDArray[np.bo
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    plane, marked = np.zeros(mask.shape[1:], np.bool_), np.zeros(len(mask), np.bool_)
-    for z, one in enumerate(mask):
-        marked[z] = one.any()
-        if marked[z]:
-            np.logical_or(plane, one, out=plane)
-    sides = [np.flatnonzero(side) for side in (marked, plane.any(axis=1), plane.any(axis=0))]
-    if not len(sides[0]):
+    marked = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not len(marked):
         return None
-    box = [slice(int(side[0]), int(side[-1]) + 1) for side in sides]
-    return box[0], box[1], box[2]
+    slices = slice(int(marked[0]), int(marked[-1]) + 1)
+    plane = np.logical_or.reduce(mask[slices], axis=0)
+    rows, columns = (np.flatnonzero(side) for side in (plane.any(axis=1), plane.any(axis=0)))
+    return slices, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _point(place: NDArray[np.float64]) -> Point:

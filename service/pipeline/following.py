@@ -16,12 +16,12 @@ from service.domain.study import Selection
 from service.follow.grid import Grid
 from service.follow.kept import Marked, Unreadable, read_segmentation
 from service.follow.lesions import Shown, alone, followed
-from service.infer.tidy import each
 from service.pipeline.line import Line
 from service.report.identity import derived_uid
 from service.store.priors import segmentation_of
 from service.store.tables import Study
 
+_SLICES = 16
 _NOT_KEPT = "the masks of the earlier study are not here"
 _log = logs.get("following")
 
@@ -74,5 +74,6 @@ def _of(assessment: Assessment, category: Code, side: Code | None = None) -> NDA
     bits = sum(1 << (s.number - 1) for s in assessment.segments
                if s.category == category and (side is None or s.laterality == side))
     masks, mask = assessment.masks, np.empty(assessment.masks.shape, np.bool_)
-    each(lambda z: np.not_equal(masks[z] & np.uint8(bits), 0, out=mask[z]), range(len(masks)))
+    for z in range(0, len(masks), _SLICES):  # few large steps: after each of many small ones it would wait for Python again
+        np.not_equal(masks[z:z + _SLICES] & np.uint8(bits), 0, out=mask[z:z + _SLICES])
     return mask

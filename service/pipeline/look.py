@@ -51,8 +51,9 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage],
     paths = [file.path for file in chosen]
     pictures: Mapping[str, NDArray[np.float32]] = {}
     with Beside(partial(read_sources, paths, selection.headers)) as sources:
-        if selection.kind is Kind.CT:  # they are read while the lungs are measured, which leaves Python to others
-            assessment = look_at_ct(line, selection, chosen, manifests, replace(course, read=sources.begin))
+        if selection.kind is Kind.CT:
+            sources.begin()  # while the networks run, which leave Python to others
+            assessment = look_at_ct(line, selection, chosen, manifests, course)
             pictures = SlicePictures(selection, paths)
         else:
             assessment, pictures = look_at_radiographs(line, selection, paths, manifests)

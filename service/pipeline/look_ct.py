@@ -46,13 +46,12 @@ class Course:
     now; None: nobody is.
 
     first: is told what a first look says, before the whole one goes on, or what the whole one says where nothing was to be
-    read; None: there is no first look. read: is told when every slice is read.
+    read; None: there is no first look.
     """
 
     known: Mapping[str, SliceRead] = field(default_factory=dict)
     kept: Kept | None = None
     first: Callable[[Assessment, Part], object] | None = None
-    read: Callable[[], object] = lambda: None
 
 
 PLAIN = Course()
@@ -79,7 +78,6 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
                                 (selection.geometry.rows, selection.geometry.columns))
         knows_all = all(reader.knows(file, course.known.get(file.header.sop_instance_uid)) for file in files)
         stack = _read(reader, selection.geometry, files, course, coarse_first=not knows_all)
-        course.read()
         volume, read = stack.part(slice(None))
         say = partial(assess_read, volume, read, line.engine.identity(lead.name), lead,
                       (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers])
