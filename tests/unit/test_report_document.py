@@ -11,6 +11,9 @@ from pydicom.config import IGNORE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from service.domain.finding import Assessment
+from service.domain.lesion import Lesion
+from service.domain.prior import Comparison
 from service.errors import Defect, Reason, UnusableStudy
 from service.report.build import build, build_refusal
 from service.report.document import Style, character_set
@@ -143,3 +146,23 @@ def test_a_measurement_that_is_not_a_number_is_our_defect():
     broken = dataclasses.replace(said.measurements[0], value=float("nan"))
     with pytest.raises(Defect):
         build(selection, sources, dataclasses.replace(said, measurements=(broken,)), STYLE, "d", 1, [], NOW)
+
+
+def test_a_comparison_that_is_known_last_gives_the_same_objects_as_one_that_was_known_first():
+    sources = builders.ct_series(slices=4, size=16)
+    selection, said = ct(sources)
+    where = str(sources[2].SOPInstanceUID)
+    compared = dataclasses.replace(said, lesions=(
+        Lesion(1, builders.uid(7), 1.5, (1.0, 2.0, 3.0), ((1.0, 2.0, 3.0),), "Right", where),))
+    comparison = Comparison(builders.uid(8), "20250102", (), (), ("another scanner",))
+    first = build(selection, sources, compared, STYLE, "d", 1, [], NOW, comparison=comparison)
+    asked: list[str] = []
+
+    def known_last() -> tuple[Assessment, Comparison]:
+        asked.append("asked")
+        return compared, comparison
+
+    last = build(selection, sources, said, STYLE, "d", 1, [], NOW, compared=known_last)
+    assert [written(m.dataset) for m in last] == [written(m.dataset) for m in first]
+    without = build(selection, sources, said, STYLE, "d", 1, [], NOW)
+    assert asked == ["asked"] and written(last[-1].dataset) != written(without[-1].dataset)
