@@ -103,19 +103,21 @@ def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
     areas[0] = 0
     pieces = [n for n in range(1, count) if areas[n] >= _LEAST_PIECE * areas.sum()]
     middle = _middle_column(stats[sorted(pieces, key=lambda n: -int(areas[n]))], lung.shape[1])
-    left_of_picture = np.arange(lung.shape[1]) < middle
+    column = int(np.ceil(middle))  # the first one that is not left of the middle
     first, second = (LEFT, RIGHT) if mirrored else (RIGHT, LEFT)
     sides = np.zeros(lung.shape, np.uint8)
     for n in pieces:
-        piece = labels == n
-        share = float(piece[:, left_of_picture].sum() / areas[n])
-        if _STRADDLES <= share <= 1 - _STRADDLES:
-            sides[piece & left_of_picture], sides[piece & ~left_of_picture] = first, second
-        else:
-            sides[piece] = first if share > 0.5 else second
+        rows, columns = _box(stats[n])
+        piece, here = labels[rows, columns] == n, sides[rows, columns]
+        cut = int(np.clip(column - columns.start, 0, piece.shape[1]))
+        share = np.count_nonzero(piece[:, :cut]) / int(areas[n])
+        if not _STRADDLES <= share <= 1 - _STRADDLES:
+            cut = piece.shape[1] if share > 0.5 else 0
+        here[:, :cut][piece[:, :cut]], here[:, cut:][piece[:, cut:]] = first, second
     for side in (RIGHT, LEFT):
-        field = sides == side
-        sides[without_holes(field, np.inf) & (sides == 0)] = side
+        rows, columns = _around(sides == side)
+        here = sides[rows, columns]
+        here[without_holes(here == side, np.inf) & (here == 0)] = side
     return LungFields(sides, _thirds(sides), _notes(sides))
 
 
@@ -151,19 +153,29 @@ def _middle_column(largest_first: NDArray[np.int32], columns: int) -> float:
     return columns / 2
 
 
+def _box(stats: NDArray[np.int32]) -> tuple[slice, slice]:
+    """Return the rows and columns of a piece."""
+    left, top, width, height = (int(n) for n in stats[:cv2.CC_STAT_AREA])
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """Return the rows and columns that a mask takes, none where it is empty."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
+
+
 def _thirds(sides: NDArray[np.uint8]) -> NDArray[np.uint8]:
     zones = np.zeros_like(sides)
     for side in (RIGHT, LEFT):
-        field = sides == side
-        rows = np.flatnonzero(field.any(axis=1))
-        if len(rows):
-            third = (np.arange(len(sides)) - rows[0]) * 3 // (rows[-1] + 1 - rows[0])
-            zones += np.where(field, (third[:, np.newaxis] + 1).astype(np.uint8), np.uint8(0))
+        rows, columns = _around(sides == side)
+        third = np.arange(rows.stop - rows.start) * 3 // max(rows.stop - rows.start, 1) + 1
+        zones[rows, columns] += (sides[rows, columns] == side) * third.astype(np.uint8)[:, np.newaxis]
     return zones
 
 
 def _notes(sides: NDArray[np.uint8]) -> tuple[str, ...]:
-    share = float(np.mean(sides > 0))
+    share = cv2.countNonZero(sides) / sides.size
     notes = [f"little lung is seen: {100 * share:.0f} % of the picture"] if share < _LITTLE_LUNG else []
     if share:
         notes += [f"no {code.meaning.lower()} lung field was found" for side, code in _SIDES.items()

@@ -29,19 +29,23 @@ def outlines(saliency: NDArray[np.float32], where: NDArray[np.bool_] | None = No
     strong = saliency >= STRONG * strongest
     if where is not None:
         strong &= where
-    count, labels = cv2.connectedComponents(np.ascontiguousarray(strong).view(np.uint8), connectivity=8)
-    weights = np.bincount(labels.ravel(), weights=saliency.ravel(), minlength=count)
-    weights[0] = 0.0
+    left, top, width, height = cv2.boundingRect(strong.view(np.uint8))
+    if not width:
+        return ()
+    box = slice(top, top + height), slice(left, left + width)
+    inside = np.ascontiguousarray(strong[box])
+    count, labels = cv2.connectedComponents(inside.view(np.uint8), connectivity=8)
+    weights = np.bincount(labels[inside], weights=saliency[box][inside], minlength=count)
     least = _LEAST_SHARE * weights.sum()
     order = [int(n) for n in np.argsort(-weights, kind="stable") if weights[n] > 0 and weights[n] >= least][:_MOST]
     tolerance = _COARSENESS * max(saliency.shape)
-    return tuple(found for found in (_around(labels == n, tolerance) for n in order) if found)
+    return tuple(found for found in (_around(labels == n, tolerance, left, top) for n in order) if found)
 
 
-def _around(piece: NDArray[np.bool_], tolerance: float) -> Outline:
-    """Return the outer border of one piece; () when it is too thin to have one."""
+def _around(piece: NDArray[np.bool_], tolerance: float, left: int, top: int) -> Outline:
+    """Return the outer border of one piece, moved by columns and rows; () when it is too thin to have one."""
     borders, _ = cv2.findContours(piece.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    longest = max(borders, key=len)
+    longest = max(borders, key=len) + np.array([left, top], np.int32)
     points = cv2.approxPolyDP(longest, tolerance, True).reshape(-1, 2).astype(np.float64) + 0.5
     if len(points) < 3:
         return ()
