@@ -57,7 +57,7 @@ class Network:
     def __init__(self, manifest: Manifest, threads: int = 0) -> None:
         self.manifest = manifest
         self.variant = manifest.variant_for(Use.CPU)
-        self._engine = Engine(Catalogue({manifest.name: manifest}), "cpu", threads)
+        self._engine = Engine(Catalogue({manifest.name: manifest}), "cpu", threads, eight_bits=lambda: True)
         self._input = INPUT[manifest.task]
 
     def run(self, tensor: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

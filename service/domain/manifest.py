@@ -136,9 +136,13 @@ class Manifest:
         """Every ONNX file of the bundle, model.onnx first."""
         return (Variant(Precision.FP32, self.sha256), *self.others)
 
-    def variant_for(self, use: Use) -> Variant:
-        """Return the file that the manifest names for a place; model.onnx where it names none."""
-        return next((v for v in self.others if v.use is use), self.variants[0])
+    def variant_for(self, use: Use, eight_bits: bool = True) -> Variant:
+        """Return the file that the manifest names for a place; model.onnx where it names none.
+
+        eight_bits: whether a file in 8 bits may be it.
+        """
+        return next((v for v in self.others if v.use is use and (eight_bits or v.precision is not Precision.INT8)),
+                    self.variants[0])
 
     def variant_of(self, precision: Precision) -> Variant:
         """Return the file of a precision; model.onnx where the bundle has none of it."""

@@ -23,6 +23,7 @@ from service.infer.catalogue import Catalogue, identity
 from service.infer.guard import Guard
 from service.infer.networks import Feed, Item, Result, Run, side_by_side
 from service.infer.placing import gpu_for, to_drop
+from service.infer.processor import multiplies_bytes
 from service.infer.session import CPU, CUDA, FOREIGN_ERRORS, Broken, Loaded, Place, failed
 from service.metrics import Metrics
 
@@ -69,7 +70,8 @@ class Engine:
     all cores; precision: which of a bundle's ONNX files is used, "auto" for the one that its manifest names for the
     device; model.onnx where there is no such file. give_way: called before each chunk of work, in the caller's context;
     it returns when nothing more urgent is under way. limits: of time and memory. standing: tells for whom a caller works.
-    make: makes a session for a place; available: the execution providers there are, None: those of this ONNX Runtime.
+    make: makes a session for a place; available: the execution providers there are, None: those of this ONNX Runtime;
+    eight_bits: whether an int8 file is right for this processor, where it is not asked for.
     A session that fails or hangs is replaced by a new one at the next use; one on a GPU by one on the CPU, at once.
     Raises: EngineUnavailable for "cuda" when this ONNX Runtime was built without CUDA.
     """
@@ -78,7 +80,8 @@ class Engine:
                  metrics: Metrics | None = None, precision: str = "auto",
                  give_way: Callable[[], None] = lambda: None, limits: Limits | None = None,
                  standing: Callable[[], Standing] = Standing, make: Make = Loaded.of,
-                 available: Collection[str] | None = None) -> None:
+                 available: Collection[str] | None = None,
+                 eight_bits: Callable[[], bool] = multiplies_bytes) -> None:
         self._catalogue, self._device, self._metrics, self._give_way = catalogue, device, metrics, give_way
         self._precision = None if precision == "auto" else Precision(precision)
         self._threads = threads or os.cpu_count() or 1
@@ -89,7 +92,7 @@ class Engine:
         self._gpu_locks = {gpu: threading.Lock() for gpu in self._limits.gpus}
         self._cpu_until: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._make = make
+        self._make, self._eight_bits = make, eight_bits
         available = onnxruntime.get_available_providers() if available is None else available
         if device == "cuda" and CUDA not in available:
             raise failed(f"device is cuda, but ONNX Runtime has only {', '.join(available)}; "
@@ -261,7 +264,8 @@ class Engine:
 
     def _session(self, manifest: Manifest, use: Use, threads: int) -> Loaded:
         """Make a session for a place, after others have made room where memory is bounded."""
-        variant = manifest.variant_of(self._precision) if self._precision else manifest.variant_for(use)
+        variant = (manifest.variant_of(self._precision) if self._precision
+                   else manifest.variant_for(use, self._eight_bits()))
         gpu = gpu_for(manifest, self._limits.gpus, self._loaded.values()) if use is Use.GPU else None
         for key in to_drop(manifest, variant, gpu, self._loaded, self._limits.memory_bytes):
             _log.info("session dropped", extra={"bundle": key[0], "for": manifest.name})

@@ -26,6 +26,7 @@ from service.domain.variant import Precision, Use, Variant
 from service.errors import EngineUnavailable, Reason
 from service.infer.catalogue import Catalogue, identity
 from service.infer.networks import Feed, Item, Result, Run, side_by_side
+from service.infer.processor import multiplies_bytes
 from service.infer.ray_session import CUDA, RaySession
 from service.infer.slots import Slots
 from service.metrics import Metrics
@@ -141,7 +142,7 @@ class RayEngine:
             if bundle_name not in self._bundles:
                 gpus = manifest.placement.gpus if self._on_gpus else 0.0
                 variant = manifest.variant_of(self._precision) if self._precision else manifest.variant_for(
-                    Use.GPU if gpus else Use.CPU)
+                    Use.GPU if gpus else Use.CPU, multiplies_bytes())
                 model = self._ray.put(manifest.path_of(variant).read_bytes())
                 self._bundles[bundle_name] = made = _Bundle(manifest, variant, gpus, model)
                 self._add_session(made)

@@ -16,6 +16,7 @@ from service.domain.variant import Precision, Use
 from service.infer.catalogue import Catalogue
 from service.infer.cxr import CxrTransform, assess_cxr
 from service.infer.engine import Engine
+from service.infer.processor import multiplies_bytes
 from service.verify import verify
 from tests.tiny_bundles import brightness_cxr, threshold_ct
 
@@ -87,14 +88,35 @@ def test_engine_runs_the_file_for_its_device_unless_another_is_asked_for(
     tmp_path: Path, precision: str, use: str, asked: str, ran: float,
 ) -> None:
     add(brightness_cxr(tmp_path), precision, use, scale=2.0)
-    engine = Engine(Catalogue.load(tmp_path), "cpu", threads=1, precision=asked)
+    engine = Engine(Catalogue.load(tmp_path), "cpu", threads=1, precision=asked, eight_bits=lambda: True)
     assert score_of_nothing(engine) == ran
+
+
+@pytest.mark.parametrize(("asked", "ran"), [("auto", 1.0), ("int8", 2.0)])
+def test_a_processor_that_cannot_multiply_bytes_gets_model_onnx_unless_int8_is_asked_for(
+    tmp_path: Path, asked: str, ran: float,
+) -> None:
+    manifest = add(brightness_cxr(tmp_path), "int8", "cpu", scale=2.0)
+    engine = Engine(Catalogue.load(tmp_path), "cpu", threads=1, precision=asked, eight_bits=lambda: False)
+    assert score_of_nothing(engine) == ran
+    assert (engine.identity("tiny-cxr").digest == manifest.sha256) is (asked == "auto")
+
+
+@pytest.mark.parametrize(("line", "able"), [
+    ("flags\t\t: fpu avx2 avx512f avx512_vnni", True), ("flags\t\t: fpu avx2 avx_vnni", True),
+    ("Features\t: fp asimddp", True),
+    ("flags\t\t: fpu avx2 avx512f", False), ("model name\t: avx_vnni", False),
+])
+def test_what_a_processor_can_do_is_read_from_its_flags(tmp_path: Path, line: str, able: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert multiplies_bytes(tmp_path / "cpuinfo") is able
 
 
 def test_results_name_the_digest_of_the_file_that_ran(tmp_path: Path) -> None:
     manifest = add(brightness_cxr(tmp_path), "int8", "cpu")
     image = RadiographImage("1.2.3", np.full((8, 8), 0.3, np.float32))
-    said = {asked: assess_cxr([image], Engine(Catalogue.load(tmp_path), "cpu", 1, precision=asked), manifest, WHOLE).bundle
+    said = {asked: assess_cxr([image], Engine(
+        Catalogue.load(tmp_path), "cpu", 1, precision=asked, eight_bits=lambda: True), manifest, WHOLE).bundle
             for asked in ("auto", "fp32")}
     assert said["fp32"].digest == manifest.sha256
     assert said["auto"].digest == manifest.others[0].sha256 != manifest.sha256
