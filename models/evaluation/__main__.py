@@ -18,7 +18,7 @@ from models.evaluation.compare import compare, show_comparison
 from models.evaluation.evaluate import Request, evaluate
 from models.evaluation.held_out import CannotTell
 from models.evaluation.recard import recard
-from models.evaluation.reference import reference_of, write_reference
+from models.evaluation.reference import added, reference_of, write_reference
 from models.evaluation.score_table import InvalidTable, table_from
 from models.evaluation.show import show, write_out
 from models.evaluation.take_in import Refused, take_in
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     fixed.add_argument("--data", type=Path, required=True, metavar="DIR", help="laid out as models/README.md says")
     fixed.add_argument("--scores", type=Path, metavar="FILE", help="out-of-fold answers of a bundle that was trained on "
                        "all of the data, .npz or .json")
+    fixed.add_argument("--add", action="store_true", help="keep the measures that the reference has, add the others")
     fixed.add_argument("--limit", type=_count, default=0, metavar="N", help="at most N images of each part, by the seed")
     fixed.add_argument("--seed", type=_count, default=0, help="of the draw (0)")
     fixed.add_argument("--threads", type=_count, default=0, help="CPU threads, 0 for all cores")
@@ -102,6 +103,8 @@ def _reference(asked: argparse.Namespace) -> int:
     with _progress() as bars:
         made = reference_of(manifest, Request(asked.data.resolve(), asked.limit, asked.seed), scores, _ticks(bars),
                             asked.threads)
+    if asked.add:
+        made = added(manifest, made)
     path = write_reference(manifest, made)
     told = "held out" if made.held_out else ("not held out: the bundle was trained on them, so its scores are surer than "
                                              "in service; give out-of-fold answers with --scores")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from models.evaluation.problems import Problems
 from models.evaluation.radiographs import Radiograph
 from models.evaluation.score_table import ScoreTable
 from models.evaluation.slices import PAPERS
-from service.domain.drift import FILE, Bins, Reference, bins_of
+from service.domain.drift import FILE, Bins, Reference, bins_of, read_reference
 from service.domain.manifest import InvalidManifest, Manifest
 from service.infer.watched import Seen, measured
 
@@ -63,6 +64,18 @@ def reference_of(manifest: Manifest, request: Request, scores: ScoreTable | None
     if scores is not None:
         bins |= _of_scores(manifest, scores)
     return Reference(manifest.sha256, counted, held_out or scores is not None, bins)
+
+
+def added(manifest: Manifest, made: Reference) -> Reference:
+    """Return the reference that the bundle has, with the measures of another that it lacks.
+
+    So out-of-fold scores stay when something new is measured. Raises: InvalidManifest where it has none of these weights;
+    InvalidReference.
+    """
+    kept = read_reference(manifest.folder)
+    if kept is None or kept.digest != manifest.sha256:
+        raise InvalidManifest(f"{manifest.name} has no {FILE} of these weights to add to")
+    return replace(kept, bins={**made.bins, **kept.bins})
 
 
 def write_reference(manifest: Manifest, reference: Reference) -> Path:

@@ -57,12 +57,17 @@ def tables(recipe: dict[str, Any], figures: dict[str, Any]) -> str:
     if "study_threshold" in figures:
         parts.append(study_table(figures))
     if "uninfected_ct" in figures:
-        parts.append(uninfected_table(figures["uninfected_ct"]))
+        one = figures["uninfected_ct"]
+        parts.append(uninfected_table(one, figures.get("uninfected_ct_on_cpu", one)))
     if "without_shortcuts" in figures:
         parts.append(shortcut_table(figures["without_shortcuts"]))
+    if "pasted_cloud" in figures:
+        parts.append(cloud_table(figures["pasted_cloud"]))
     if "variants" in figures:
         parts.append(variant_table(figures["variants"]))
-    speed = f"{figures['milliseconds']:.1f} ms for one input, ONNX Runtime on two threads of a CPU, the best of 20.\n"
+    times = figures.get("milliseconds_by_file", {"fp32": figures["milliseconds"]})
+    told = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items() if name != "fp16")
+    speed = f"One input, ONNX Runtime on two threads of a CPU, the best of 20: {told}.\n"
     return "\n".join([*parts, speed])
 
 
@@ -113,14 +118,18 @@ def study_table(found: dict[str, Any]) -> str:
     ])
 
 
-def uninfected_table(found: dict[str, Any]) -> str:
-    """Return what the shipped weights call infected in a series without infection that was never trained on."""
-    return table((f"a CT of LIDC-IDRI without infection, {found['slices']} slices, shipped weights", "figure"), [
-        ("called infected, percent of what the bare network takes for lung", f"{found['network_percent_of_lung']:.2f}"),
-        ("called infected after the service's read-out, percent of the lungs", f"{found['service_percent_of_lung']:.2f}"),
-        ("study probability; threshold", f"{found['study_probability']:.2f}; {found['threshold']:.2f}"),
-        ("finding", "present" if found["present"] else "absent"),
-    ])
+def uninfected_table(found: dict[str, Any], on_cpu: dict[str, Any]) -> str:
+    """Return what the shipped weights call infected in a series without infection that was never trained on.
+
+    found: by model.onnx; on_cpu: by the file that is for a CPU.
+    """
+    told = (("called infected, percent of what the bare network takes for lung", "network_percent_of_lung"),
+            ("called infected after the service's read-out, percent of lungs", "service_percent_of_lung"),
+            ("study probability", "study_probability"), ("its threshold", "threshold"))
+    head = (f"a CT of LIDC-IDRI without infection, {found['slices']} slices", "model.onnx", "the file for a CPU")
+    return table(head, [
+        *((text, f"{found[key]:.2f}", f"{on_cpu[key]:.2f}") for text, key in told),
+        ("finding", *("present" if one["present"] else "absent" for one in (found, on_cpu)))])
 
 
 def shortcut_table(found: dict[str, dict[str, float]]) -> str:
@@ -132,8 +141,22 @@ def shortcut_table(found: dict[str, dict[str, float]]) -> str:
     return table(head, lines)
 
 
+def cloud_table(found: dict[str, Any]) -> str:
+    """Return how far a pasted opacity moves probabilities, and what is flagged as it is (`models/training/clouds.py`)."""
+    most = sorted(found["most_moved"].items(), key=lambda pair: -pair[1])[:3]
+    flagged = [(name, ", ".join(f"{output} {score:.2f}" for output, score in over.items()) or "nothing")
+               for name, over in found["flagged"].items()]
+    return table(("six radiographs of children (the demonstration's), never trained on; shipped weights", "figure"), [
+        (f"a cloud a fifth of the image wide pasted into a lung of one of {found['healthy']} normal ones moves, at most",
+         ", ".join(f"{name} by {value:.2f}" for name, value in most)),
+        *((f"over its threshold on {name}", told) for name, told in flagged)])
+
+
 def variant_table(variants: dict[str, Any]) -> str:
-    """Return what `models optimise` measured of the smaller files."""
-    lines = [(name, "; ".join(f"{k} {v}" for k, v in found.items() if not isinstance(v, dict)))
-             for name, found in variants.items() if isinstance(found, dict)]
-    return table(("file", "measured"), lines) if lines else ""
+    """Return what `models optimise` measured of the further files: how they were made, how fast they are, their fate."""
+    trials = [("int8", trial) for trial in variants["int8"]] + [("fp16", variants["fp16"])]
+    lines = [(name, trial["made_by"], f"{trial['bytes'] / 1e6:.1f} MB",
+              f"{trial['times_faster']:.2f}" if "times_faster" in trial else "", trial["why"]) for name, trial in trials]
+    head = ("file", "how", "size", "times as fast as model.onnx (paired, two cores)", "what became of it")
+    note = f"{variants['note']} {variants['images']} images; `firstlook models optimise`.\n"
+    return f"{table(head, lines)}\n{note}"

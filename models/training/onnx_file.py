@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from models.training.folding import folded
 
 OPSET = 17
 
@@ -92,13 +93,13 @@ class Classified(nn.Module):
 
 
 def write(network: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], path: Path) -> str:
-    """Export in evaluation mode, check the file and return its sha256 (hex); the first axis is dynamic."""
+    """Export in evaluation mode, fold and check the file, and return its sha256 (hex); the first axis is dynamic."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         network.eval(), (example,), str(path), input_names=inputs, output_names=outputs, opset_version=OPSET,
         dynamo=False, dynamic_axes={name: {0: "n"} for name in (*inputs, *outputs)},
     )
-    onnx.checker.check_model(str(path), full_check=True)
+    folded(path, path)
     return sha256_of(path)
 
 

@@ -12,13 +12,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from models.training.folding import folded
 
 OPERATORS = (
     "Conv", "Gemm", "Add", "Concat", "Resize", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Pad",
 )
-"""What is computed in 8 bits; softmax, scalings, means and the rest of a read-out stay in single precision."""
+"""What is computed in 8 bits where a convolution comes after it; what reads the last features, means and deviations of
+channels, softmax and scalings stay in single precision: numbers of many sizes, side by side, have no range in common."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def to_int8(source: Path, target: Path, tensors: NDArray[np.float32], recipe: Re
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        quant_pre_process(source, plain, skip_symbolic_shape=True)
+        folded(source, plain)
         model = onnx.load(str(plain))
         inputs = [i.name for i in model.graph.input]
         percentile = {"CalibPercentile": recipe.percentile} if recipe.percentile else {}
@@ -77,10 +79,26 @@ def to_fp16(source: Path, target: Path) -> None:
 
 def _left_out(model: onnx.ModelProto, recipe: Recipe) -> list[str]:
     convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+    readout = [n.name for n in _after_the_last(model) if n.op_type in OPERATORS]
     ends = [] if recipe.ends else [n.name for n in _first_and_last(model, convolutions)]
     groups = {n.name: a.i for n in convolutions for a in n.attribute if a.name == "group"}
     depthwise = [] if recipe.depthwise else [name for name, group in groups.items() if group > 1]
-    return sorted({*ends, *depthwise})
+    return sorted({*readout, *ends, *depthwise})
+
+
+def _after_the_last(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the nodes from which no way leads to a convolution, but for the activation of one, which is part of it."""
+    leads: dict[str, bool] = {}  # by tensor: whether a convolution lies downstream
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    found = []
+    for node in reversed(model.graph.node):
+        on = node.op_type == "Conv" or any(leads.get(name, False) for name in node.output)
+        for name in node.input:
+            leads[name] = leads.get(name, False) or on
+        activates = node.op_type in ("Relu", "Clip") and made_by.get(node.input[0]) == "Conv"
+        if not on and not activates:
+            found.append(node)
+    return found
 
 
 def _first_and_last(model: onnx.ModelProto, convolutions: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -1,7 +1,7 @@
 """What a CT bundle calls infected in a series without infection: by the bare network, and after the service's read-out.
 
-`python -m models.training.uninfected models/ct-lung-infection --series DIR` prints the figures, and with `--write` puts them
-into the bundle's figures.json, from which its card is written.
+`python -m models.training.uninfected models/ct-lung-infection --series DIR` prints the figures of model.onnx and of the
+file that is for a CPU, and with `--write` puts them into the bundle's figures.json, from which its card is written.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 
+from models.evaluation.bundles import with_file
 from service.domain.finding import Presence
 from service.domain.manifest import Manifest, read_manifest
 from service.domain.study import CtVolume, VolumeGeometry
+from service.domain.variant import Use
 from service.infer.catalogue import Catalogue
 from service.infer.ct import assess_ct
 from service.infer.engine import Engine
@@ -42,7 +44,7 @@ def volume_of(folder: Path) -> CtVolume:
 
 def figures(manifest: Manifest, volume: CtVolume) -> dict[str, Any]:
     """Return percent of lung called infected by the network alone and by the service, and whether the finding is present."""
-    engine = Engine(Catalogue({manifest.name: manifest}), "cpu", 1)
+    engine = Engine(Catalogue({manifest.name: manifest}), "cpu", 1, eight_bits=lambda: True)
     tensor = ct.slice_tensor(volume.hu, manifest.parameters, manifest.steps)
     classes = np.concatenate([
         engine.run(manifest.name, {"slices": tensor[k:k + 8]})["probabilities"].argmax(axis=1)
@@ -65,12 +67,14 @@ def main() -> None:
     parser.add_argument("--series", type=Path, required=True, help="folder with one DICOM series without infection")
     parser.add_argument("--write", action="store_true", help="put the figures into the bundle's figures.json")
     options = parser.parse_args()
-    found = figures(read_manifest(options.bundle.resolve()), volume_of(options.series))
+    manifest, volume = read_manifest(options.bundle.resolve()), volume_of(options.series)
+    files = {"uninfected_ct": manifest.variants[0], "uninfected_ct_on_cpu": manifest.variant_for(Use.CPU)}
+    found = {key: figures(with_file(manifest, variant), volume) for key, variant in files.items()}
     print(json.dumps(found, indent=1))
     if options.write:
         path = options.bundle / "figures.json"
         table = json.loads(path.read_text(encoding="utf-8"))
-        table["uninfected_ct"] = found
+        table |= found
         path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from models.evaluation.bundles import Network
+from models.training.clouds import LEFT_OF_IMAGE, RIGHT_OF_IMAGE, figures, shrunk, with_opacity
 from service.domain import codes
 from service.domain.manifest import Manifest, read_manifest
 from service.prepare import cxr
-from service.prepare.display import to_grey
 from tests.tiny_tasks import findings
 
 ROOT = Path(__file__).parents[2]
@@ -21,21 +20,9 @@ SHIPPED = [n for n in ("cxr-pattern", "cxr-findings") if (ROOT / "models" / n / 
 RADIOGRAPHS = sorted((ROOT / "service" / "demo" / "studies" / "cxr").glob("*.dcm"))
 """The radiographs of the demonstration: no bundle was trained on them."""
 
-LEFT_OF_IMAGE, RIGHT_OF_IMAGE = (0.3, 0.55), (0.7, 0.55)  # across, down, as shares of the image
 OPACITIES = (codes.PNEUMONIA, codes.CONSOLIDATION, codes.INFILTRATE, codes.OPACITY)
 LEAST_FOLLOWED = 5  # of the six radiographs, each for itself
 Grey = NDArray[np.float32]
-
-
-def with_opacity(grey: Grey, centre: tuple[float, float], strength: float = 0.8) -> Grey:
-    """Paste a cloudy opacity, about a fifth of the image wide, around a centre."""
-    rows, columns = grey.shape
-    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
-    apart = ((x / columns - centre[0]) / 0.1) ** 2 + ((y / rows - centre[1]) / 0.13) ** 2
-    cloud = cv2.resize(np.random.default_rng(1).random((16, 16)).astype(np.float32), (columns, rows),
-                       interpolation=cv2.INTER_CUBIC)
-    cover = strength * 1.2 * np.exp(-apart) * (0.6 + 0.4 * cloud)
-    return np.clip(grey + cover * (1 - grey), 0, 1).astype(np.float32)
 
 
 def evidence(network: Network, grey: Grey) -> Grey:
@@ -44,12 +31,6 @@ def evidence(network: Network, grey: Grey) -> Grey:
     maps = network.run(cxr.image_tensor(grey, manifest.parameters, manifest.steps))["activation"][0]
     found: Grey = maps[[o.index for o in manifest.outputs if o.code in OPACITIES]].sum(axis=0)
     return found
-
-
-def radiograph(path: Path) -> Grey:
-    grey = to_grey(path)[0].grey
-    scale = 512 / max(grey.shape)
-    return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def gains_most(difference: Grey) -> float:
@@ -80,7 +61,19 @@ def test_the_map_of_a_shipped_bundle_gains_most_in_the_lung_where_an_opacity_was
     for centre in (LEFT_OF_IMAGE, RIGHT_OF_IMAGE):
         gained = []
         for path in RADIOGRAPHS:
-            plain = radiograph(path)
+            plain = shrunk(path)
             gained.append(gains_most(evidence(network, with_opacity(plain, centre)) - evidence(network, plain)))
         followed = sum((across < 0.5) is (centre[0] < 0.5) for across in gained)
         assert followed >= LEAST_FOLLOWED, gained
+
+
+def test_what_a_pasted_cloud_moves_is_told_for_each_finding(tmp_path: Path) -> None:
+    bundle = findings(tmp_path)
+    bright = np.full((200, 200), 0.95, np.float32)
+    told = figures(bundle, {"normal-1": np.full((300, 260), 0.2, np.float32), "sick": bright})
+    assert (told["healthy"], told["with_disease"]) == (1, 1) and set(told["flagged"]) == {"normal-1", "sick"}
+    assert set(told["most_moved"]) == {o.name for o in bundle.outputs if o.code != codes.NO_FINDING}
+    assert max(told["most_moved"].values()) > 0.005, "the tiny network's score is how bright an image is"
+    assert told["flagged"]["sick"]["Effusion"] == pytest.approx(0.95, abs=0.01)
+    plain = told["flagged"]["normal-1"]
+    assert "Effusion" not in plain and plain["pneumonia"] == pytest.approx(0.8, abs=0.01)

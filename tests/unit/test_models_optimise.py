@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.training.guarded import Figures
 from models.training.quantise import RECIPES, Recipe, to_fp16, to_int8
 from models.training.variants import judged, main, optimise, times_faster
 from service.domain.manifest import Manifest, read_manifest
@@ -110,8 +111,8 @@ def test_a_file_that_is_not_faster_is_left_out(bundle: Manifest, data: Path) -> 
 
 @pytest.mark.parametrize(("figures", "faster", "adopted", "why"), [
     ({"AUC": 0.9, "accuracy": 0.7952}, 1.05, True, "adopted for the cpu"),
-    ({"AUC": 0.95, "accuracy": 0.794}, 2.0, False, "accuracy falls by 0.0060"),
-    ({"AUC": 0.9}, 2.0, False, "accuracy falls by 1.8000"),
+    ({"AUC": 0.95, "accuracy": 0.794}, 2.0, False, "accuracy gets worse by 0.0060"),
+    ({"AUC": 0.9}, 2.0, False, "accuracy gets worse by 1.8000"),
     ({"AUC": 0.9, "accuracy": 0.8}, 1.04, False, "not faster"),
     ({"AUC": 0.9, "accuracy": 0.8}, None, True, "adopted"),
 ])
@@ -119,7 +120,8 @@ def test_a_figure_that_falls_leaves_the_file_out(
     bundle: Manifest, figures: dict[str, float], faster: float | None, adopted: bool, why: str,
 ) -> None:
     (bundle.folder / "model.int8.onnx").write_bytes(b"12345")
-    trial = judged("made", bundle, Variant(Precision.INT8, "0", Use.CPU), {"AUC": 0.9, "accuracy": 0.8}, figures, faster)
+    trial = judged("made", bundle, Variant(Precision.INT8, "0", Use.CPU), Figures({"AUC": 0.9, "accuracy": 0.8}), figures,
+                   faster)
     assert trial.adopted is adopted and why in trial.why and trial.bytes == 5
 
 
@@ -129,6 +131,17 @@ def test_ranges_are_of_training_images_and_figures_of_held_out_ones(bundle: Mani
     found = optimise(bundle, data, calibrate=5, timer=fast)
     assert found["images"] == 4 and found["note"].startswith("Figures on held-out images")
     assert len(found["calibration_images"]) == 5 and not set(held) & set(found["calibration_images"])
+
+
+def test_a_file_that_does_not_give_a_golden_case_again_is_left_out(bundle: Manifest, data: Path) -> None:
+    (bundle.folder / "golden").mkdir()
+    image = np.full((1, 1, 16, 16), 0.2, np.float32)
+    said = np.array([[0.8, 0.2, 0.0]], np.float32) + np.float32(0.1)  # not what model.onnx says
+    np.savez(bundle.folder / "golden" / "case-1.npz", grey=np.full((16, 16), 51, np.uint8), image=image,
+             probabilities=said, activation=np.zeros((1, 3, 1, 1), np.float32))
+    found = optimise(bundle, data, calibrate=4, timer=fast)
+    assert "golden" not in str(found["fp32"]) and found["fp16"]["why"].startswith("left out: ")
+    assert not found["fp16"]["adopted"] and not read_manifest(bundle.folder).others
 
 
 def test_running_it_again_replaces_the_files(bundle: Manifest, data: Path) -> None:

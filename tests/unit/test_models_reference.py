@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 
 from models.evaluation import __main__ as command
 from models.evaluation.evaluate import Request
-from models.evaluation.reference import reference_of
+from models.evaluation.reference import reference_of, write_reference
 from models.evaluation.score_table import table_from
 from service.domain.drift import read_reference
-from service.domain.manifest import InvalidManifest, Manifest
+from service.domain.manifest import InvalidManifest, Manifest, read_manifest
 from tests.tiny_bundles import brightness_cxr
 from tests.tiny_data import radiographs, sick, well
 from tests.tiny_tasks import gate
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -70,3 +73,31 @@ def test_too_few_images_are_refused(bundle: Manifest, data: Path, capsys: pytest
                          "--limit", "99"]) == 2
     assert "99 images" in capsys.readouterr().err and read_reference(bundle.folder) is None
     assert command.main(["--models", str(bundle.folder.parent), "reference", "tiny-cxr", "--data", str(data / "none")]) == 2
+
+
+def test_what_a_reference_lacks_is_added_and_the_rest_stays(bundle: Manifest, data: Path) -> None:
+    score = np.linspace(0.4, 0.6, 200)[:, None]
+    table = table_from({"classes": ["pneumonia"], "y_true": np.ones((200, 1)), "y_score": score})
+    first = reference_of(bundle, Request(data), table)
+    write_reference(bundle, replace(first, bins={k: v for k, v in first.bins.items() if k != "input detail"}))
+    assert command.main(["--models", str(bundle.folder.parent), "reference", "tiny-cxr", "--data", str(data), "--add"]) == 0
+    assert read_reference(bundle.folder) == first, "scores stay those out of fold"
+
+
+def test_nothing_is_added_to_the_reference_of_other_weights(
+    bundle: Manifest, data: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    ask = ["--models", str(bundle.folder.parent), "reference", "tiny-cxr", "--data", str(data), "--add"]
+    assert command.main(ask) == 2 and read_reference(bundle.folder) is None
+    write_reference(bundle, replace(reference_of(bundle, Request(data)), digest="0" * 64))
+    assert command.main(ask) == 2
+    assert "no reference.json of these weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ct-lung-infection", "ct-pattern", "cxr-findings", "cxr-pattern", "cxr-quality"])
+def test_shipped_references_are_of_the_shipped_weights_and_hold_every_measure(name: str) -> None:
+    manifest = read_manifest(ROOT / "models" / name)
+    reference = read_reference(manifest.folder)
+    assert reference is not None and reference.digest == manifest.sha256
+    assert set(reference.bins) == {"input mean", "input spread", "input detail", "unfamiliarity",
+                                   *(f"score {o.name}" for o in manifest.outputs)}
