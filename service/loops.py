@@ -12,7 +12,6 @@ from service.fetching import watchers
 from service.outlets import inquiries
 from service.pipeline.ahead import Ahead
 from service.pipeline.assembling import Arriving, Assembler
-from service.pipeline.background import stepped_back
 from service.pipeline.drifting import show_drift
 from service.pipeline.inquiring import Asking, Inquirer
 from service.pipeline.line import Line
@@ -66,7 +65,7 @@ def _arrivals(settings: Settings, line: Line, arriving: Arriving, use: Callable[
         steps["ask"] = inquirer.step
     steps["lease"] = every(settings.work.lease_s / 4, line.queue.renew)
     if settings.work.ahead_bytes:
-        steps["ahead"] = stepped_back(Ahead(line, arriving, assemble.start_early).step)
+        steps["ahead"] = Ahead(line, arriving, assemble.start_early).step
     return steps
 
 

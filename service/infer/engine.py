@@ -32,6 +32,7 @@ __all__ = ["CPU", "CUDA", "FOREIGN_ERRORS", "Engine", "Limits", "Standing"]
 _log = logs.get("engine")
 _CPU_BATCH, _GPU_BATCH = 4, 32
 _GPU_WAIT_S = 0.005
+_NICENESS = 10  # of a thread that does nothing but run a network over slices; one that runs Python would hold up all others
 
 
 Make = Callable[[Manifest, Variant, Place], Loaded]
@@ -86,7 +87,7 @@ class Engine:
         self._precision = None if precision == "auto" else Precision(precision)
         self._threads = threads or os.cpu_count() or 1
         self._limits, self._standing = limits or Limits(), standing
-        self._guard = Guard(self._limits.run_s)
+        self._guard, self._behind = Guard(self._limits.run_s), Guard(self._limits.run_s, niceness=_NICENESS)
         self._loaded: dict[tuple[str, int], Loaded] = {}
         self._batchers: dict[tuple[str, int], Batcher] = {}
         self._gpu_locks = {gpu: threading.Lock() for gpu in self._limits.gpus}
@@ -137,7 +138,9 @@ class Engine:
         Raises: what `run` and `work` raise; the items that were not begun are left.
         """
         on_gpu = self._load(bundle_name, 1).on_gpu
-        run: Run = partial(self._batched if on_gpu else self._once, bundle_name, 1)
+        run: Run = partial(self._batched, bundle_name, 1)
+        if not on_gpu:
+            run = partial(self._once, bundle_name, 1, guard=self._behind)
 
         def chunk(item: Item) -> Result:
             self._give_way()
@@ -179,12 +182,12 @@ class Engine:
         here = self._standing()
         return batcher.run(feed, here.rank, here.patience_s)
 
-    def _once(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
+    def _once(self, bundle_name: str, threads: int, feed: Feed, guard: Guard | None = None) -> dict[str, NDArray[Any]]:
         """Run a session, replace it where it breaks, and tell the metrics how many images it had and how long it took."""
         loaded = self._load(bundle_name, threads)
         began = time.perf_counter()
         try:
-            out = self._through(loaded, feed)
+            out = self._through(loaded, feed, guard or self._guard)
         except Broken as error:
             self._replace(loaded, threads, error)
             if not loaded.on_gpu:
@@ -198,16 +201,16 @@ class Engine:
     def _again(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run on the CPU what has failed on a GPU."""
         try:
-            return self._through(self._load(bundle_name, threads), feed)
+            return self._through(self._load(bundle_name, threads), feed, self._guard)
         except Broken as error:
             raise failed(str(error)) from error
 
-    def _through(self, loaded: Loaded, feed: Feed) -> dict[str, NDArray[Any]]:
+    def _through(self, loaded: Loaded, feed: Feed, guard: Guard) -> dict[str, NDArray[Any]]:
         """Run a session; on one GPU one after the other, for side by side all are slower than that."""
         if loaded.place.gpu is None:
-            return loaded.run(feed, self._guard)
+            return loaded.run(feed, guard)
         with self._gpu_locks[loaded.place.gpu]:
-            return loaded.run(feed, self._guard)
+            return loaded.run(feed, guard)
 
     def _replace(self, loaded: Loaded, threads: int, error: Broken) -> None:
         """Let go of a session that broke; of one on a GPU the bundle runs on the CPU for a while."""

@@ -20,7 +20,8 @@ class Hung(Exception):
 class _Hand:
     """A thread that does one thing at a time. It is a daemon: one that hangs holds up no exit."""
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int) -> None:
+        self._niceness = niceness
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], _Task]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="session", daemon=True).start()
 
@@ -30,6 +31,8 @@ class _Hand:
         return task
 
     def _work(self) -> None:
+        if self._niceness and sys.platform == "linux":  # where a thread has a priority of its own
+            os.setpriority(os.PRIO_PROCESS, 0, max(self._niceness, os.getpriority(os.PRIO_PROCESS, 0)))
         while True:
             act, task = self._tasks.get()
             try:
@@ -49,15 +52,15 @@ class _Task:
 
 
 class Guard:
-    """Does work within a time. Safe to call from several threads; each call has a thread of its own, as nice as the
-    caller.
+    """Does work within a time. Safe to call from several threads; each call has a thread of its own.
 
-    limit_s: seconds; 0: no limit, and the caller's own thread does the work. grace_s: what is told to stop may take so long.
+    limit_s: seconds; 0: no limit, and the caller's own thread does the work. grace_s: what is told to stop may take so
+    long. niceness: of those threads, on Linux.
     """
 
-    def __init__(self, limit_s: float, grace_s: float = _GRACE_S) -> None:
-        self._limit_s, self._grace_s = limit_s, grace_s
-        self._idle: dict[int, list[_Hand]] = {}
+    def __init__(self, limit_s: float, grace_s: float = _GRACE_S, niceness: int = 0) -> None:
+        self._limit_s, self._grace_s, self._niceness = limit_s, grace_s, niceness
+        self._idle: list[_Hand] = []
         self._lock = threading.Lock()
 
     def run(self, act: Callable[[], Result], stop: Callable[[], None]) -> Result:
@@ -67,10 +70,8 @@ class Guard:
         """
         if not self._limit_s:
             return act()
-        niceness = _niceness()
         with self._lock:
-            idle = self._idle.setdefault(niceness, [])
-            hand = idle.pop() if idle else _Hand()  # a thread has the niceness of the one that started it
+            hand = self._idle.pop() if self._idle else _Hand(self._niceness)
         task = hand.begin(act)
         in_time = task.ended.wait(self._limit_s)
         if not in_time:
@@ -78,15 +79,10 @@ class Guard:
             if not task.ended.wait(self._grace_s):  # its thread is left to itself
                 raise Hung(f"no answer within {self._limit_s:g} s")
         with self._lock:
-            idle.append(hand)
+            self._idle.append(hand)
         if not in_time:
             raise Hung(f"no answer within {self._limit_s:g} s")
         if task.error is not None:
             raise task.error
         result: Result = task.result
         return result
-
-
-def _niceness() -> int:
-    """Return the niceness of the calling thread; 0 where only a process has one."""
-    return os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0

@@ -14,7 +14,7 @@ from service.domain.finding import Assessment
 from service.domain.manifest import Manifest
 from service.domain.study import Kind, Selection
 from service.pipeline.accept import accepting
-from service.pipeline.background import Beside
+from service.pipeline.beside import Beside
 from service.pipeline.frames import read_sources
 from service.pipeline.line import Line
 from service.pipeline.look_ct import PLAIN, Course, look_at_ct

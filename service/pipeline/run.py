@@ -11,7 +11,7 @@ from service.domain.job import BEHIND, DeliveryState, JobKind, JobState, StudySt
 from service.domain.study import Kind, Selection
 from service.domain.urgency import Urgency
 from service.errors import FirstlookError, Rejected, UnusableStudy
-from service.pipeline.background import Beside, in_background
+from service.pipeline.beside import Beside
 from service.pipeline.completion import chosen_digest
 from service.pipeline.drifting import count
 from service.pipeline.fetching import fetch
@@ -41,19 +41,18 @@ _LOOK_S = 60.0  # a look at images that still arrived is waited for so long
 def run(line: Line, job: Job) -> None:
     """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
     if job.kind == JobKind.INFER.value and job.target != BEHIND:
-        quick = _is_radiograph(line, job)
-        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(), quick=quick) as turn:
-            look_now = partial(_infer, line, job, turn)
-            look_now() if quick else in_background(look_now)
+        with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(),
+                              quick=_is_radiograph(line, job)) as turn:
+            _infer(line, job, turn)
         follow_up(line, job.study_id)
     elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
-        in_background(partial(_infer_behind, line, job))
+        _infer_behind(line, job)
     elif job.kind == JobKind.FETCH.value:
         fetch(line, job)
     elif job.kind == JobKind.PROVE.value:
         prove(line, job)
     elif job.kind == JobKind.SHADOW.value:
-        in_background(partial(look_beside, line, job))
+        look_beside(line, job)
     else:
         send(line, job)
 

@@ -21,7 +21,7 @@ from service.infer.networks import Run
 from service.infer.presentation import Presentation
 from service.infer.reading import CtTransform, Read, read_chunk
 from service.infer.tidy import each
-from service.pipeline.background import Beside
+from service.pipeline.beside import Beside
 from service.pipeline.line import Line
 from service.pipeline.room import Room
 from service.pipeline.shelf import SliceRead
