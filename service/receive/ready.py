@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service import logs
-from service.receive.ready_file import Kind, ReadyFile, make_ready, recover
+from service.receive.ready_file import Kind, ReadyFile, forget, make_ready, recover
 
 SMALL_BYTES, LARGE_BYTES = 32_768, 655_360  # an object of a few kilobytes; a CT slice of 512 x 512 pixels, 16 bits
 _LARGE_SHARE = 0.8
@@ -195,8 +195,9 @@ def _restore(left: Path, spool: Path) -> int:
         files = [path for path in left.iterdir() if _NAME.fullmatch(path.name)]
         restored = sum([recover(path, spool) for path in files])
         sync_file_system(lock)
-        for path in (*files, left / _LOCK):
-            path.unlink()
+        for path in files:
+            forget(str(path))
+        (left / _LOCK).unlink()
         left.rmdir()
     except FileNotFoundError:
         return 0

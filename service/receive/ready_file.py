@@ -4,7 +4,7 @@ To make a new file durable, a file system has to commit the file and its name, e
 has its blocks and a name already, in a folder of ready files. The last write to it, past the page cache, brings the head: it
 stands in the preamble, which PS3.10 7.1 leaves to whoever writes the file, and says how long the image is, when it came, and
 what the sum of its bytes is. From then on the image survives a power cut. Afterwards the file is cut to its length and
-linked to its place in the spool, and the name among the ready files goes when the disk has the other. A start does the same
+linked to its place in the spool; head and name among the ready files go when the disk has the other. A start does the same
 for those that a crash has left; a head that is not there, or a sum that is wrong: the image was never acknowledged.
 """
 
@@ -95,8 +95,8 @@ class ReadyFile:
         remove(self._now)
 
     def forget(self) -> None:
-        """Remove the name among the ready files: the disk has the image in its place."""
-        remove(self._now)
+        """Take the head and the name among the ready files away: the disk has the image in its place.  Raises: OSError."""
+        forget(self._now)
 
     def close(self) -> None:
         """Close the file; nothing happens the second time."""
@@ -202,6 +202,21 @@ def _read(file: BinaryIO) -> tuple[int, float]:
         total += sum_of(memoryview((before + data).ljust(_PIECE_BYTES, b"\0")))
         before = b""
     return (size_bytes, received_at) if total % _ROUND == expected else (0, 0.0)
+
+
+def forget(path: str) -> None:
+    """Make the preamble zeros again, then remove the name: an image that the disk has in its place.  Raises: OSError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        kept = os.fstat(descriptor)
+        os.pwrite(descriptor, bytes(HEAD_BYTES), 0)
+        os.utime(descriptor, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # when it came
+    finally:
+        os.close(descriptor)
+    remove(path)
 
 
 def remove(path: str) -> None:

@@ -180,7 +180,9 @@ def test_25_a_program_in_the_preamble_does_not_come_along(service: Hospital, pat
     service.send(image)
     service.delivered(uid(patient, 1))
     [row] = service.rows(Instance, uid(patient, 1))
-    assert service.app.spool.locate(row.path).read_bytes()[:132] == bytes(128) + b"DICM"
+    file = service.app.spool.locate(row.path)
+    assert b"MZ" not in file.read_bytes()[:128]
+    wait_until(lambda: file.read_bytes()[:132] == bytes(128) + b"DICM")
     assert all(Path(r.path).read_bytes()[:2] != b"MZ" for r in service.pacs.received())
 
 

@@ -91,6 +91,7 @@ def test_an_image_is_whole_in_its_place_when_its_row_is_asked_for_and_safe_befor
     assert (spooled.path, spooled.size_bytes) == (part.path, size)
     assert spooled.sha256 == hashlib.sha256(data).hexdigest()
     ready.forget_settled()
+    assert (tmp_path / part.path).read_bytes() == META + data
     assert len(ready_names(tmp_path)) == sum(len(free) for free in ready._free.values())
 
 
@@ -109,6 +110,7 @@ def test_after_a_crash_what_was_sealed_has_its_place_and_time_and_what_was_not_i
     crash(ready)
     assert restore_left(tmp_path / "ready", tmp_path) == 1
     assert images(tmp_path) == {sealed.path: META + data}
+    assert (tmp_path / sealed.path).read_bytes() == META + data
     assert (tmp_path / sealed.path).stat().st_mtime == 1234.5
     assert list((tmp_path / "ready").iterdir()) == []
     assert restore_left(tmp_path / "ready", tmp_path) == 0
