@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -134,12 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     add_users(commands.add_parser("users", help="the accounts of the pages: add, list, disable, password, token"))
     add_audit(commands)
     add_care(commands, _run_checks)
-    shown = commands.add_parser("settings", help="print every setting with its default, as a file to edit")
-    shown.set_defaults(run=_settings)
-    listed = commands.add_parser("metrics", help="print the page of the metrics")
-    listed.set_defaults(run=_metrics)
-    stated = commands.add_parser("conformance", help="print the DICOM conformance statement")
-    stated.set_defaults(run=_conformance)
+    for name, text, told in (
+        ("settings", example, "print every setting with its default, as a file to edit"),
+        ("metrics", metrics_page, "print the page of the metrics"),
+        ("conformance", statement, "print the DICOM conformance statement"),
+    ):
+        commands.add_parser(name, help=told).set_defaults(run=partial(_show, text))
     return parser
 
 
@@ -284,18 +285,8 @@ def _resend(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(_asked: argparse.Namespace) -> int:
-    print(example(), end="")  # noqa: T201
-    return 0
-
-
-def _metrics(_asked: argparse.Namespace) -> int:
-    print(metrics_page(), end="")  # noqa: T201
-    return 0
-
-
-def _conformance(_asked: argparse.Namespace) -> int:
-    print(statement(), end="")  # noqa: T201
+def _show(text: Callable[[], str], _asked: argparse.Namespace) -> int:
+    print(text(), end="")  # noqa: T201
     return 0
 
 

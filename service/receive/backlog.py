@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from service import logs
 from service.errors import Unavailable
+from service.receive.helper import Helper
 from service.receive.tally import Tally
 from service.store.intake import Arrival, Intake, Outcome
 
@@ -47,21 +48,17 @@ class Backlog:
         self._unfinished: deque[Callable[[], Entry | None]] = deque()
         self._waiting: deque[Entry] = deque()
         self._writing = threading.Lock()
-        self._some, self._stopped = threading.Event(), threading.Event()
         self._stuck = self._awake = False
         self._since = 0.0
-        self._thread = threading.Thread(target=self._follow, name="backlog", daemon=True)
+        self._helper = Helper("backlog", self._follow)
 
     def start(self) -> None:
         """Begin to write down what nobody else does in LONGEST_S."""
-        self._thread.start()
+        self._helper.start()
 
     def stop(self) -> None:
         """Write down what is left, as far as the database lets us; called when nothing is added any more."""
-        self._stopped.set()
-        self._some.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._helper.stop()
         self.write()
 
     @property
@@ -76,7 +73,7 @@ class Backlog:
             with self._writing:
                 self._finish()
         if not self._awake or len(self._unfinished) == _HURRY:  # waking a thread costs more than what it does for one image
-            self._some.set()
+            self._helper.woken.set()
 
     def write(self) -> None:
         """Write down all that waits, or wait for who does; what the database refuses goes on waiting."""
@@ -127,20 +124,21 @@ class Backlog:
 
     def _follow(self) -> None:
         """Write down a full batch, and what has waited for long enough."""
-        while not self._stopped.is_set():
+        woken, stopped = self._helper.woken, self._helper.stopped
+        while not stopped.is_set():
             self._awake = False
             if not self._unfinished and not self._waiting:
-                self._some.wait()
+                woken.wait()
             self._awake = True
-            self._some.clear()
+            woken.clear()
             with self._writing:
                 self._finish()
             if len(self._waiting) >= BATCH or (self._waiting and self._left_s() <= 0):
                 self.write()
                 if self._stuck:
-                    self._stopped.wait(_RETRY_S)
+                    stopped.wait(_RETRY_S)
             else:
-                self._some.wait(_PAUSE_S)
+                woken.wait(_PAUSE_S)
 
     def _left_s(self) -> float:
         """Return for how long what waits may go on waiting, seconds."""

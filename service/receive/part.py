@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from service.errors import FirstlookError, OutOfSpace, Reason, Unavailable
+from service.receive.blocks import BLOCK_BYTES
 from service.receive.plain_file import PlainFile
 from service.receive.ready import LARGE_BYTES, Ready
-from service.receive.ready_file import BLOCK_BYTES, ReadyFile
+from service.receive.ready_file import ReadyFile
 
 BUFFER_BYTES = 1_048_576
 _PREAMBLE_BYTES = 128
@@ -137,17 +138,8 @@ class Part:
 
         Raises: OutOfSpace, Unavailable; then nothing is left under the final name.
         """
-        received_at = time.time() if received_at is None else received_at
-        file = self._chosen()
-        try:
-            self._seal(file, received_at)
-        except OSError as error:
-            if isinstance(file, PlainFile) or self._base:
-                raise mapped(error) from error
-            try:
-                self._seal(self._changed(), received_at)
-            except OSError as second:
-                raise mapped(second) from second
+        at = time.time() if received_at is None else received_at
+        self._do(lambda file: self._seal(file, at))
         self._committed = True
 
     def spooled(self) -> Spooled:
@@ -210,15 +202,24 @@ class Part:
 
     def _put(self, end: int) -> None:
         """Write whole blocks up to `end`.  Raises: OutOfSpace, Unavailable."""
+        self._do(lambda file: file.put(self._view[self._written:end], self._base + self._written))
+        self._written = end
+
+    def _do(self, act: Callable[[PlainFile | ReadyFile], None]) -> None:
+        """Write to the file; where a ready one does not take the first that it gets, to one of its own.
+
+        Raises: OutOfSpace, Unavailable.
+        """
         file = self._chosen()
         try:
-            file.put(self._view[self._written:end], self._base + self._written)
+            try:
+                act(file)
+            except OSError:
+                if isinstance(file, PlainFile) or self._base:
+                    raise
+                act(self._changed())
         except OSError as error:
-            if isinstance(file, PlainFile) or self._base:
-                raise mapped(error) from error
-            self._changed()
-            self._put(end)
-        self._written = end
+            raise mapped(error) from error
 
     def _rest(self) -> memoryview:
         """Return what is not written yet, and zeros behind it up to the end of the block."""

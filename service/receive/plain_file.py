@@ -6,13 +6,9 @@ durable when the file and its name in the folder are synced.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 
-from service.receive.ready_file import BLOCK_BYTES, remove
-
-_DIRECT: int = getattr(os, "O_DIRECT", 0)
+from service.receive.blocks import BLOCK_BYTES, go_cached, go_direct, remove, sync_folder, write_all
 
 
 class PlainFile:
@@ -29,8 +25,7 @@ class PlainFile:
     def put(self, data: memoryview, offset: int) -> None:
         """Write whole blocks from a page on.  Raises: OSError."""
         self._open()
-        if not self._direct and _DIRECT:
-            self._direct = self._set_flag(_DIRECT)
+        self._direct = self._direct or go_direct(self.descriptor)
         self._write(data, offset)
 
     def put_rest(self, data: memoryview, size_bytes: int, offset: int) -> None:
@@ -39,7 +34,8 @@ class PlainFile:
         whole = size_bytes // BLOCK_BYTES * BLOCK_BYTES if self._direct else 0
         self._write(data[:whole], offset)
         if self._direct and size_bytes > whole:
-            self._direct = not self._set_flag(0)
+            go_cached(self.descriptor)
+            self._direct = False
         self._write(data[whole:size_bytes], offset + whole)
 
     def seal(self, first: memoryview, rest: memoryview, offset: int, size_bytes: int, received_at: float) -> None:
@@ -78,29 +74,4 @@ class PlainFile:
             self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def _write(self, data: memoryview, offset: int) -> None:
-        while data:
-            try:
-                done = os.pwrite(self.descriptor, data, offset)
-            except OSError as error:
-                if not (self._direct and error.errno == errno.EINVAL and self._set_flag(0)):
-                    raise
-                self._direct = False  # other blocks than ours
-                continue
-            data, offset = data[done:], offset + done
-
-    def _set_flag(self, flag: int) -> bool:
-        """Set the way of writing; False where the file system does not know it."""
-        try:
-            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flag)
-        except OSError:
-            return False
-        return True
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable.  Raises: OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        self._direct = write_all(self.descriptor, data, offset, self._direct)

@@ -6,18 +6,19 @@ image goes to a file of its own. Each process has a folder of them, which nobody
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from service import logs
+from service.receive.blocks import remove, sync_file_system
+from service.receive.helper import Helper
 from service.receive.ready_file import Kind, ReadyFile, forget, make_ready, recover
 
 SMALL_BYTES, LARGE_BYTES = 32_768, 655_360  # an object of a few kilobytes; a CT slice of 512 x 512 pixels, 16 bits
@@ -51,20 +52,16 @@ class Ready:
         self._folder, self._lock = _own(folder)
         self._free: dict[Kind, deque[str]] = {kind: deque() for kind in kinds(room_bytes)}
         self._settled: deque[ReadyFile] = deque()
-        self._wake, self._stopped = threading.Event(), threading.Event()
         self._taken_at = -_QUIET_S
-        self._thread = threading.Thread(target=self._follow, name="ready", daemon=True)
+        self._helper = Helper("ready", self._follow)
 
     def start(self) -> None:
         """Begin to make files."""
-        self._thread.start()
+        self._helper.start()
 
     def close(self) -> None:
         """Remove the files that no image has come to, and the folder."""
-        self._stopped.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._helper.stop()
         try:
             self.forget_settled()
             self.remove_free()
@@ -85,12 +82,14 @@ class Ready:
                 name = free.popleft()
             except IndexError:
                 return None
-            if len(free) < kind.count // _LEFT and not self._wake.is_set():
-                self._wake.set()
+            if len(free) < kind.count // _LEFT:
+                self._helper.woken.set()
             try:
                 return ReadyFile(str(self._folder), self._spool, name)
             except OSError as error:
                 _log.error("a ready file cannot be opened", extra={"error": type(error).__name__})
+                with suppress(OSError):  # it was removed under us, or the next start sees that no image is in it
+                    remove(f"{self._folder}/{name}")
         return None
 
     def settled(self, file: ReadyFile) -> None:
@@ -136,20 +135,21 @@ class Ready:
 
     def _follow(self) -> None:
         """Tend the files until `close`: nobody who receives waits for this thread."""
-        while not self._stopped.is_set():
+        woken, stopped = self._helper.woken, self._helper.stopped
+        while not stopped.is_set():
             try:
                 self._tend()
             except OSError as error:
                 _log.error("ready files cannot be tended", extra={"error": type(error).__name__})
-                self._stopped.wait(_LONGEST_S)
-            self._wake.wait(_LONGEST_S)
-            self._wake.clear()
+                stopped.wait(_LONGEST_S)
+            woken.wait(_LONGEST_S)
+            woken.clear()
 
     def _tend(self) -> None:
         self.forget_settled()
         if not self._has_room(0):
             self.remove_free()
-        while not self._stopped.is_set() and self._is_time() and self.make():
+        while not self._helper.stopped.is_set() and self._is_time() and self.make():
             continue
 
     def _is_time(self) -> bool:
@@ -204,12 +204,3 @@ def _restore(left: Path, spool: Path) -> int:
     finally:
         os.close(lock)
     return restored
-
-
-def sync_file_system(descriptor: int) -> None:
-    """Make durable what was written to the file system of a descriptor.  Raises: OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "syncfs"):
-        os.sync()
-    elif libc.syncfs(descriptor):
-        raise OSError(ctypes.get_errno(), "syncfs")

@@ -10,8 +10,6 @@ for those that a crash has left; a head that is not there, or a sum that is wron
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import mmap
 import os
 import struct
@@ -22,7 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-BLOCK_BYTES = 4096
+from service.receive.blocks import BLOCK_BYTES, go_cached, open_direct, remove, write_all
+
 WHOLE = ".dcm"
 _MAGIC = b"firstlook image\0"
 _HEAD = struct.Struct("<16sQdQ")
@@ -31,8 +30,6 @@ HEAD_BYTES = _HEAD.size + _SUM.size
 _PIECE_BYTES = 1_048_576
 _WORD = np.dtype("<u8")
 _ROUND = 1 << 64
-_DIRECT: int = getattr(os, "O_DIRECT", 0)
-_DURABLY: int = getattr(os, "RWF_DSYNC", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +80,7 @@ class ReadyFile:
         last: the block that the image ends in. It goes to the page cache too: else the file system would read it to cut it.
         """
         if self._direct and size_bytes % BLOCK_BYTES:
-            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, 0)
+            go_cached(self.descriptor)
             os.pwrite(self.descriptor, last, (size_bytes - 1) // BLOCK_BYTES * BLOCK_BYTES)
         os.ftruncate(self.descriptor, size_bytes)
         os.link(self._now, self._later)
@@ -105,18 +102,7 @@ class ReadyFile:
             self.descriptor = -1
 
     def _write(self, data: memoryview, offset: int, durably: bool = False) -> None:
-        while data:
-            try:
-                done = os.pwritev(self.descriptor, [data], offset, _DURABLY if durably else 0)
-            except OSError as error:
-                if error.errno != errno.EINVAL or not self._direct:
-                    raise
-                fcntl.fcntl(self.descriptor, fcntl.F_SETFL, 0)  # other blocks than ours
-                self._direct = False
-                continue
-            data, offset = data[done:], offset + done
-        if durably and not _DURABLY:
-            os.fsync(self.descriptor)
+        self._direct = write_all(self.descriptor, data, offset, self._direct, durably)
 
 
 def place_of(name: str) -> str:
@@ -128,34 +114,13 @@ def make_ready(path: str, size_bytes: int) -> None:
     """Make one ready file; the disk does not have it before it is told to sync.  Raises: OSError."""
     descriptor, direct = open_direct(path, os.O_CREAT | os.O_EXCL)
     try:
-        with mmap.mmap(-1, size_bytes) as zeros:
-            try:
-                done = os.pwrite(descriptor, zeros, 0)
-            except OSError as error:
-                if error.errno != errno.EINVAL or not direct:
-                    raise
-                fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
-                done = os.pwrite(descriptor, zeros, 0)
-        if done < size_bytes:
-            raise OSError(errno.ENOSPC, "a ready file is cut short")
+        with mmap.mmap(-1, size_bytes) as zeros, memoryview(zeros) as view:
+            write_all(descriptor, view, 0, direct)
     except OSError:
         remove(path)
         raise
     finally:
         os.close(descriptor)
-
-
-def open_direct(path: str, flags: int = 0) -> tuple[int, bool]:
-    """Open a file to write past the page cache; return its descriptor, and whether the file system knows that."""
-    flags |= os.O_RDWR | os.O_CLOEXEC
-    if _DIRECT:
-        try:
-            return os.open(path, flags | _DIRECT, 0o666), True
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            flags &= ~os.O_EXCL  # it may have been made
-    return os.open(path, flags, 0o666), False
 
 
 def sum_of(data: memoryview) -> int:
@@ -217,11 +182,3 @@ def forget(path: str) -> None:
     finally:
         os.close(descriptor)
     remove(path)
-
-
-def remove(path: str) -> None:
-    """Remove a file that may be gone already.  Raises: OSError."""
-    try:
-        os.unlink(path)  # noqa: PTH108 - one call for each image; paths cost more
-    except FileNotFoundError:
-        return

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from service import logs
 from service.errors import OutOfSpace, Reason, Unavailable
+from service.receive.blocks import sync_folder
 from service.receive.part import Buffers, Part, Spooled
-from service.receive.plain_file import PlainFile, sync_folder
+from service.receive.plain_file import PlainFile
 from service.receive.ready import Ready, restore_left
 from service.receive.ready_file import WHOLE, place_of
 from service.store.files import Files, Folder

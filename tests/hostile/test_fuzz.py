@@ -28,10 +28,11 @@ from service.errors import BadInstance, UnusableStudy
 from service.metrics import Metrics
 from service.prepare.decoders import Decoders
 from service.prepare.display import to_grey
+from service.receive.blocks import BLOCK_BYTES
 from service.receive.header import read_encoded_header, read_file_header
 from service.receive.pdata import InvalidPData, read_pdu_header, read_store_request, read_value_header, write_store_response
 from service.receive.ready import restore_left
-from service.receive.ready_file import BLOCK_BYTES, HEAD_BYTES, ReadyFile, make_ready
+from service.receive.ready_file import HEAD_BYTES, ReadyFile, make_ready
 from service.receive.spool import READY
 from tests.builders import as_bytes, ct_series, radiograph
 from tests.hostile.test_receive import associate_request, store_request

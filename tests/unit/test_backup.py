@@ -194,9 +194,7 @@ def test_a_backup_holds_no_ready_files_but_the_images_that_a_crash_has_left_in_t
     back_up(sqlite_in(old), old, file)
     assert not (old / "spool" / path).exists(), "ready files of a process that lives are left alone"
     part.close()
-    ready._stopped.set()
-    ready._wake.set()
-    ready._thread.join()
+    ready._helper.stop()
     os.close(ready._lock)  # as the end of its process does
     file.unlink()
     back_up(sqlite_in(old), old, file)

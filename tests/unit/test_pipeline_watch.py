@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +17,6 @@ from service.worker import Loop, every
 from tests.peers import wait_until
 
 NOW = 10_000.0
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'firstlook.db'}")
-    database.migrate()
-    yield database
-    database.close()
 
 
 def add(database: Database, number: int, state: str, urgency: str, deadline_at: float | None, job: str = "") -> None:

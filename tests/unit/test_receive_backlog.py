@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -19,14 +17,6 @@ from service.store.intake import Arrival, Intake, Outcome
 from service.store.tables import Instance
 from tests.peers import wait_until
 from tests.unit.test_receive_intake import HEADER
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.fixture

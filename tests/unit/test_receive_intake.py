@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +21,6 @@ HEADER = Header(
     sop_instance_uid="1.2.3.1", sop_class_uid="1.2.840.10008.5.1.4.1.1.2", study_instance_uid="1.2.3",
     series_instance_uid="1.2.3.0", modality="CT", patient_id="P1", patient_name="Test^One", accession_number="A1",
     study_description="CT chest", requested_procedure_priority="STAT", image_position_patient=(0.0, 0.0, 5.0))
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.receive import ready as module
+from service.receive.blocks import BLOCK_BYTES
 from service.receive.part import BUFFER_BYTES, Buffers, Part
 from service.receive.plain_file import PlainFile
 from service.receive.ready import LARGE_BYTES, SMALL_BYTES, Ready, kinds, restore_left
-from service.receive.ready_file import BLOCK_BYTES, HEAD_BYTES, ReadyFile
+from service.receive.ready_file import HEAD_BYTES, ReadyFile
 from tests.peers import wait_until
 
 META = bytes(128) + bytes(range(100))
@@ -181,10 +181,10 @@ def test_when_few_are_left_more_are_made_at_once_else_when_it_is_quiet(tmp_path:
     while ready.make():
         continue
     _, large = ready._free.values()
-    ready.start()
     taken = [ready.take(LARGE_BYTES) for _ in range(14)]
-    time.sleep(0.1)
+    ready._tend()
     assert len(large) == 2
+    ready.start()
     taken.append(ready.take(LARGE_BYTES))
     wait_until(lambda: len(large) == 16)
     taken.append(ready.take(LARGE_BYTES))
@@ -194,6 +194,19 @@ def test_when_few_are_left_more_are_made_at_once_else_when_it_is_quiet(tmp_path:
         assert file is not None
         file.drop()
     ready.close()
+
+
+def test_a_ready_file_that_cannot_be_opened_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ready = opened(tmp_path)
+
+    def failing(folder: str, spool: str, name: str) -> ReadyFile:
+        raise OSError(errno.EMFILE, "no")
+
+    monkeypatch.setattr(module, "ReadyFile", failing)
+    assert ready.take(LARGE_BYTES) is None
+    assert len(ready_names(tmp_path)) == sum(len(free) for free in ready._free.values()) < sum(k.count for k in kinds(ROOM))
+    ready.close()
+    assert list((tmp_path / "ready").iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [10, 525_000, BUFFER_BYTES])
@@ -319,8 +332,8 @@ def test_a_file_that_is_not_one_of_ours_is_left_alone(tmp_path: Path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_file_system_without_direct_writing_keeps_the_same(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("service.receive.ready_file._DIRECT", 0)
-    monkeypatch.setattr("service.receive.ready_file._DURABLY", 0)
+    monkeypatch.setattr("service.receive.blocks._DIRECT", 0)
+    monkeypatch.setattr("service.receive.blocks._DURABLY", 0)
     ready, data = opened(tmp_path), os.urandom(size)
     with make(tmp_path, ready) as part:
         part.write(data)

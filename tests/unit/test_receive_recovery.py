@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +16,6 @@ from service.store.intake import Intake
 from service.store.tables import Instance, Study
 from tests import builders
 from tests.peers import Raw
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from service.store.database import Database
 from service.store.tables import Event, Study
 from service.worker import when_changed
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'firstlook.db'}")
-    database.migrate()
-    yield database
-    database.close()
 
 
 def add(database: Database) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from sqlmodel import select
 
 from service.store.database import Database
@@ -20,14 +16,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 def test_what_is_sent_to_one_listener_is_open_for_all_until_it_ends_or_is_lost(database: Database) -> None:

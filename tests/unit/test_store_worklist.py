@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -18,14 +17,6 @@ from tests.browser import seed
 
 NOW = 1_767_400_000.0
 DAY_S = 86400.0
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'worklist.db'}")
-    database.migrate()
-    yield database
-    database.close()
 
 
 def _listed(database: Database, limit: int = 100, window_s: float = DAY_S,

@@ -18,14 +18,6 @@ NOW = 1_767_400_000.0
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'views.db'}")
-    database.migrate()
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def client(database: Database, tmp_path: Path) -> Iterator[httpx.Client]:
     with asked(create_app(database, Metrics(), lambda: NOW, WebStyle(), tuple, tmp_path)) as http:
         yield http
