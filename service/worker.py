@@ -98,7 +98,6 @@ def when_changed(step: Callable[[], bool], changes: Callable[[], object | None],
         before, now = changes(), clock()  # what changes during the step is seen by the next one
         if before is not None and before == seen and now - looked_at < _REST_S:
             return False
-        seen = None
         did = step()
         if not did:
             seen, looked_at = before, now

@@ -126,3 +126,14 @@ def test_one_row_that_cannot_be_written_holds_up_no_other(database: Database, ba
     execute(database, "DROP TRIGGER no")
     backlog.write()
     assert len(rows(database)) == 4
+
+
+def test_rows_that_cannot_be_written_do_not_stay_before_the_others(database: Database, backlog: Backlog):
+    execute(database, "CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.path IN ('ab/0.dcm', 'ab/1.dcm') "
+                      "BEGIN SELECT RAISE(ABORT, 'no'); END")
+    for number in range(4):
+        add(backlog, entry(number))
+    backlog.write()
+    assert rows(database) == [], "after two failures the database may be away"
+    backlog.write()
+    assert [row.path for row in rows(database)] == ["ab/2.dcm", "ab/3.dcm"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
+from service.errors import Unavailable
 from service.receive.part import BUFFER_BYTES, Buffers, Part
 from service.receive.plain_file import PlainFile
 
@@ -72,5 +74,15 @@ def test_a_buffer_that_was_used_before_leaks_nothing_into_the_next_file(tmp_path
 def test_when_the_name_cannot_be_given_nothing_stays(tmp_path: Path):
     part = Part(lambda: PlainFile(f"{tmp_path}/a.part", f"{tmp_path}/absent/a.dcm", "a.dcm"), META, Buffers())
     with pytest.raises(Exception, match="ENOENT"), part:
+        part.commit()
+    assert [file.name for file in tmp_path.iterdir()] == []
+
+
+def test_when_the_disk_has_not_got_the_name_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(folder: str) -> None:
+        raise OSError(errno.EIO, folder)
+
+    monkeypatch.setattr("service.receive.plain_file.sync_folder", failing)
+    with pytest.raises(Unavailable, match="EIO"), make(tmp_path) as part:
         part.commit()
     assert [file.name for file in tmp_path.iterdir()] == []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import Unavailable
 from service.receive import ready as module
 from service.receive.blocks import BLOCK_BYTES
 from service.receive.part import BUFFER_BYTES, Buffers, Part
@@ -224,6 +225,21 @@ def test_a_disk_that_does_not_take_the_ready_file_sends_the_image_to_its_own(
         assert part.spooled().size_bytes == size
     assert (tmp_path / "ab" / "own.dcm").read_bytes() == META + data
     assert list(images(tmp_path)) == ["ab/own.dcm"]
+
+
+def test_an_image_that_the_disk_does_not_take_any_more_is_refused(
+        tmp_path: Path, ready: Ready, monkeypatch: pytest.MonkeyPatch):
+    part = make(tmp_path, ready)
+    part.write(bytes(BUFFER_BYTES))
+
+    def failing(self: ReadyFile, view: memoryview, offset: int, durably: bool = False) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(ReadyFile, "_write", failing)
+    with pytest.raises(Unavailable, match="EIO"), part:
+        part.write(bytes(BUFFER_BYTES))
+    assert images(tmp_path) == {}
+    assert len(ready_names(tmp_path)) == sum(len(free) for free in ready._free.values())
 
 
 def test_as_long_as_the_disk_has_not_got_the_places_the_names_stay(
