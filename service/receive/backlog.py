@@ -1,9 +1,9 @@
 """Images that are safe on the disk and answered, and whose rows are still to be written: many in one transaction.
 
-What is left to do for each before its row (its place in the spool, its sum) is done here too, by one thread, while those who
-receive take the next one. Whatever ends the process, nothing is lost with it: the rows are made from the files at the next
-start, the sender and the time of arrival too. While the database does not answer, nothing is added, and images are answered
-when their row is there or not at all.
+What is left to do for a large one before its row (its place in the spool, its sum) is done here too, by one thread, while
+those who receive take the next one. Whatever ends the process, nothing is lost with it: the rows are made from the files at
+the next start, the sender and the time of arrival too. While the database does not answer, nothing is added, and images are
+answered when their row is there or not at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service.receive.tally import Tally
 from service.store.intake import Arrival, Intake, Outcome
 
 BATCH = 64
-MOST_UNFINISHED = 16
+MOST_UNFINISHED, MOST_FINISHED = 16, 1024
 LONGEST_S = 0.1
 _HURRY = 8
 _PAUSE_S = 0.01
@@ -46,6 +46,7 @@ class Backlog:
     def __init__(self, intake: Intake, settled: Callable[[Entry, Outcome], None]) -> None:
         self._intake, self._settled = intake, settled
         self._unfinished: deque[Callable[[], Entry | None]] = deque()
+        self._finished: deque[Entry] = deque()
         self._waiting: deque[Entry] = deque()
         self._writing = threading.Lock()
         self._stuck = self._awake = False
@@ -66,14 +67,22 @@ class Backlog:
         """Whether the last try failed: then nothing more is to be added, and rows come before answers again."""
         return self._stuck
 
-    def add(self, finish: Callable[[], Entry | None]) -> None:
-        """Add an image. finish: does what is left to do for it, and returns its entry; None: that must wait for a start."""
-        self._unfinished.append(finish)
-        if len(self._unfinished) > MOST_UNFINISHED:
-            with self._writing:
-                self._finish()
+    def add(self, finish: Callable[[], Entry | None], here: bool = False) -> None:
+        """Add an image. finish: does what is left to do for it, and returns its entry; None: that must wait for a start.
+
+        here: it is done in this thread, as it is when the other one has fallen behind. Who adds faster than rows are written
+        writes them too.
+        """
+        if here or len(self._unfinished) >= MOST_UNFINISHED:
+            entry = finish()
+            if entry is not None:
+                self._finished.append(entry)
+        else:
+            self._unfinished.append(finish)
         if not self._awake or len(self._unfinished) == _HURRY:  # waking a thread costs more than what it does for one image
             self._helper.woken.set()
+        if len(self._finished) > MOST_FINISHED:
+            self.write()
 
     def write(self) -> None:
         """Write down all that waits, or wait for who does; what the database refuses goes on waiting."""
@@ -116,18 +125,23 @@ class Backlog:
     def _finish(self) -> None:
         """Do for each image what is left to do before its row."""
         while self._unfinished:
-            entry = self._unfinished.popleft()()
-            if entry is not None:
-                if not self._waiting:
-                    self._since = time.monotonic()
-                self._waiting.append(entry)
+            self._wait(self._unfinished.popleft()())
+        while self._finished:
+            self._wait(self._finished.popleft())
+
+    def _wait(self, entry: Entry | None) -> None:
+        """Have an entry wait for its turn."""
+        if entry is not None:
+            if not self._waiting:
+                self._since = time.monotonic()
+            self._waiting.append(entry)
 
     def _follow(self) -> None:
         """Write down a full batch, and what has waited for long enough."""
         woken, stopped = self._helper.woken, self._helper.stopped
         while not stopped.is_set():
             self._awake = False
-            if not self._unfinished and not self._waiting:
+            if not (self._unfinished or self._finished or self._waiting):
                 woken.wait()
             self._awake = True
             woken.clear()

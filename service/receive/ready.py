@@ -1,7 +1,8 @@
 """Ready files of one process: made ahead, handed out, and their names removed when the disk has the images elsewhere.
 
-They are made at the start and again when it is quiet, or few are left; where none is left, or the disk is nearly full, an
-image goes to a file of its own. Each process has a folder of them, which nobody else touches while it lives.
+They are made at the start and again when it is quiet, or few are left, and the names go then; where none is left, or the
+disk is nearly full, an image goes to a file of its own. Each process has a folder of them, which nobody else touches while
+it lives.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class Ready:
             woken.clear()
 
     def _tend(self) -> None:
-        self.forget_settled()
+        if self._is_time():
+            self.forget_settled()
         if not self._has_room(0):
             self.remove_free()
         while not self._helper.stopped.is_set() and self._is_time() and self.make():

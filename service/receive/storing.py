@@ -16,6 +16,7 @@ from service.receive.header import is_uid, read_encoded_header
 from service.receive.part import Part
 from service.receive.policy import RESULT_CLASSES
 from service.receive.quota import Quota
+from service.receive.ready import SMALL_BYTES
 from service.receive.returned import Returned
 from service.receive.spool import Spool
 from service.receive.tally import Kept, Tally
@@ -114,8 +115,11 @@ class Storing:
         self._settle(entry, outcome)
 
     def write_later(self, safe: Safe) -> None:
-        """Put an image on the backlog, which closes its part: its row follows, with those of others."""
-        self.backlog.add(partial(_finished, safe))
+        """Put an image on the backlog: its part is closed, here or there, and its row follows, with those of others.
+
+        What is left to do for a small one takes less than handing it to another thread, and its sender is waited for anyway.
+        """
+        self.backlog.add(partial(_finished, safe), here=safe.part.size_bytes <= SMALL_BYTES)
 
     @property
     def at_once(self) -> bool:

@@ -35,8 +35,8 @@ def entry(number: int, study: str = "1.2.3", sha256: str = "aa", path: str = "")
                  Tally("association", Ledger(), Metrics()))
 
 
-def add(backlog: Backlog, one: Entry) -> None:
-    backlog.add(lambda: one)
+def add(backlog: Backlog, one: Entry, here: bool = False) -> None:
+    backlog.add(lambda: one, here)
 
 
 def rows(database: Database) -> list[Instance]:
@@ -68,12 +68,13 @@ def test_a_full_batch_is_written_at_once(database: Database, backlog: Backlog, m
     backlog.stop()
 
 
-def test_who_adds_faster_than_the_rest_can_be_done_does_it(database: Database, backlog: Backlog):
+def test_what_the_other_thread_is_too_late_for_is_done_by_who_adds_it(database: Database, backlog: Backlog):
     done = []
     for number in range(MOST_UNFINISHED + 1):
         backlog.add(lambda number=number: done.append(number))
-        assert done == ([] if number < MOST_UNFINISHED else list(range(MOST_UNFINISHED + 1)))
+        assert done == ([] if number < MOST_UNFINISHED else [MOST_UNFINISHED])
     backlog.write()
+    assert sorted(done) == list(range(MOST_UNFINISHED + 1))
     assert rows(database) == [], "None: no entry"
 
 
@@ -137,3 +138,26 @@ def test_rows_that_cannot_be_written_do_not_stay_before_the_others(database: Dat
     assert rows(database) == [], "after two failures the database may be away"
     backlog.write()
     assert [row.path for row in rows(database)] == ["ab/2.dcm", "ab/3.dcm"]
+
+
+def test_what_is_finished_at_once_is_written_soon_and_with_the_rest(database: Database, backlog: Backlog):
+    add(backlog, entry(1), here=True)
+    add(backlog, entry(2))
+    backlog.write()
+    assert sorted(row.path for row in rows(database)) == ["ab/1.dcm", "ab/2.dcm"]
+    backlog.start()
+    for number in (3, 4):
+        add(backlog, entry(number), here=True)
+        wait_until(lambda number=number: len(rows(database)) == number)
+    add(backlog, entry(5), here=True)
+    backlog.stop()
+    assert len(rows(database)) == 5
+
+
+def test_who_finishes_faster_than_rows_are_written_writes_them(
+        database: Database, backlog: Backlog, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.receive.backlog.MOST_FINISHED", 3)
+    for number in range(4):
+        assert rows(database) == []
+        add(backlog, entry(number), here=True)
+    assert len(rows(database)) == 4

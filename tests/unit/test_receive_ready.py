@@ -258,6 +258,25 @@ def test_as_long_as_the_disk_has_not_got_the_places_the_names_stay(
     assert Path(part.path).stem not in ready_names(tmp_path)
 
 
+def test_names_go_when_it_is_quiet_or_few_are_left(tmp_path: Path, ready: Ready, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_QUIET_S", 3600.0)
+    for few in (False, True):
+        with make(tmp_path, ready) as part:
+            part.commit()
+            part.spooled()
+        if few:
+            monkeypatch.setattr(module, "_LEFT", 1)
+        ready._tend()
+        assert (Path(part.path).stem in ready_names(tmp_path)) is not few
+    with make(tmp_path, ready) as part:
+        part.commit()
+        part.spooled()
+    monkeypatch.setattr(module, "_LEFT", 1000)
+    monkeypatch.setattr(module, "_QUIET_S", 0.0)
+    ready._tend()
+    assert Path(part.path).stem not in ready_names(tmp_path)
+
+
 def test_an_image_that_was_given_up_leaves_nothing(tmp_path: Path, ready: Ready):
     for size in (10, 525_000, BUFFER_BYTES):
         part = make(tmp_path, ready)
