@@ -137,11 +137,12 @@ def _do(line: Line, job: Job) -> None:
     """
     try:
         with line.database.reading() as session:
-            uid = session.get_one(Study, job.study_id).study_instance_uid
+            study = session.get_one(Study, job.study_id)
+        uid = study.study_instance_uid
 
         def work() -> None:
             with line.tracing.span(f"{job.kind} {job.target}".strip(), uid, job=job.id or 0, urgency=job.urgency):
-                run(line, job)
+                run(line, job, study)
 
         attempt(work, partial(fail, line, job), study=uid, job=job.id, kind=job.kind, target=job.target)
     finally:

@@ -138,9 +138,8 @@ class Engine:
         Raises: what `run` and `work` raise; the items that were not begun are left.
         """
         on_gpu = self._load(bundle_name, 1).on_gpu
-        run: Run = partial(self._batched, bundle_name, 1)
-        if not on_gpu:
-            run = partial(self._once, bundle_name, 1, guard=self._behind)
+        run: Run = (partial(self._batched, bundle_name, 1) if on_gpu
+                    else partial(self._once, bundle_name, 1, guard=self._behind))
 
         def chunk(item: Item) -> Result:
             self._give_way()

@@ -86,19 +86,16 @@ def _mean_column(counts: NDArray[np.int64]) -> float:
     return float(np.average(np.arange(len(counts)), weights=counts))
 
 
-def _pieces(mask: Mask, min_voxels: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the labelled components and their sizes by label; those too small have label and size 0."""
+def _pieces(mask: Mask, min_voxels: float) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
+    """Return the labelled components and their sizes by label; the size of those too small is 0."""
     labels, count = labelled(mask)
     sizes = np.bincount(labels[mask], minlength=count + 1)
-    small = sizes < min_voxels
-    small[0] = True
-    sizes[small] = 0
-    numbers = np.where(small, 0, np.arange(count + 1)).astype(np.int32)
-    return numbers[labels], sizes
+    sizes[sizes < min_voxels] = 0
+    return labels, sizes
 
 
-def _by_size(pieces: NDArray[np.int32], sizes: NDArray[np.int64]) -> list[tuple[Any, int]]:
-    """Return (bounding box, label) of each component, the largest first."""
+def _by_size(pieces: NDArray[np.unsignedinteger[Any]], sizes: NDArray[np.int64]) -> list[tuple[Any, int]]:
+    """Return (bounding box, label) of each component that has a size, the largest first."""
     boxes = ndimage.find_objects(pieces)
     order = sorted((n for n in range(1, len(sizes)) if sizes[n]), key=lambda n: -int(sizes[n]))
     return [(boxes[number - 1], number) for number in order]
@@ -119,10 +116,9 @@ def _split(piece: Mask, middle: float, radius_px: int) -> Sides:
 
 
 def _two_cores(core: Mask, middle: float, min_voxels: float) -> Sides | None:
-    found, count = labelled(core)
-    if count < 2 or np.count_nonzero(np.bincount(found[core], minlength=count + 1) >= min_voxels) < 2:
-        return None
     labels, sizes = _pieces(core, min_voxels)
+    if np.count_nonzero(sizes) < 2:
+        return None
     sides = np.zeros(core.shape, np.uint8)
     for place, number in _by_size(labels, sizes):
         inside = labels[place] == number

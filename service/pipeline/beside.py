@@ -32,13 +32,15 @@ class Beside(Generic[Result]):
 
     def begin(self) -> Beside[Result]:
         """Begin, unless it was begun before."""
-        with self._lock:
-            if self._done is None:
-                self._done = self._pool.submit(self._act)
+        self._begun()
         return self
 
     def result(self) -> Result:
-        """Wait for it, and return its result.  Raises: what it raised."""
-        self.begin()
-        assert self._done is not None
-        return self._done.result()
+        """Wait for it, begun now where it was not before, and return its result.  Raises: what it raised."""
+        return self._begun().result()
+
+    def _begun(self) -> Future[Result]:
+        with self._lock:
+            if self._done is None:
+                self._done = self._pool.submit(self._act)
+            return self._done

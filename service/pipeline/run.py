@@ -38,15 +38,18 @@ _LATER_S = 30.0  # a look that stands behind all others is tried again after thi
 _LOOK_S = 60.0  # a look at images that still arrived is waited for so long
 
 
-def run(line: Line, job: Job) -> None:
-    """Do one leased job to its end. Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good."""
+def run(line: Line, job: Job, study: Study) -> None:
+    """Do one leased job to its end. study: its row, read since the job was leased.
+
+    Raises: Unavailable, to be tried again; Rejected, when a peer refuses for good.
+    """
     if job.kind == JobKind.INFER.value and job.target != BEHIND:
         with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(),
-                              quick=_is_radiograph(line, job)) as turn:
-            _infer(line, job, turn)
+                              quick=study.kind == Kind.CXR.value) as turn:
+            _infer(line, job, study, turn)
         follow_up(line, job.study_id)
     elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
-        _infer_behind(line, job)
+        _infer_behind(line, job, study)
     elif job.kind == JobKind.FETCH.value:
         fetch(line, job)
     elif job.kind == JobKind.PROVE.value:
@@ -57,16 +60,11 @@ def run(line: Line, job: Job) -> None:
         send(line, job)
 
 
-def _is_radiograph(line: Line, job: Job) -> bool:
-    with line.database.reading() as session:
-        return session.get_one(Study, job.study_id).kind == Kind.CXR.value
-
-
-def _infer_behind(line: Line, job: Job) -> None:
+def _infer_behind(line: Line, job: Job, study: Study) -> None:
     """Look behind all other work: stand still for it, and let go when that takes long, to begin anew another time."""
     try:
         with line.turns.taken(None, lets_go=True) as turn:
-            _infer(line, job, turn)
+            _infer(line, job, study, turn)
     except PassedOver:
         with line.database.transaction() as session:
             if line.queue.holds(session, job):
@@ -75,9 +73,8 @@ def _infer_behind(line: Line, job: Job) -> None:
     follow_up(line, job.study_id)
 
 
-def _infer(line: Line, job: Job, turn: Turn) -> None:
+def _infer(line: Line, job: Job, study: Study, turn: Turn) -> None:
     with line.database.reading() as session:
-        study = session.get_one(Study, job.study_id)
         images = images_of(session, job.study_id)
     line.spool_dir.bring(i.path for i in images if i.path)
     try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,39 +146,26 @@ def filled(reader: SliceReader, files: Sequence[SliceFile], geometry: VolumeGeom
     each(lambda k: stack.add(uids[k], there[uids[k]]), range(len(uids)))
     missing = [file for file in files if file.header.sop_instance_uid not in there]
 
-    early = {file.header.sop_instance_uid for file in files[first]} if first is not None else set()
-    missing.sort(key=lambda f: f.header.sop_instance_uid not in early)  # the others stay in order
+    awaited = {file.header.sop_instance_uid for file in files[first]} - there.keys() if first is not None else set()
+    missing.sort(key=lambda f: f.header.sop_instance_uid not in awaited)  # the others stay in order
     with Beside(partial(seen, stack)) as told:
-        awaited = _Awaited(early.difference(there), told.begin) if first is not None else None
+        def look() -> None:
+            if first is not None and not awaited:
+                told.begin()
 
         def add(uid: str, one: SliceRead) -> None:
             stack.add(uid, one)
             if kept is not None:
                 kept(uid, one)
-            if awaited is not None:
-                awaited.without(uid)
+            awaited.discard(uid)
+            look()
 
+        look()
         decoded_s = reader.read(missing, add, stack.placed if kept is None else None)
         if first is not None:
             told.result()
     reader.line.metrics.stage_seconds.labels("decode", "ct").observe(decoded_s)
     return stack
-
-
-class _Awaited:
-    """Calls something when none of some slices is waited for any more. Safe to call from several threads."""
-
-    def __init__(self, slices: Collection[str], then: Callable[[], object]) -> None:
-        self._left, self._then, self._lock = set(slices), then, threading.Lock()
-        self.without("")
-
-    def without(self, uid: str) -> None:
-        """Wait for one slice less."""
-        with self._lock:
-            self._left.discard(uid)
-            if self._left:
-                return
-        self._then()
 
 
 def transform_of(manifest: Manifest) -> CtTransform:

@@ -35,7 +35,7 @@ Compared = Callable[[], tuple[Assessment, Comparison | None]]
 def build(
     selection: Selection, sources: Sequence[Dataset], assessment: Assessment, style: Style, input_digest: str,
     revision: int, previous: Sequence[Dataset], now: datetime, pictures: Pictures | None = None,
-    comparison: Comparison | None = None, compared: Compared | None = None,
+    compared: Compared | None = None,
 ) -> list[Made]:
     """Build every object that goes back for one assessed study; evidence first, the SR last.
 
@@ -44,8 +44,8 @@ def build(
     the selected images, so that the same input and bundles give the same UIDs, whatever the revision. previous: earlier
     SRs of the study, which the new SR replaces. now: with a time zone. pictures: by SOP Instance UID, (y, x) float32
     0..1, bright = dense, the grid of the image (of a CT in the lung window; only those of key slices are asked for);
-    images without one get no SC. comparison: with an earlier study of the patient. compared: gives the assessment with its
-    lesions, and that comparison, once they are known: only the SR tells of them, so it is asked when all else is made.
+    images without one get no SC. compared: gives the assessment with its lesions, and its comparison with an earlier study
+    of the patient, once they are known: only the SR tells of them, so it is asked when all else is made.
     Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit; what
     `compared` raises.
     """
@@ -56,9 +56,9 @@ def build(
         source=sources[0], style=style, equipment=equipment[0], contributors=equipment,
         key=(input_digest, *(bundle.digest for bundle in assessment.bundles)), now=now,
         modality="CT" if selection.kind is Kind.CT else "CXR",
-        urgent=any(f.urgency for f in assessment.present), revision=revision, comparison=comparison,
+        urgent=any(f.urgency for f in assessment.present), revision=revision,
     )
-    last = compared or (lambda: (assessment, comparison))
+    last = compared or (lambda: (assessment, None))
     if selection.kind is Kind.CT:
         made = _ct(context, selection, sources, assessment, previous, pictures or {}, last)
         for one in made:

@@ -31,7 +31,7 @@ def house_with(folder: Path, port: int, archive: dict[str, Any], **priors: Any) 
     models = tiny_models(folder / "models")
     place = {"name": "archive", "host": HOST, "timeout_s": 20.0} | archive
     with hospital(folder / "house", receive={"port": port, "any_calling_ae": True, "min_free_bytes": 0,
-                                                "ready_mib": 8},
+                                               "ready_mib": 8},
                   infer=TINY | {"models_dir": models}, assemble=QUICK, priors={"archives": [place], **priors}) as house:
         yield house
 

@@ -97,13 +97,14 @@ def test_slice_that_comes_while_the_model_looks_leads_to_another_look(app: App) 
     admit(line, study_of(app).id or 0, QUIET)
     job = line.queue.claim(JobKind.INFER)
     assert job is not None
-    run(replace(line, engine=WhileRunning(line.engine, lambda: take_in(app, series[-1]))), job)  # type: ignore[arg-type]
+    engine = WhileRunning(line.engine, lambda: take_in(app, series[-1]))
+    run(replace(line, engine=engine), job, study_of(app))  # type: ignore[arg-type]
     study = study_of(app)
     assert (study.state, study.revision) == (StudyState.RECEIVING, 1) and study.summary["findings"]
     admit(line, study.id or 0, QUIET)
     again = line.queue.claim(JobKind.INFER)
     assert again is not None
-    run(line, again)
+    run(line, again, study_of(app))
     assert (study_of(app).state, study_of(app).revision) == (StudyState.ASSESSED, 2)
 
 
@@ -115,7 +116,7 @@ def test_job_whose_images_changed_before_it_began_is_cancelled(app: App) -> None
     job = line.queue.claim(JobKind.INFER)
     assert job is not None
     take_in(app, series[-1])
-    run(line, job)
+    run(line, job, study_of(app))
     with app.database.reading() as session:
         assert session.get_one(Job, job.id).state == "cancelled"
     assert study_of(app).state == StudyState.RECEIVING
@@ -167,7 +168,7 @@ def test_slice_that_comes_while_a_study_is_being_admitted_is_not_left_behind(app
     assert admit(replace(line, comparison=Comparing()), number, QUIET)  # type: ignore[arg-type]
     job = line.queue.claim(JobKind.INFER)
     assert job is not None
-    run(line, job)
+    run(line, job, study_of(app))
     assert study_of(app).state == StudyState.ASSESSED
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,10 @@ from service.metrics import Metrics
 from tests.tiny_bundles import _bundle, _outputs, brightness_cxr, threshold_ct
 
 FEED = {"slices": np.full((1, 1, 4, 4), -850, np.float32)}
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 class Faulty:
@@ -157,6 +163,14 @@ def test_work_that_does_not_stop_when_told_is_left_behind_and_others_go_on() -> 
     with pytest.raises(KeyError):
         guard.run(lambda: {}["a"], told.clear)
     never.set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+def test_runs_of_a_nice_guard_step_back_and_neither_the_caller_nor_other_guards_do() -> None:
+    nice, plain, before = Guard(30.0, niceness=10), Guard(30.0), niceness()
+    for _ in range(2):
+        assert nice.run(niceness, lambda: None) == max(before, 10)
+        assert plain.run(niceness, lambda: None) == niceness() == before
 
 
 def test_what_was_not_used_for_longest_makes_room_and_what_does_not_fit_is_said(tmp_path: Path) -> None:

@@ -1,30 +1,15 @@
-"""What is done beside a look; and guarded runs that are nice to others."""
+"""What is done beside a look: once, in the context of its maker, and ended when that goes on."""
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from contextvars import ContextVar
 
 import pytest
 
-from service.infer.guard import Guard
 from service.pipeline.beside import Beside
 
 HERE = ContextVar("here", default="")
-
-
-def niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, 0)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
-def test_runs_of_a_nice_guard_step_back_and_neither_the_caller_nor_other_guards_do() -> None:
-    nice, plain, before = Guard(30.0, niceness=10), Guard(30.0), niceness()
-    for _ in range(2):
-        assert nice.run(niceness, lambda: None) == max(before, 10)
-        assert plain.run(niceness, lambda: None) == niceness() == before
 
 
 def test_what_is_done_beside_is_done_once_from_when_it_is_begun_in_the_context_of_its_maker() -> None:

@@ -155,7 +155,7 @@ def test_a_comparison_that_is_known_last_gives_the_same_objects_as_one_that_was_
     compared = dataclasses.replace(said, lesions=(
         Lesion(1, builders.uid(7), 1.5, (1.0, 2.0, 3.0), ((1.0, 2.0, 3.0),), "Right", where),))
     comparison = Comparison(builders.uid(8), "20250102", (), (), ("another scanner",))
-    first = build(selection, sources, compared, STYLE, "d", 1, [], NOW, comparison=comparison)
+    first = build(selection, sources, compared, STYLE, "d", 1, [], NOW, compared=lambda: (compared, comparison))
     asked: list[str] = []
 
     def known_last() -> tuple[Assessment, Comparison]:

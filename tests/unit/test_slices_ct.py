@@ -80,7 +80,7 @@ def test_a_second_volume_lies_where_the_first_did_and_says_the_same(series: Seri
     assert np.array_equal(second.hu, hu) and np.array_equal(second.classes, classes)
 
 
-def test_the_first_slices_are_seen_while_the_others_wait(series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_slices_are_seen_while_the_others_wait(series: Series) -> None:
     early = {f.header.sop_instance_uid for f in series.files[EARLY]}
     seen, there = threading.Event(), list[np.ndarray]()
 
