@@ -199,7 +199,10 @@ def behind_step(line: Line) -> Callable[[], bool]:
 
 
 def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
-    """Return a step that judges every open study."""
+    """Return a step that judges the open studies, the one that came last first, until something follows from one.
+
+    What came meanwhile is then judged before the others: most of those wait to be complete, and that has time.
+    """
     forgotten_at = 0.0
 
     def step() -> bool:
@@ -209,11 +212,12 @@ def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
             assembler.forget()
             forgotten_at = now
         acted: list[bool] = []
-        for study in assembler.open():
-            number = study.id or 0
+        for study in sorted(assembler.open(), key=lambda s: -s.last_received_at):
             attempt(lambda s=study: acted.append(assembler.advance(s)),  # type: ignore[misc]
-                    partial(give_up, line, number), study=study.study_instance_uid)
-        return any(acted)
+                    partial(give_up, line, study.id or 0), study=study.study_instance_uid)
+            if any(acted):
+                return True
+        return False
 
     return step
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,18 +61,19 @@ def assess_ct(
 
 def assess_read(
     volume: CtVolume, read: Read, bundle: BundleIdentity, manifest: Manifest, limitations: Sequence[str] = (),
-    sop_instance_uids: Sequence[str] = (),
+    sop_instance_uids: Sequence[str] = (), give_way: Callable[[], None] = lambda: None,
 ) -> Assessment:
     """Measure what a network has said of every slice; see `assess_ct`.
 
-    read: of the slices as `Presentation` turns them; bundle: whose network that was.
+    read: of the slices as `Presentation` turns them; bundle: whose network that was; give_way: as of `masks_of`.
     Raises: as `assess_ct`.
     """
     presentation = Presentation.of(volume.geometry)
     hu = presentation.turn(volume.hu)
     require_familiar(unfamiliarity(read.beside, manifest, len(hu)), manifest)
     masks, misread = masks_of(read.classes, hu, volume.geometry.spacing_mm,
-                              _parameter(manifest.parameters, "min_infection_ml", 0.0))
+                              _parameter(manifest.parameters, "min_infection_ml", 0.0), give_way)
+    give_way()
     found = tally(masks, hu, volume.geometry, presentation.ascends)
     own = _limitations(found, volume, misread, border_mm2(masks, volume.geometry))
     complete = not any(text.startswith("incomplete coverage") for text in own)

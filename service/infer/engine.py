@@ -138,8 +138,9 @@ class Engine:
         Raises: what `run` and `work` raise; the items that were not begun are left.
         """
         on_gpu = self._load(bundle_name, 1).on_gpu
+        guard = self._behind if self._standing().rank else self._guard  # nothing goes before what stands first
         run: Run = (partial(self._batched, bundle_name, 1) if on_gpu
-                    else partial(self._once, bundle_name, 1, guard=self._behind))
+                    else partial(self._once, bundle_name, 1, guard=guard))
 
         def chunk(item: Item) -> Result:
             self._give_way()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +20,13 @@ Labels = NDArray[np.uint8]
 
 def masks_of(
     classes: Labels, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], min_infection_ml: float,
+    give_way: Callable[[], None] = lambda: None,
 ) -> tuple[Labels, NDArray[np.bool_]]:
     """Clean the classes up.
 
     classes: (z, y, x) as `read_slices` gives them; hu: the same shape; infection in pieces below min_infection_ml is
-    dropped. Returns bits of SEGMENTS, (z, y, x) uint8, and (z,) which slices were misread.
+    dropped. give_way: called between the steps; it returns when nothing more urgent is under way. Returns bits of SEGMENTS,
+    (z, y, x) uint8, and (z,) which slices were misread.
     Raises: UnusableStudy(NO_LUNG_FOUND).
     """
     rules, step = LungRules(), coarse_step(classes)
@@ -32,7 +36,9 @@ def masks_of(
     if place is not None:
         inner = hu[place]
         labels, misread[place[0]] = believable(classes[place], inner, spacing_mm, AirRules(), step)
+        give_way()
         sides = sides_of(labels > 0, middle_px - place[2].start, spacing_mm, rules, step)
+        give_way()
         masks[place] = _tidied(sides, labels, inner, spacing_mm, min_infection_ml)
     if not masks.any():
         raise UnusableStudy(Reason.NO_LUNG_FOUND, f"less than {rules.min_lungs_ml:.0f} ml of lung in "

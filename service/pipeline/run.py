@@ -46,10 +46,10 @@ def run(line: Line, job: Job, study: Study) -> None:
     if job.kind == JobKind.INFER.value and job.target != BEHIND:
         with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(),
                               quick=study.kind == Kind.CXR.value) as turn:
-            _infer(line, job, study, turn)
+            _infer(line, job, turn)
         follow_up(line, job.study_id)
     elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
-        _infer_behind(line, job, study)
+        _infer_behind(line, job)
     elif job.kind == JobKind.FETCH.value:
         fetch(line, job)
     elif job.kind == JobKind.PROVE.value:
@@ -60,11 +60,11 @@ def run(line: Line, job: Job, study: Study) -> None:
         send(line, job)
 
 
-def _infer_behind(line: Line, job: Job, study: Study) -> None:
+def _infer_behind(line: Line, job: Job) -> None:
     """Look behind all other work: stand still for it, and let go when that takes long, to begin anew another time."""
     try:
         with line.turns.taken(None, lets_go=True) as turn:
-            _infer(line, job, study, turn)
+            _infer(line, job, turn)
     except PassedOver:
         with line.database.transaction() as session:
             if line.queue.holds(session, job):
@@ -73,8 +73,9 @@ def _infer_behind(line: Line, job: Job, study: Study) -> None:
     follow_up(line, job.study_id)
 
 
-def _infer(line: Line, job: Job, study: Study, turn: Turn) -> None:
+def _infer(line: Line, job: Job, turn: Turn) -> None:
     with line.database.reading() as session:
+        study = session.get_one(Study, job.study_id)
         images = images_of(session, job.study_id)
     line.spool_dir.bring(i.path for i in images if i.path)
     try:
@@ -93,18 +94,21 @@ def _infer(line: Line, job: Job, study: Study, turn: Turn) -> None:
     revision = study.revision + again
     if not again:
         _begin(line, job)
+    line.turns.give_way()
     try:
         with line.engine.watching(job.study_id) as seen:
             looked = _look(line, job, study, selection, images)
         line.turns.give_way()
-        _say_held(line, job, turn)
         with (Beside(partial(compared_with_prior, line, study, selection, looked.assessment)).begin() as compared,
               timed(line.metrics, "report", selection.kind.value)):
             made = build(
                 selection=selection, sources=looked.sources, assessment=looked.assessment, style=line.style,
                 input_digest=study.input_digest, revision=revision, previous=previous_reports(line, study, revision),
-                now=now_of(line), pictures=looked.pictures, compared=compared.result)
+                now=now_of(line), pictures=looked.pictures, compared=compared.result,
+                give_way=line.turns.give_way)
         assessment, comparison = compared.result()
+        line.turns.give_way()
+        _say_held(line, job, turn)
     except UnusableStudy as error:
         _refuse(line, study, job, error)
         return

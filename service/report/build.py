@@ -35,7 +35,7 @@ Compared = Callable[[], tuple[Assessment, Comparison | None]]
 def build(
     selection: Selection, sources: Sequence[Dataset], assessment: Assessment, style: Style, input_digest: str,
     revision: int, previous: Sequence[Dataset], now: datetime, pictures: Pictures | None = None,
-    compared: Compared | None = None,
+    compared: Compared | None = None, give_way: Callable[[], None] = lambda: None,
 ) -> list[Made]:
     """Build every object that goes back for one assessed study; evidence first, the SR last.
 
@@ -46,6 +46,7 @@ def build(
     0..1, bright = dense, the grid of the image (of a CT in the lung window; only those of key slices are asked for);
     images without one get no SC. compared: gives the assessment with its lesions, and its comparison with an earlier study
     of the patient, once they are known: only the SR tells of them, so it is asked when all else is made.
+    give_way: called before each object; it returns when nothing more urgent is under way.
     Raises: UnusableStudy when the sources are not of one study or lack plane geometry; Defect when masks do not fit; what
     `compared` raises.
     """
@@ -58,9 +59,13 @@ def build(
         modality="CT" if selection.kind is Kind.CT else "CXR",
         urgent=any(f.urgency for f in assessment.present), revision=revision,
     )
-    last = compared or (lambda: (assessment, None))
+
+    def last() -> tuple[Assessment, Comparison | None]:
+        give_way()
+        return (assessment, None) if compared is None else compared()
+
     if selection.kind is Kind.CT:
-        made = _ct(context, selection, sources, assessment, previous, pictures or {}, last)
+        made = _ct(context, selection, sources, assessment, previous, pictures or {}, last, give_way)
         for one in made:
             refer_to_frames(one.dataset, selection.headers)
         return made
@@ -86,7 +91,7 @@ def build_refusal(
 
 def _ct(
     context: Context, selection: Selection, sources: Sequence[Dataset], assessment: Assessment,
-    previous: Sequence[Dataset], pictures: Pictures, compared: Compared,
+    previous: Sequence[Dataset], pictures: Pictures, compared: Compared, give_way: Callable[[], None],
 ) -> list[Made]:
     if selection.geometry is None:
         raise UnusableStudy(Reason.INVALID_GEOMETRY, "a CT without geometry cannot be reported")
@@ -96,6 +101,7 @@ def _ct(
     drawer, style, keys = context.by(assessment.drawer), context.style, key_slices(found)
     shown = [sources[z] for z in keys]
     made = [segmentation(drawer, sources, selection.geometry, found)]
+    give_way()
     if style.secondary_capture and all(str(s.SOPInstanceUID) in pictures for s in shown):
         made.append(montage(drawer, sources, selection.geometry, assessment, found, keys, pictures))
     states = of_slices(drawer, sources, found, keys) if style.presentation_state else []

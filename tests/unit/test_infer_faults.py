@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ def niceness() -> int:
 
 
 class Faulty:
-    """A real session in which the next runs fail; gpu: it says that it runs on one."""
+    """A real session in which the next runs fail; gpu: it says that it runs on one; before: called before each run."""
 
-    def __init__(self, session: Any, failures: list[Exception], gpu: bool = False) -> None:
-        self._session, self._failures, self._gpu = session, failures, gpu
+    def __init__(self, session: Any, failures: list[Exception], gpu: bool = False,
+                 before: Callable[[], object] = lambda: None) -> None:
+        self._session, self._failures, self._gpu, self._before = session, failures, gpu, before
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -45,6 +47,7 @@ class Faulty:
         return [CUDA, CPU] if self._gpu else [CPU]
 
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self._before()
         if self._failures:
             raise self._failures.pop()
         self._session.run_with_iobinding(binding, options)
@@ -55,12 +58,14 @@ class Maker:
 
     def __init__(self, *failures: Exception) -> None:
         self.failures, self.places = list(failures), list[Place]()
+        self.before: Callable[[], object] = lambda: None
 
     def __call__(self, manifest: Manifest, variant: Variant, place: Place) -> Loaded:
         made = Loaded.of(manifest, variant, replace(place, gpu=None))
         self.places.append(place)
         gpu = place.gpu is not None
-        return Loaded(manifest.name, variant, place, Faulty(made.session, self.failures, gpu), made.need_bytes)
+        return Loaded(manifest.name, variant, place, Faulty(made.session, self.failures, gpu, self.before),
+                      made.need_bytes)
 
 
 def counted(metrics: Metrics, cause: str) -> float:
@@ -171,6 +176,21 @@ def test_runs_of_a_nice_guard_step_back_and_neither_the_caller_nor_other_guards_
     for _ in range(2):
         assert nice.run(niceness, lambda: None) == max(before, 10)
         assert plain.run(niceness, lambda: None) == niceness() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+@pytest.mark.parametrize(("rank", "steps_back"), [(0, False), (1, True)])
+def test_the_network_of_a_ct_steps_back_for_all_others_unless_it_is_the_most_urgent(
+        tmp_path: Path, rank: int, steps_back: bool) -> None:
+    threshold_ct(tmp_path)
+    make, seen = Maker(), list[int]()
+    make.before = lambda: seen.append(niceness())
+    engine = Engine(Catalogue.load(tmp_path), "cpu", 1, limits=Limits(run_s=30.0), make=make,
+                    standing=lambda: Standing(rank))
+    engine.spread("tiny-ct", lambda run, k: run(FEED), range(2))
+    engine.run("tiny-ct", FEED)
+    before = niceness()
+    assert seen == [max(before, 10) if steps_back else before] * 2 + [before]
 
 
 def test_what_was_not_used_for_longest_makes_room_and_what_does_not_fit_is_said(tmp_path: Path) -> None:

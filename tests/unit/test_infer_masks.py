@@ -9,6 +9,7 @@ import pytest
 
 from service.infer.air import BACKGROUND, INFECTION, LUNG, AirRules, believable
 from service.infer.lungs import LEFT, RIGHT, LungRules, middle_column, sides_of
+from service.infer.masks import masks_of
 from service.infer.presentation import Presentation
 from service.infer.tidy import Components, box_of, carried, without_holes, without_single_slices
 from tests.unit.test_infer_ct import volume_of
@@ -33,6 +34,14 @@ def test_soft_tissue_called_lung_is_not_believed() -> None:
     hu = np.where(block(AIRY), -850, -90).astype(np.float32)
     kept, misread = believable(labels, hu, SPACING, RULES)
     assert np.array_equal(kept > 0, block(AIRY)) and not misread.any()
+
+
+def test_masks_are_made_in_steps_between_which_others_may_go_first() -> None:
+    lungs = block(AIRY, (slice(5, 15), slice(10, 40), slice(35, 55)))
+    classes, hu = lungs.astype(np.uint8) * LUNG, np.where(lungs, -850, 30).astype(np.float32)
+    stood = list[int]()
+    masks, _ = masks_of(classes, hu, SPACING, 0.5, lambda: stood.append(len(stood)))
+    assert len(stood) == 2 and np.array_equal(masks > 0, lungs)
 
 
 def test_infection_is_not_believed_in_a_slice_whose_lung_is_mostly_soft_tissue() -> None:

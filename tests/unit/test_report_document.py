@@ -166,3 +166,16 @@ def test_a_comparison_that_is_known_last_gives_the_same_objects_as_one_that_was_
     assert [written(m.dataset) for m in last] == [written(m.dataset) for m in first]
     without = build(selection, sources, said, STYLE, "d", 1, [], NOW)
     assert asked == ["asked"] and written(last[-1].dataset) != written(without[-1].dataset)
+
+
+def test_others_may_go_first_before_the_report_is_made_and_between_the_objects():
+    sources = builders.ct_series(slices=4, size=16)
+    selection, said = ct(sources)
+    told: list[str] = []
+
+    def known_last() -> tuple[Assessment, None]:
+        told.append("compared")
+        return said, None
+
+    build(selection, sources, said, STYLE, "d", 1, [], NOW, compared=known_last, give_way=lambda: told.append("gave way"))
+    assert told == ["gave way", "gave way", "compared"]

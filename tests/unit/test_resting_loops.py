@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from service.store.database import Database
 from service.store.tables import Event, Study
-from service.worker import when_changed
+from service.worker import assemble_step, when_changed
 
 
 def add(database: Database) -> None:
@@ -109,3 +111,18 @@ def test_where_nobody_knows_every_step_is_done() -> None:
     gated()
     gated()
     assert len(asked) == 2
+
+
+def test_the_study_that_came_last_is_judged_first_and_again_after_each_that_was_admitted() -> None:
+    judged = list[int]()
+    studies = [SimpleNamespace(id=k, study_instance_uid=f"1.{k}", last_received_at=float(k)) for k in range(1, 4)]
+
+    def advance(study: Any) -> bool:
+        judged.append(study.id)
+        return study.id == 2 and judged.count(2) == 1
+
+    assembler: Any = SimpleNamespace(open=lambda: studies, advance=advance, forget=lambda: 0)
+    line: Any = SimpleNamespace(clock=lambda: 0.0)
+    step = assemble_step(line, assembler)
+    assert step() and judged == [3, 2]
+    assert not step() and judged == [3, 2, 3, 2, 1]
