@@ -15,6 +15,7 @@ _ALERT = Code("110113", "Security Alert")
 _AUTHENTICATION = Code("110114", "User Authentication")
 EVENTS = {code.value: code.meaning for code in (_ACTIVITY, _LOG_USED, _ACCESSED, _TRANSFERRED, _ALERT, _AUTHENTICATION)}
 """Every Event ID that is told, with its meaning."""
+RESTRICTED = Code("110127", "Use of Restricted Function")
 START, STOP = Code("110120", "Application Start"), Code("110121", "Application Stop")
 LOGIN, LOGOUT = Code("110122", "Login"), Code("110123", "Logout")
 NODE_AUTHENTICATION, SOFTWARE = Code("110126", "Node Authentication"), Code("110131", "Software Configuration")
@@ -100,6 +101,14 @@ def turned_away(host: Host, because: str, address: str, calling: str, not_told_s
                     details=[("Alert Description", f"turned away: {because}; {not_told_since} more not audited before")])
     return Happening(_ALERT, "E", (host.took_part(_APPLICATION), caller), (about,), NODE_AUTHENTICATION, MINOR_FAILURE,
                      because)
+
+
+def refused(host: Host, name: str, address: str, what: str) -> Happening:
+    """An account was refused what it may not do. what: it asked for, method and path."""
+    about = Subject(f"dicom://{host.name}/{host.ae_title}", _URI, "2", "13", host.ae_title,
+                    details=[("Alert Description", f"refused: {what}")])
+    return Happening(_ALERT, "E", (Participant(name, None, True, address=address), host.took_part(_APPLICATION)), (about,),
+                     RESTRICTED, MINOR_FAILURE, f"refused: {what}")
 
 
 def account_changed(host: Host, by: str, name: str, what: str, type: Code = ATTRIBUTES_CHANGED,

@@ -83,6 +83,11 @@ class Trail:
         """Somebody reads the audit trail. name: of the account, "" where nobody logs in."""
         self._tell(events.log_used(self._host, name, address))
 
+    def refused(self, name: str, address: str, what: str) -> None:
+        """An account was refused what it may not do; the same again counts once a minute. what: method and path."""
+        if self._sinks and self._anew((name, address, "", what)):
+            self._tell(events.refused(self._host, name, address, what))
+
     def _anew(self, key: tuple[str, str, str, str]) -> bool:
         """Tell whether this was not told in the last minute, and remember it."""
         now = self._clock()

@@ -57,15 +57,15 @@ def create_app(
     clock: Unix time, seconds; ready: the checks of /health/ready; results_dir: folder of the result objects;
     picture: makes a picture of a segmentation and raises `NoPicture` where it cannot; None: none is shown;
     resend: sends a result once more; None: no page offers it; door: who may log in; None: nobody is asked to;
-    trail: is told who looked at which study; administration: of the page /admin, which needs a door; None: there is none;
-    viewer: of the images themselves; None: no page shows them; notes: on the calibration of models; stopping: whether the
-    server is about to end, so that no page waits for news any longer.
+    trail: is told who looked at a study and who was refused what; administration: of the page /admin, which needs a door;
+    None: there is none; viewer: of the images themselves; None: no page shows them; notes: on the calibration of models;
+    stopping: whether the server is about to end, so that no page waits for news any longer.
     """
     app = FastAPI(title=style.title, version=style.version or "0", docs_url=None, redoc_url=None,
                   openapi_url="/api/openapi.json", description=RESEARCH_USE)
-    if trail is not None:
-        app.add_middleware(Witness, trail=trail)
     app.add_middleware(guard.Guard, access_token=style.access_token, door=door)
+    if trail is not None:
+        app.add_middleware(Witness, trail=trail)  # the last one added is the outermost
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_health(app, metrics, ready)
     reader = Reader(database, clock, style)

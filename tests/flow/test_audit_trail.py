@@ -67,6 +67,9 @@ def test_a_day_of_the_service_can_be_told_from_its_trail(tmp_path: Path, caplog:
             for path in (f"/studies/{STUDY}", f"/studies/{STUDY}", f"/api/studies/{STUDY}", "/studies/1.2.3", "/"):
                 client.get(path)
             page = client.get("/").text.partition('name="csrf" content="')[2][:64]
+            for path in (f"/api/studies/{STUDY}/resend", f"/api/studies/{STUDY}/resend", "/admin/users"):
+                assert client.post(path, headers={"X-CSRF-Token": page}).status_code == 403, "a reader only reads"
+            assert client.post("/views", data={"csrf": "of another session"}).status_code == 403
             client.post("/logout", data={"csrf": page})
         wait_until(lambda: len(of(messages(house), "110123") + of(messages(house), "110113")) >= 1)
     said = messages(house)
@@ -76,8 +79,14 @@ def test_a_day_of_the_service_can_be_told_from_its_trail(tmp_path: Path, caplog:
     assert users(came)[0] == "CT1" and came.find("ActiveParticipant").get("NetworkAccessPointID") == HOST
     assert objects(came) == objects(went) == [STUDY, study.patient_id] and users(went) == ["FIRSTLOOK", "pacs"]
     assert went.xpath("string(//SOPClass/@NumberOfInstances)") == "1"
-    (alert,) = of(said, "110113")
+    alert, *refusals = of(said, "110113")
     assert "STRANGER" in users(alert) and alert.findtext("EventIdentification/EventOutcomeDescription") == "calling_ae_title"
+    assert [m.findtext("EventIdentification/EventOutcomeDescription") for m in refusals] == [
+        f"refused: POST /api/studies/{STUDY}/resend", "refused: POST /admin/users", "refused: POST /views"], "once each"
+    for refusal in refusals:
+        assert users(refusal)[0] == "okafor" and refusal.find("ActiveParticipant").get("NetworkAccessPointID") == HOST
+        assert refusal.xpath("string(EventIdentification/EventTypeCode/@csd-code)") == "110127"
+        assert refusal.xpath("string(EventIdentification/@EventOutcomeIndicator)") == "4"
     logins = of(said, "110114")
     outcomes = [m.xpath("string(EventIdentification/@EventOutcomeIndicator)") for m in logins]
     assert [users(m)[0] for m in logins] == ["okafor"] * 3 and outcomes == ["4", "0", "0"]
