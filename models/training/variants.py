@@ -194,8 +194,8 @@ def _split(manifest: Manifest, request: Request) -> tuple[list[Any], list[Any], 
     try:
         unseen = kept(images, held_out_of(manifest), Problems())
         note = "Figures on held-out images, calibration on training images."
-    except CannotTell as error:
-        unseen, note = images, f"Figures on images that the bundle may have been trained on: {error}"
+    except CannotTell:
+        unseen, note = images, "Figures on images that the bundle may have been trained on: none are known to be held out."
     names = {i.name for i in unseen}
     training = [i for i in images if i.name not in names] or images
     expand = tasks.of(manifest).expand
