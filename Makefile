@@ -12,7 +12,7 @@ ARGS ?=
 JOBS ?= 3
 PYTEST = sh tests/run.sh $(BIN)/python -m pytest
 
-.PHONY: demo test check deploy-check lock peers clean
+.PHONY: demo test check deploy-check training lock peers clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/firstlook demo --pacs $(PACS) $(if $(ONCE),--once) $(ARGS)
@@ -33,6 +33,9 @@ deploy-check: $(VENV)/deploy.done
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest -q tests/unit/test_deploy.py tests/unit/test_deploy_chart.py tests/unit/test_deploy_monitoring.py tests/unit/test_deploy_units.py
+
+# What training needs (torch and more, about 300 MB); `make test` then tests the training too.
+training: $(VENV)/train.done
 
 # DCMTK, Orthanc, Chromium and Prometheus: real peers of the tests, installed where apt and root are there.
 peers:
@@ -59,6 +62,10 @@ $(VENV)/axe.done: requirements/axe.lock $(VENV)/dev.done
 
 $(VENV)/deploy.done: requirements/deploy.lock $(VENV)/dev.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.lock
+	@touch $@
+
+$(VENV)/train.done: requirements/train.lock $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/train.lock
 	@touch $@
 
 # Resolve the dependencies anew (needs uv).
