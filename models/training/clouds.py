@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.bundles import Network
+from models.training.figures_file import add_figures
 from service.domain import codes
 from service.domain.manifest import Manifest, Output, read_manifest
 from service.prepare import cxr
@@ -86,9 +87,7 @@ def main() -> None:
     found = figures(read_manifest(options.bundle.resolve()), images)
     print(json.dumps(found, indent=1))
     if options.write:
-        path = options.bundle / "figures.json"
-        table = json.loads(path.read_text(encoding="utf-8")) | {"pasted_cloud": found}
-        path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        add_figures(options.bundle, {"pasted_cloud": found})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ of that fold; what is shipped is the recipe's `[export] ship`: the network train
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from models.evaluation.tasks import of as measure_of
 from models.training import ct_evaluate, phantoms, toml_text
 from models.training.calibrate import calibration, logits_of, probabilities_from, thresholds
 from models.training.card import write_card
+from models.training.figures_file import write_figures
 from models.training.onnx_file import Runner
 from models.training.pooled import manifest_of, out_of_fold, softmax_of, unfamiliarity_for, wrapped, write_bundle
 from models.training.tasks import TASKS, Recipe
@@ -167,7 +167,7 @@ def finish(recipe: Recipe, folder: Path, figures: dict[str, Any]) -> None:
     """Write figures.json, the manifest with its plain numbers, and the card."""
     digest = read_manifest(folder).sha256
     plain = {k: v for k, v in figures.items() if isinstance(v, int | float)}
-    (folder / "figures.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_figures(folder, figures)
     (folder / "manifest.toml").write_text(toml_text.dumps(manifest_of(recipe, digest, plain)), encoding="utf-8")
     write_card(folder, recipe, figures)
 

@@ -24,6 +24,7 @@ from sklearn.metrics import roc_auc_score
 from models.training import cxr_data
 from models.training.cxr_data import PATTERNS, Radiograph
 from models.training.features import Prepared, statistics_of
+from models.training.figures_file import add_figures
 from models.training.kernel_head import Shape, fitted
 from models.training.loop import shown
 from models.training.onnx_file import Runner
@@ -140,9 +141,7 @@ def main() -> None:
         print(json.dumps({name: found[name]}), flush=True)
     print(json.dumps(found, indent=1))
     if options.write:
-        path = options.write / "figures.json"
-        table = json.loads(path.read_text(encoding="utf-8")) | {"without_shortcuts": found}
-        path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        add_figures(options.write, {"without_shortcuts": found})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ figures.json, and the first into the manifest.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import tomllib
@@ -16,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from models.training import toml_text
+from models.training.figures_file import add_figures
 from service.domain.manifest import Manifest, read_manifest
 from service.infer.golden import INPUT, golden_cases
 
@@ -44,10 +44,7 @@ def milliseconds(manifest: Manifest) -> dict[str, float]:
 def write(folder: Path) -> dict[str, float]:
     """Measure a bundle and write the times into it."""
     found = milliseconds(read_manifest(folder))
-    path = folder / "figures.json"
-    figures = json.loads(path.read_text(encoding="utf-8"))
-    figures |= {"milliseconds": found["fp32"], "milliseconds_by_file": found}
-    path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    add_figures(folder, {"milliseconds": found["fp32"], "milliseconds_by_file": found})
     path = folder / "manifest.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     table.setdefault("figures", {})["milliseconds"] = found["fp32"]

@@ -16,6 +16,7 @@ import numpy as np
 from pydicom import dcmread
 
 from models.evaluation.bundles import with_file
+from models.training.figures_file import add_figures
 from service.domain.finding import Presence
 from service.domain.manifest import Manifest, read_manifest
 from service.domain.study import CtVolume, VolumeGeometry
@@ -72,10 +73,7 @@ def main() -> None:
     found = {key: figures(with_file(manifest, variant), volume) for key, variant in files.items()}
     print(json.dumps(found, indent=1))
     if options.write:
-        path = options.bundle / "figures.json"
-        table = json.loads(path.read_text(encoding="utf-8"))
-        table |= found
-        path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        add_figures(options.bundle, found)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import statistics
 import sys
@@ -36,6 +35,7 @@ from models.evaluation.held_out import CannotTell, held_out_of, kept
 from models.evaluation.problems import Problems
 from models.evaluation.slices import PAPERS
 from models.training import toml_text
+from models.training.figures_file import add_figures
 from models.training.guarded import AT_THRESHOLD, MOST_FALL, Figures, main_figures
 from models.training.quantise import RECIPES, to_fp16, to_int8
 from service.domain.manifest import InvalidManifest, Manifest, read_manifest
@@ -211,9 +211,7 @@ def _write(manifest: Manifest, others: Sequence[Variant], found: dict[str, Any])
         table["variants"] = {v.precision.value: {"sha256": v.sha256, "use": v.use.value} for v in others}
     path.write_text(toml_text.dumps(table), encoding="utf-8")
     read_manifest(manifest.folder)
-    path = manifest.folder / "figures.json"
-    figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.write_text(json.dumps({**figures, "variants": found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    add_figures(manifest.folder, {"variants": found})
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -10,6 +10,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.box import box_of
 from service.domain.lesion import Lesion, Point
 from service.follow.grid import Grid, Indices
 
@@ -70,7 +71,7 @@ class Pieces:
 
 def pieces_of(mask: NDArray[np.bool_], grid: Grid) -> Pieces:
     """Find the pieces of a mask, (z, y, x) on the grid."""
-    box = _box(mask)
+    box = box_of(mask)
     if box is None:
         return Pieces(grid, (0, 0, 0), np.zeros((0, 0, 0), np.int32), np.zeros(0))
     inside = np.ascontiguousarray(mask[box]).view(np.uint8)
@@ -101,16 +102,6 @@ def lesion_of(pieces: Pieces, numbers: Sequence[int], lungs: tuple[NDArray[np.bo
         centre_mm=_point(pieces.grid.places(voxels).mean(axis=0)),
         seeds_mm=tuple(_point(pieces.grid.places(pieces.voxels(n)[:1])[0]) for n in numbers), side=side,
         sop_instance_uid=sop_instance_uids[largest])
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    marked = np.flatnonzero(mask.any(axis=(1, 2)))
-    if not len(marked):
-        return None
-    slices = slice(int(marked[0]), int(marked[-1]) + 1)
-    plane = np.logical_or.reduce(mask[slices], axis=0)
-    rows, columns = (np.flatnonzero(side) for side in (plane.any(axis=1), plane.any(axis=0)))
-    return slices, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _point(place: NDArray[np.float64]) -> Point:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.box import box_of
 from service.errors import Reason, UnusableStudy
 from service.infer.air import INFECTION, AirRules, believable
 from service.infer.extent import INFECTION_BIT, LEFT_BIT, RIGHT_BIT
 from service.infer.lungs import LEFT, RIGHT, LungRules, middle_column, sides_of
-from service.infer.tidy import Components, box_of, coarse_step, each, without_holes, without_single_slices
+from service.infer.tidy import Components, coarse_step, each, without_holes, without_single_slices
 
 _MIN_EXCESS_HU = 100.0  # ground glass lies about 150 HU and more above healthy lung
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.box import box_of
+
 Mask = NDArray[np.bool_]
-Place = tuple[slice, slice, slice]
 Result = TypeVar("Result")
 SQUARE = np.ones((3, 3), np.uint8)
 _MOST_WORKERS = 4
@@ -29,24 +30,6 @@ def each(work: Callable[[int], Result], numbers: Iterable[int]) -> list[Result]:
     parts = np.array_split(np.fromiter(numbers, np.intp), 4 * workers)
     with ThreadPoolExecutor(workers, "slices") as pool:
         return [one for done in pool.map(lambda part: [work(int(n)) for n in part], parts) for one in done]
-
-
-def box_of(mask: NDArray[np.generic], step: int = 1) -> Place | None:
-    """Return the smallest box that holds every voxel that is not 0; rows and columns begin at a multiple of `step`.
-
-    mask: (z, y, x) of a bool or uint8; None when all are 0.
-    """
-    plane = np.zeros(mask.shape[1:], np.uint8)
-    marked = np.zeros(len(mask), np.bool_)
-    for k, values in enumerate(mask.view(np.uint8)):
-        marked[k] = bool(values.any())
-        if marked[k]:
-            np.bitwise_or(plane, values, out=plane)
-    if not marked.any():
-        return None
-    slices, rows, columns = (np.flatnonzero(a) for a in (marked, plane.any(axis=1), plane.any(axis=0)))
-    return (slice(int(slices[0]), int(slices[-1]) + 1), slice(int(rows[0]) // step * step, int(rows[-1]) + 1),
-            slice(int(columns[0]) // step * step, int(columns[-1]) + 1))
 
 
 def coarse_step(slices: NDArray[np.generic]) -> int:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from service.domain.box import box_of
 from service.infer.air import BACKGROUND, INFECTION, LUNG, AirRules, believable
 from service.infer.lungs import LEFT, RIGHT, LungRules, middle_column, sides_of
 from service.infer.masks import masks_of
 from service.infer.presentation import Presentation
-from service.infer.tidy import Components, box_of, carried, without_holes, without_single_slices
+from service.infer.tidy import Components, carried, without_holes, without_single_slices
 from tests.unit.test_infer_ct import volume_of
 
 SPACING = (2.5, 2.0, 2.0)
