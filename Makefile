@@ -34,7 +34,8 @@ deploy-check: $(VENV)/deploy.done
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest -q tests/unit/test_deploy.py tests/unit/test_deploy_chart.py tests/unit/test_deploy_monitoring.py tests/unit/test_deploy_units.py
 
-# What training needs (torch and more, about 300 MB); `make test` then tests the training too.
+# What training on a CPU needs (torch and more); `make test` then tests the training too. On a GPU it needs all of
+# requirements/train.lock, CUDA's libraries too.
 training: $(VENV)/train.done
 
 # DCMTK, Orthanc, Chromium and Prometheus: real peers of the tests, installed where apt and root are there.
@@ -65,7 +66,8 @@ $(VENV)/deploy.done: requirements/deploy.lock $(VENV)/dev.done
 	@touch $@
 
 $(VENV)/train.done: requirements/train.lock $(VENV)/dev.done
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/train.lock
+	grep -Ev '^(cuda|nvidia|triton)' requirements/train.lock > $(VENV)/train.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/train.txt
 	@touch $@
 
 # Resolve the dependencies anew (needs uv).
@@ -78,7 +80,7 @@ lock:
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra oidc --extra otel -o requirements/dev.lock
 	echo 'setuptools>=77' | $(subst pyproject.toml,-,$(UV)) --universal --python-version 3.11 --generate-hashes -o requirements/build.lock
 	$(UV) --universal --python-version 3.11 --generate-hashes --extra cpu --extra dev --extra postgres --extra oidc --extra otel --extra deploy -c requirements/dev.lock -o requirements/deploy.lock
-	$(UV) --python-version 3.11 --extra cpu --extra train -o requirements/train.lock
+	$(UV) --python-version 3.11 --extra cpu --extra train -c requirements/dev.lock -o requirements/train.lock
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
