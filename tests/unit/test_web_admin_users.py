@@ -38,7 +38,7 @@ class Desk(Chief):
         found = []
         for line in self.office.kept.lines:
             one = line.decode()
-            if 'csd-code="110113"' in one:
+            if 'csd-code="110113"' in one and 'csd-code="110127"' not in one:
                 type, name, said = (re.search(pattern, one) for pattern in (
                     r'EventTypeCode csd-code="(\d+)"', r'ParticipantObjectID="([^"]*)"', r"OutcomeDescription>([^<]*)<"))
                 assert type and name and said and 'UserID="chief"' in one and 'NetworkAccessPointID="127.0.0.1"' in one
@@ -189,6 +189,9 @@ def test_a_reader_or_a_form_of_another_session_changes_no_account(desk: Desk) ->
         for wrong in ({}, {"csrf": "0" * 64}, {"csrf": token}):
             assert desk.client.post(f"/admin/{path}", data=sent | wrong).status_code == 403, path
     assert not desk.told()
+    refused = [line.decode() for line in desk.office.kept.lines if b'csd-code="110127"' in line]
+    for who in ("reader", "chief"):
+        assert sum(f'UserID="{who}"' in one for one in refused) == len(forms), "each refusal is told, once a minute"
     with desk.office.database.reading() as session:
         assert accounts.find(session, "mine") is None and accounts.known(session, "chief").disabled_at is None
         assert accounts.known(session, "reader").role == "reader"
