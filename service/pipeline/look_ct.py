@@ -81,7 +81,7 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
         volume, read = stack.part(slice(None))
         say = partial(assess_read, volume, read, line.engine.identity(lead.name), lead,
                       (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers],
-                      line.turns.give_way)
+                      line.turns.pause)
         whole = _asked(line, selection, volume, manifests, (lead, say))
     if course.first is not None and knows_all:
         course.first(whole, Part(len(files), len(files), 1))
@@ -121,7 +121,7 @@ def _tell_first(reader: SliceReader, files: Sequence[SliceFile], early: slice, t
     try:
         volume, read = stack.part(early, early.step * stack.geometry.spacing_mm[0])
         said = assess_read(volume, read, reader.bundle, reader.manifest, (),
-                           [file.header.sop_instance_uid for file in files[early]], reader.line.turns.give_way)
+                           [file.header.sop_instance_uid for file in files[early]], reader.line.turns.pause)
     except UnusableStudy:
         return
     tell(said, Part(len(volume.hu), len(files), early.step))

@@ -118,6 +118,15 @@ def test_work_ahead_is_dropped_where_a_look_would_stand_still() -> None:
             turns.give_way()
 
 
+def test_near_its_end_work_ahead_is_not_dropped_and_a_look_still_gives_way() -> None:
+    turns = Turns(0.05)
+    with turns.taken(Urgency.ROUTINE, ahead=True), look_elsewhere(turns, Urgency.STAT):
+        turns.pause()
+    turns.pause()
+    with turns.taken(Urgency.ROUTINE, lets_go=True), look_elsewhere(turns, Urgency.STAT), pytest.raises(PassedOver):
+        turns.pause()
+
+
 def test_less_urgent_look_stands_still_for_work_ahead_that_is_more_urgent() -> None:
     turns, passed = Turns(LONG_S), threading.Event()
 
