@@ -212,7 +212,7 @@ def assemble_step(line: Line, assembler: Assembler) -> Callable[[], bool]:
             assembler.forget()
             forgotten_at = now
         acted: list[bool] = []
-        for study in sorted(assembler.open(), key=lambda s: -s.last_received_at):
+        for study in assembler.open():
             attempt(lambda s=study: acted.append(assembler.advance(s)),  # type: ignore[misc]
                     partial(give_up, line, study.id or 0), study=study.study_instance_uid)
             if any(acted):

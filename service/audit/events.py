@@ -40,6 +40,11 @@ class Host:
         return Participant(self.ae_title, role, requestor, name="firstlook", alternative=str(self.process_id),
                            address=self.name)
 
+    def alerted(self, said: str) -> Subject:
+        """Return the service as what an alert is about. said: what happened."""
+        return Subject(f"dicom://{self.name}/{self.ae_title}", _URI, "2", "13", self.ae_title,
+                       details=[("Alert Description", said)])
+
 
 @dataclass(frozen=True)
 class Known:
@@ -97,18 +102,17 @@ def delivered(host: Host, target: str, known: Known, instances: Sequence[tuple[s
 def turned_away(host: Host, because: str, address: str, calling: str, not_told_since: int) -> Happening:
     """A caller was turned away. because: the code of the reason; not_told_since: how many more there were unaudited."""
     caller = Participant(calling or "(unknown)", None, True, address=address)
-    about = Subject(f"dicom://{host.name}/{host.ae_title}", _URI, "2", "13", host.ae_title,
-                    details=[("Alert Description", f"turned away: {because}; {not_told_since} more not audited before")])
+    about = host.alerted(f"turned away: {because}; {not_told_since} more not audited before")
     return Happening(_ALERT, "E", (host.took_part(_APPLICATION), caller), (about,), NODE_AUTHENTICATION, MINOR_FAILURE,
                      because)
 
 
 def refused(host: Host, name: str, address: str, what: str) -> Happening:
     """An account was refused what it may not do. what: it asked for, method and path."""
-    about = Subject(f"dicom://{host.name}/{host.ae_title}", _URI, "2", "13", host.ae_title,
-                    details=[("Alert Description", f"refused: {what}")])
-    return Happening(_ALERT, "E", (Participant(name, None, True, address=address), host.took_part(_APPLICATION)), (about,),
-                     RESTRICTED, MINOR_FAILURE, f"refused: {what}")
+    said = f"refused: {what}"
+    person = Participant(name, None, True, address=address)
+    return Happening(_ALERT, "E", (person, host.took_part(_APPLICATION)), (host.alerted(said),), RESTRICTED, MINOR_FAILURE,
+                     said)
 
 
 def account_changed(host: Host, by: str, name: str, what: str, type: Code = ATTRIBUTES_CHANGED,
@@ -121,7 +125,5 @@ def account_changed(host: Host, by: str, name: str, what: str, type: Code = ATTR
 
 def configuration_changed(host: Host, by: str, what: str, address: str = "") -> Happening:
     """What the service works with was changed while it runs. by, what, address: as of `account_changed`."""
-    about = Subject(f"dicom://{host.name}/{host.ae_title}", _URI, "2", "13", host.ae_title,
-                    details=[("Alert Description", what)])
     return Happening(_ALERT, "E", (Participant(by, None, True, address=address or host.name), host.took_part(_APPLICATION)),
-                     (about,), SOFTWARE, description=what)
+                     (host.alerted(what),), SOFTWARE, description=what)

@@ -84,12 +84,12 @@ class Assembler:
         self._open_as_of: int | None = None
 
     def open(self) -> list[Study]:
-        """Return the studies to judge now, oldest first."""
+        """Return the studies to judge now, the one that came last first."""
         changes = self._line.database.changes()
         if changes is not None and changes == self._open_as_of:
             return self._open
         with self._line.database.reading() as session:
-            self._open = studies = open_studies(session)
+            self._open = studies = sorted(open_studies(session), key=lambda s: -s.last_received_at)
             self._notices = notices_of(session, [s.study_instance_uid for s in studies])
         numbers, uids = {s.id for s in studies}, {s.study_instance_uid for s in studies}
         for of_number in (self._looked_at, self._senders):

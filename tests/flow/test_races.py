@@ -219,6 +219,15 @@ def test_silence_is_judged_no_sooner_than_another_process_can_have_said_that_ima
     assert assembler.advance(study_of(app)) and study_of(app).completed_at is not None
 
 
+def test_the_study_that_came_last_is_judged_first(app: App) -> None:
+    with app.database.transaction() as session:
+        for number, last in ((1, 5.0), (2, 9.0), (3, 7.0)):
+            session.add(Study(study_instance_uid=f"1.9.{number}", state="receiving", first_received_at=float(number),
+                              last_received_at=last))
+    assembler = Assembler(line_of(app), QuietTimes(0, 0), EarlyStart(False), Arriving())
+    assert [study.study_instance_uid for study in assembler.open()] == ["1.9.2", "1.9.3", "1.9.1"]
+
+
 def test_quiet_time_is_learned_from_the_studies_of_a_sender_and_the_trace_says_so(app: App) -> None:
     line = line_of(app)
     with app.database.transaction() as session:

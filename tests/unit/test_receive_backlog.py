@@ -116,12 +116,17 @@ def test_while_the_database_is_away_everything_waits_and_then_follows(database: 
     assert sorted(row.path for row in rows(database)) == ["ab/0.dcm", "ab/1.dcm", "ab/2.dcm"]
 
 
-def test_one_row_that_cannot_be_written_holds_up_no_other(database: Database, backlog: Backlog):
-    execute(database, "CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.path = 'ab/1.dcm' "
+def add_four(database: Database, backlog: Backlog, refused: str) -> None:
+    """Write down four images; the database refuses these paths until the trigger is dropped."""
+    execute(database, f"CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.path IN ({refused}) "
                       "BEGIN SELECT RAISE(ABORT, 'no'); END")
     for number in range(4):
         add(backlog, entry(number))
     backlog.write()
+
+
+def test_one_row_that_cannot_be_written_holds_up_no_other(database: Database, backlog: Backlog):
+    add_four(database, backlog, refused="'ab/1.dcm'")
     assert sorted(row.path for row in rows(database)) == ["ab/0.dcm", "ab/2.dcm", "ab/3.dcm"]
     assert backlog.stuck
     execute(database, "DROP TRIGGER no")
@@ -130,11 +135,7 @@ def test_one_row_that_cannot_be_written_holds_up_no_other(database: Database, ba
 
 
 def test_rows_that_cannot_be_written_do_not_stay_before_the_others(database: Database, backlog: Backlog):
-    execute(database, "CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.path IN ('ab/0.dcm', 'ab/1.dcm') "
-                      "BEGIN SELECT RAISE(ABORT, 'no'); END")
-    for number in range(4):
-        add(backlog, entry(number))
-    backlog.write()
+    add_four(database, backlog, refused="'ab/0.dcm', 'ab/1.dcm'")
     assert rows(database) == [], "after two failures the database may be away"
     backlog.write()
     assert [row.path for row in rows(database)] == ["ab/2.dcm", "ab/3.dcm"]

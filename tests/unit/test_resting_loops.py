@@ -113,9 +113,9 @@ def test_where_nobody_knows_every_step_is_done() -> None:
     assert len(asked) == 2
 
 
-def test_the_study_that_came_last_is_judged_first_and_again_after_each_that_was_admitted() -> None:
+def test_studies_are_judged_in_order_and_from_the_first_again_after_each_that_was_admitted() -> None:
     judged = list[int]()
-    studies = [SimpleNamespace(id=k, study_instance_uid=f"1.{k}", last_received_at=float(k)) for k in range(1, 4)]
+    studies = [SimpleNamespace(id=k, study_instance_uid=f"1.{k}", last_received_at=float(k)) for k in (3, 2, 1)]
 
     def advance(study: Any) -> bool:
         judged.append(study.id)

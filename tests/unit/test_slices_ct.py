@@ -13,20 +13,24 @@ import pytest
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
 from service.domain.study import Selection
+from service.domain.urgency import Urgency
 from service.errors import UnusableStudy
 from service.infer.catalogue import Catalogue
 from service.infer.engine import Engine
 from service.infer.presentation import Presentation
 from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
+from service.pipeline import look_ct
 from service.pipeline.room import Room
 from service.pipeline.shelf import SliceRead
 from service.pipeline.slices_ct import SliceFile, SliceReader, Stack, filled
 from service.prepare.codestream import decode_frame
 from service.prepare.hounsfield import load_volume
 from service.receive.header import read_file_header
+from service.triage.turns import Turns
 from tests import builders
 from tests.tiny_bundles import threshold_ct
+from tests.unit.test_turns import look_elsewhere
 
 SLICES = 30
 EARLY = slice(0, None, 3)
@@ -43,8 +47,9 @@ class Series:
         self.files = [SliceFile(h, by_uid[h.sop_instance_uid][0], "a") for h in self.selection.headers]
         catalogue = Catalogue.load(folder / "models")
         self.engine = WatchedEngine(Engine(catalogue, "cpu", 2), catalogue)
+        self.turns = Turns(60.0)
         line: Any = SimpleNamespace(engine=self.engine, room=Room(), metrics=Metrics(), decoder=decode_frame,
-                                    most_decoded_bytes=2**30)
+                                    most_decoded_bytes=2**30, first_look_mm=0.0, turns=self.turns)
         assert self.selection.geometry is not None
         self.geometry = self.selection.geometry
         self.reader = SliceReader.of(line, manifest, Presentation.of(self.geometry), (64, 64))
@@ -123,3 +128,18 @@ def test_a_slice_that_cannot_be_read_ends_it_without_a_first_look(series: Series
     with pytest.raises(UnusableStudy):
         filled(series.reader, series.files, series.geometry, {}, EARLY, seen.append)
     assert not seen
+
+
+def test_a_look_ahead_that_has_read_all_is_not_thrown_away_for_a_more_urgent_one(
+        series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    assess, begun = look_ct.assess_read, list[int]()
+
+    def passed(*given: Any) -> Any:
+        with look_elsewhere(series.turns, Urgency.STAT):
+            begun.append(1)
+            return assess(*given)
+
+    monkeypatch.setattr(look_ct, "assess_read", passed)
+    with series.turns.taken(Urgency.ROUTINE, ahead=True):
+        said = look_ct.look_at_ct(series.reader.line, series.selection, series.files, [series.reader.manifest])
+    assert begun == [1] and said.masks is not None
