@@ -8,17 +8,18 @@ from numpy.typing import NDArray
 Place = tuple[slice, slice, slice]
 
 
-def box_of(mask: NDArray[np.generic], step: int = 1) -> Place | None:
-    """Return the smallest box that holds every voxel that is not 0; rows and columns begin at a multiple of `step`.
+def box_of(mask: NDArray[np.generic], step: int = 1, bits: int = 0xFF) -> Place | None:
+    """Return the smallest box that holds every voxel with any of the bits; rows and columns begin at a multiple of `step`.
 
-    mask: (z, y, x) of a bool or uint8; None when all are 0.
+    mask: (z, y, x) of a bool or uint8; None when no voxel has any.
     """
     plane = np.zeros(mask.shape[1:], np.uint8)
     marked = np.zeros(len(mask), np.bool_)
     for k, values in enumerate(mask.view(np.uint8)):
-        marked[k] = bool(values.any())
+        here = values if bits == 0xFF else values & np.uint8(bits)
+        marked[k] = bool(here.any())
         if marked[k]:
-            np.bitwise_or(plane, values, out=plane)
+            np.bitwise_or(plane, here, out=plane)
     if not marked.any():
         return None
     slices, rows, columns = (np.flatnonzero(a) for a in (marked, plane.any(axis=1), plane.any(axis=0)))

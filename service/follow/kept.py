@@ -11,24 +11,38 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from service.domain import codes
+from service.domain.room import SPARE
 from service.follow.grid import Grid
 
 Mask = NDArray[np.bool_]
+RIGHT, LEFT, ABNORMAL = 1, 2, 4
+_SLICES = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Marked:
-    """What a segmentation marked: the lungs and what is abnormal in them, (z, y, x) each, on one grid."""
+    """What a segmentation marked, on one grid: no mask is made of it but where one is asked for.
+
+    marks: (z, y, x) uint8; right, left, abnormal: the bits in it of the lungs and of what is abnormal in them.
+    """
 
     grid: Grid
-    right: Mask
-    left: Mask
-    abnormal: Mask
+    marks: NDArray[np.uint8]
+    right: int = RIGHT
+    left: int = LEFT
+    abnormal: int = ABNORMAL
 
-    @property
     def lungs(self) -> Mask:
-        """Both lungs."""
-        return self.right | self.left
+        """Return the mask of both lungs."""
+        mask: Mask = SPARE.empty(self.marks.shape, np.bool_)
+        bits = np.uint8(self.right | self.left)
+        for z in range(0, len(mask), _SLICES):  # few large steps: after each of many small ones it would wait for Python
+            np.not_equal(self.marks[z:z + _SLICES] & bits, 0, out=mask[z:z + _SLICES])
+        return mask
+
+    def count(self, bits: int, places: tuple[NDArray[np.intp], ...]) -> int:
+        """Return how many of the places, (z, y, x), carry any of the bits."""
+        return int(np.count_nonzero(self.marks[places] & np.uint8(bits)))
 
 
 class Unreadable(ValueError):
@@ -56,29 +70,28 @@ def _read(made: Dataset) -> Marked:
     spacing = float(measures.get("SpacingBetweenSlices") or measures.SliceThickness), *map(float, measures.PixelSpacing)
     shape = len(levels), int(made.Rows), int(made.Columns)
     grid = Grid(origins[first], orientation[:3], orientation[3:], (spacing[0], spacing[1], spacing[2]), shape)
-    masks = {part: np.zeros(shape, np.bool_) for part in ("right", "left", "abnormal")}
+    marks: NDArray[np.uint8] = SPARE.zeros(shape, np.uint8)
     parts = {int(s.SegmentNumber): _part(s) for s in made.SegmentSequence}
     for n, frame in enumerate(frames):
         part = parts[int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)]
         if part:
-            masks[part][slices[n]] |= _plane(made, n)
-    return Marked(grid, masks["right"], masks["left"], masks["abnormal"])
+            marks[slices[n]] |= _plane(made, n) * np.uint8(part)
+    return Marked(grid, marks)
 
 
-def _part(segment: Dataset) -> str:
-    """Return which mask a segment belongs to, "" for none."""
+def _part(segment: Dataset) -> int:
+    """Return which bit a segment is, 0 for none."""
     if segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == codes.MORPHOLOGICALLY_ABNORMAL.value:
-        return "abnormal"
+        return ABNORMAL
     sides = segment.SegmentedPropertyTypeCodeSequence[0].get("SegmentedPropertyTypeModifierCodeSequence") or []
     values = {side.CodeValue for side in sides}
-    return "right" if codes.RIGHT.value in values else "left" if codes.LEFT.value in values else ""
+    return RIGHT if codes.RIGHT.value in values else LEFT if codes.LEFT.value in values else 0
 
 
-def _plane(made: Dataset, number: int) -> Mask:
+def _plane(made: Dataset, number: int) -> NDArray[np.uint8]:
     """Unpack one frame: a bit for each pixel, the first in the lowest, frames without a gap (PS3.5 8.1.1)."""
     size = int(made.Rows) * int(made.Columns)
     start = number * size
     packed = np.frombuffer(made.PixelData, np.uint8, offset=start // 8, count=-(-(start % 8 + size) // 8))
     bits = np.unpackbits(packed, bitorder="little")[start % 8:start % 8 + size]
-    plane: Mask = bits.reshape(int(made.Rows), int(made.Columns)).view(np.bool_)
-    return plane
+    return bits.reshape(int(made.Rows), int(made.Columns))

@@ -26,7 +26,7 @@ class Shown:
 
 def alone(shown: Shown) -> tuple[Lesion, ...]:
     """Return the lesions of a study that is compared with none, the largest first: each piece is one."""
-    pieces = pieces_of(shown.marked.abnormal, shown.marked.grid)
+    pieces = _pieces(shown.marked)
     return _numbered([_lesion(shown, pieces, (n,), "") for n in range(1, pieces.count + 1)])
 
 
@@ -35,13 +35,14 @@ def followed(shown: Shown, then: Marked, known: Sequence[Lesion]) -> tuple[tuple
 
     known: the lesions that were reported of the earlier study; empty: none were, for it was read by an older release.
     """
-    if not shown.marked.lungs.any() or not then.lungs.any():
+    here, there = shown.marked.lungs(), then.lungs()
+    if not here.any() or not there.any():
         return alone(shown), Following(why_not="no lung to lay over the other")
-    motion, alignment = align(shown.marked.lungs, shown.marked.grid, then.lungs, then.grid)
+    motion, alignment = align(here, shown.marked.grid, there, then.grid)
     if not believed(alignment):
         return alone(shown), Following(alignment=alignment, why_not=(
             f"the lungs could not be laid over each other ({alignment.overlap:.0%} of the smaller ones lie in the others)"))
-    pieces, before = pieces_of(shown.marked.abnormal, shown.marked.grid), pieces_of(then.abnormal, then.grid)
+    pieces, before = _pieces(shown.marked), _pieces(then)
     placed = {lesion: tuple(dict.fromkeys(n for n in map(before.at, lesion.seeds_mm) if n)) for lesion in known}
     groups = matched(pieces, before, motion, [p for p in placed.values() if p])
     return _told(shown, pieces, before, groups, placed, alignment)
@@ -94,9 +95,12 @@ def _ml(before: Pieces, numbers: Sequence[int]) -> float:
 
 
 def _lesion(shown: Shown, pieces: Pieces, numbers: Sequence[int], tracking_uid: str) -> Lesion:
-    sides = shown.marked.right, shown.marked.left
-    made = lesion_of(pieces, numbers, sides, shown.sop_instance_uids, tracking_uid)
+    made = lesion_of(pieces, numbers, shown.marked, shown.sop_instance_uids, tracking_uid)
     return made if tracking_uid else replace(made, tracking_uid=shown.new_uid(made))
+
+
+def _pieces(marked: Marked) -> Pieces:
+    return pieces_of(marked.marks, marked.grid, marked.abnormal)
 
 
 def _numbered(lesions: Sequence[Lesion]) -> tuple[Lesion, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.domain.box import box_of
 from service.domain.lesion import Lesion, Point
 from service.follow.grid import Grid, Indices
+from service.follow.kept import Marked
 
 LEAST_ML = 0.1
 """Smaller pieces are not followed; they count in the volume of the whole."""
@@ -69,32 +70,35 @@ class Pieces:
         return np.where(inside, numbers, 0).astype(np.int32)
 
 
-def pieces_of(mask: NDArray[np.bool_], grid: Grid) -> Pieces:
-    """Find the pieces of a mask, (z, y, x) on the grid."""
-    box = box_of(mask)
+def pieces_of(mask: NDArray[np.generic], grid: Grid, bits: int = 0xFF) -> Pieces:
+    """Find the pieces of a mask, (z, y, x) on the grid, bool or uint8: of the voxels with any of the bits."""
+    box = box_of(mask, bits=bits)
     if box is None:
         return Pieces(grid, (0, 0, 0), np.zeros((0, 0, 0), np.int32), np.zeros(0))
-    inside = np.ascontiguousarray(mask[box]).view(np.uint8)
-    found, count = cc3d.connected_components(inside, connectivity=26, return_N=True)  # numbered as their first voxels lie
-    sizes = np.bincount(found.ravel(), minlength=count + 1)
-    sizes[0] = 0
+    inside = (mask[box].view(np.uint8) & np.uint8(bits)) != 0
+    found, count = cc3d.connected_components(inside.view(np.uint8), connectivity=26, return_N=True)
+    places = np.flatnonzero(inside)  # numbers go as the first voxels of the pieces lie
+    numbers_there = found.ravel()[places]
+    sizes = np.bincount(numbers_there, minlength=count + 1)
     order = np.argsort(-sizes, kind="stable")  # of equal ones the first in the stack
     kept = [int(n) for n in order[:MOST] if sizes[n] * grid.voxel_ml >= LEAST_ML]
     numbers = np.zeros(count + 1, np.int32)
     numbers[kept] = np.arange(1, len(kept) + 1)
     corner = int(box[0].start), int(box[1].start), int(box[2].start)
-    return Pieces(grid, corner, numbers[found], sizes[kept] * np.float64(grid.voxel_ml))
+    labels = np.zeros(found.shape, np.int32)
+    labels.ravel()[places] = numbers[numbers_there]
+    return Pieces(grid, corner, labels, sizes[kept] * np.float64(grid.voxel_ml))
 
 
-def lesion_of(pieces: Pieces, numbers: Sequence[int], lungs: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-              sop_instance_uids: Sequence[str], tracking_uid: str = "") -> Lesion:
+def lesion_of(pieces: Pieces, numbers: Sequence[int], marked: Marked, sop_instance_uids: Sequence[str],
+              tracking_uid: str = "") -> Lesion:
     """Describe the lesion that these pieces make up, as number 0.
 
-    lungs: masks of the right and the left lung; sop_instance_uids: of the slices in order.
+    marked: what they are of, for their side; sop_instance_uids: of the slices in order.
     """
     voxels = np.concatenate([pieces.voxels(n) for n in numbers])
     where = voxels[:, 0], voxels[:, 1], voxels[:, 2]
-    right, left = (int(np.count_nonzero(lung[where])) for lung in lungs)
+    right, left = (marked.count(bits, where) for bits in (marked.right, marked.left))
     side = "Right" if right > 10 * left else "Left" if left > 10 * right else ""
     largest = int(np.bincount(voxels[:, 0]).argmax())
     return Lesion(

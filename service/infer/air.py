@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.room import SPARE
 from service.infer.tidy import carried, coarse_step, each, labelled
 
 BACKGROUND, LUNG, INFECTION = 0, 1, 2
@@ -47,7 +48,7 @@ def believable(
     slices were misread: they keep their aerated lung, and no infection.
     """
     step = step or coarse_step(labels)
-    airy = np.empty(labels.shape, np.bool_)
+    airy = SPARE.empty(labels.shape, np.bool_)
     each(lambda k: np.logical_and(labels[k], hu[k] < rules.aerated_hu, out=airy[k]), range(len(labels)))
     aerated = _large(airy, spacing_mm, rules.min_piece_ml, step)
     disc = _disc(rules.edge_mm, spacing_mm)

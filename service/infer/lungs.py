@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from service.domain.room import SPARE
 from service.infer.tidy import SQUARE, carried, coarse_step, each, labelled
 
 RIGHT, LEFT = 1, 2
@@ -56,7 +57,7 @@ def sides_of(
     if sizes.sum() * voxel_ml < rules.min_lungs_ml:
         return np.zeros(lung.shape, np.uint8)
     middle = middle_px / step
-    coarse_sides = np.zeros(coarse.shape, np.uint8)
+    coarse_sides: Sides = SPARE.zeros(coarse.shape, np.uint8)
     radius_px = max(1, round(rules.longest_bridge_mm / (spacing_mm[2] * step)))
     for place, number in _by_size(pieces, sizes):
         piece = pieces[place] == number
@@ -148,7 +149,7 @@ def _divided(piece: Mask, middle: float) -> Sides:
 
 
 def _each(slices: NDArray[np.uint8], change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    changed = np.empty_like(slices)
+    changed: NDArray[np.uint8] = SPARE.empty(slices.shape, np.uint8)
 
     def one(k: int) -> None:
         changed[k] = change(slices[k])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.box import box_of
+from service.domain.room import SPARE
 from service.errors import Reason, UnusableStudy
 from service.infer.air import INFECTION, AirRules, believable
 from service.infer.extent import INFECTION_BIT, LEFT_BIT, RIGHT_BIT
@@ -31,7 +32,7 @@ def masks_of(
     Raises: UnusableStudy(NO_LUNG_FOUND).
     """
     rules, step = LungRules(), coarse_step(classes)
-    masks, misread = np.zeros(classes.shape, np.uint8), np.zeros(len(classes), np.bool_)
+    masks, misread = SPARE.zeros(classes.shape, np.uint8), np.zeros(len(classes), np.bool_)
     place = box_of(classes, step)
     middle_px = middle_column(hu)
     if place is not None:
@@ -56,7 +57,7 @@ def _tidied(
     All (z, y, x); returns bits of SEGMENTS.
     """
     max_hole_px = LungRules().max_hole_mm2 / (spacing_mm[1] * spacing_mm[2])
-    masks, sick = np.empty(sides.shape, np.uint8), np.empty(sides.shape, np.bool_)
+    masks, sick = SPARE.empty(sides.shape, np.uint8), SPARE.empty(sides.shape, np.bool_)
 
     def fill(k: int) -> None:
         if not sides[k].any():

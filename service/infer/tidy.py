@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.box import box_of
+from service.domain.room import SPARE
 
 Mask = NDArray[np.bool_]
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ def carried(coarse: NDArray[np.unsignedinteger[Any]], mask: Mask, step: int,
     coarse holds, where these are not the values themselves.
     """
     rows, columns = mask.shape[1:]
-    fine = np.empty(mask.shape, np.uint8)
+    fine: NDArray[np.uint8] = SPARE.empty(mask.shape, np.uint8)
 
     def raise_slice(k: int) -> None:
         here = np.ascontiguousarray(coarse[k] if values is None else values[coarse[k]])
@@ -147,7 +148,7 @@ def without_single_slices(mask: Mask, spacing_mm: tuple[float, float, float], re
     radius = max(1, round(2.0 / min(spacing_mm[1:])))
     square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     marked = np.array([one.any() for one in mask])
-    result = np.empty_like(mask)
+    result: Mask = SPARE.empty(mask.shape, np.bool_)
 
     def bear_out(k: int) -> None:
         if not marked[k]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service import logs
 from service.domain import codes
@@ -21,7 +20,6 @@ from service.report.identity import derived_uid
 from service.store.priors import segmentation_of
 from service.store.tables import Study
 
-_SLICES = 16
 _NOT_KEPT = "the masks of the earlier study are not here"
 _log = logs.get("following")
 
@@ -34,10 +32,10 @@ def shown_in(study: Study, selection: Selection, assessment: Assessment) -> Show
     origins = np.array([h.image_position_patient for h in selection.headers], np.float64)
     along = np.array(geometry.orientation, np.float64)
     shape = masks.shape[0], masks.shape[1], masks.shape[2]
-    marked = Marked(Grid(origins, along[:3], along[3:], geometry.spacing_mm, shape),
-                    _of(assessment, codes.ANATOMICAL_STRUCTURE, codes.RIGHT),
-                    _of(assessment, codes.ANATOMICAL_STRUCTURE, codes.LEFT),
-                    _of(assessment, codes.MORPHOLOGICALLY_ABNORMAL))
+    marked = Marked(Grid(origins, along[:3], along[3:], geometry.spacing_mm, shape), masks,
+                    _bits(assessment, codes.ANATOMICAL_STRUCTURE, codes.RIGHT),
+                    _bits(assessment, codes.ANATOMICAL_STRUCTURE, codes.LEFT),
+                    _bits(assessment, codes.MORPHOLOGICALLY_ABNORMAL))
 
     def new_uid(lesion: Lesion) -> str:
         return derived_uid(study.study_instance_uid, study.input_digest, assessment.drawer.digest, "lesion",
@@ -68,12 +66,7 @@ def with_followed(line: Line, assessment: Assessment, shown: Shown, prior: Study
     return replace(assessment, lesions=lesions), following
 
 
-def _of(assessment: Assessment, category: Code, side: Code | None = None) -> NDArray[np.bool_]:
-    """Return the mask of all segments of a category and side."""
-    assert assessment.masks is not None
-    bits = sum(1 << (s.number - 1) for s in assessment.segments
+def _bits(assessment: Assessment, category: Code, side: Code | None = None) -> int:
+    """Return the bits that the segments of a category and side are in the masks."""
+    return sum(1 << (s.number - 1) for s in assessment.segments
                if s.category == category and (side is None or s.laterality == side))
-    masks, mask = assessment.masks, np.empty(assessment.masks.shape, np.bool_)
-    for z in range(0, len(masks), _SLICES):  # few large steps: after each of many small ones it would wait for Python again
-        np.not_equal(masks[z:z + _SLICES] & np.uint8(bits), 0, out=mask[z:z + _SLICES])
-    return mask

@@ -13,6 +13,7 @@ from service.deliver.retrieval import Archive
 from service.deliver.target import Outlet
 from service.domain.manifest import Manifest
 from service.domain.patient import PriorRules
+from service.domain.room import SPARE, Room
 from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason, UnusableStudy
@@ -21,7 +22,6 @@ from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
 from service.pipeline.compared import Comparison
 from service.pipeline.frames import Frames
-from service.pipeline.room import Room
 from service.pipeline.shelf import Shelf
 from service.prepare.codestream import FrameDecoder
 from service.receive.fetched import Fetched
@@ -76,7 +76,7 @@ class Line:
     trail: Trail = field(default_factory=silent)
     tracing: Tracing = field(default_factory=Silent)
     shelf: Shelf = field(default_factory=Shelf)
-    room: Room = field(default_factory=Room)
+    room: Room = SPARE
     first_look_mm: float = 0.0
     archives: Mapping[str, Archive] = field(default_factory=dict)
     priors: PriorRules = field(default_factory=PriorRules)

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from service.domain.finding import BundleIdentity
 from service.domain.manifest import Manifest
+from service.domain.room import Room
 from service.domain.study import CtVolume, Header, VolumeGeometry
 from service.infer.networks import Run
 from service.infer.presentation import Presentation
@@ -22,7 +23,6 @@ from service.infer.reading import CtTransform, Read, read_chunk
 from service.infer.tidy import each
 from service.pipeline.beside import Beside
 from service.pipeline.line import Line
-from service.pipeline.room import Room
 from service.pipeline.shelf import SliceRead
 from service.prepare import ct
 from service.prepare.hounsfield import check_plausible, read_whole, slice_hu

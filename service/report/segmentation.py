@@ -20,9 +20,12 @@ from service.errors import Defect, Reason, UnusableStudy
 from service.report.coded import concept
 from service.report.document import Context, Made, anonymous, finish
 from service.report.identity import DISCLAIMER, MANUFACTURER, Equipment
+from service.report.iods import remember
 
 GRID = ("Rows", "Columns", "ImagePositionPatient", "FrameOfReferenceUID", "PositionReferenceIndicator", "PixelSpacing")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+remember()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from service.domain.lesion import Course, Followed, Following, Lesion, course_of
 from service.follow.alignment import align, believed
 from service.follow.grid import Grid
-from service.follow.kept import Marked, Unreadable, read_segmentation
+from service.follow.kept import ABNORMAL, LEFT, RIGHT, Marked, Unreadable, read_segmentation
 from service.follow.lesions import Shown, alone, followed
 from service.follow.pieces import pieces_of
 
@@ -42,6 +42,10 @@ def places_of(grid: Grid) -> NDArray[np.float64]:
     return grid.places(np.indices(grid.shape).reshape(3, -1).T.astype(np.intp))
 
 
+def of(grid: Grid, right: NDArray[np.bool_], left: NDArray[np.bool_], abnormal: NDArray[np.bool_]) -> Marked:
+    return Marked(grid, right * np.uint8(RIGHT) | left * np.uint8(LEFT) | abnormal * np.uint8(ABNORMAL))
+
+
 def marked(grid: Grid, balls: Sequence[Ball], shift: Sequence[float] = (0, 0, 0), turn_deg: float = 0.0,
            breath: float = 1.0) -> Marked:
     """Return a patient with these lesions who lies shifted and turned about the long axis; breath: how deep it is."""
@@ -59,7 +63,7 @@ def marked(grid: Grid, balls: Sequence[Ball], shift: Sequence[float] = (0, 0, 0)
     for one in balls:
         lesions |= ball(one)
     masks = [m.reshape(grid.shape) for m in (right & ~outside, left & ~outside, lesions & (right | left) & ~outside)]
-    return Marked(grid, masks[0], masks[1], masks[2])
+    return of(grid, *masks)
 
 
 def shown(what: Marked, study: str = "now") -> Shown:
@@ -100,7 +104,7 @@ def test_lesions_of_one_study_are_told_by_size_place_and_side() -> None:
     ((0, 0, 0), 0, 1.0), ((25, -18, 40), 0, 1.0), ((-12, 8, -30), 8, 1.0), ((5, 5, 10), -6, 1.06)])
 def test_a_known_shift_and_turn_is_found(shift: tuple[float, float, float], turn_deg: float, breath: float) -> None:
     then, now = marked(grid_of(), []), marked(grid_of(corner=(-190, -170, -50), slices=110), [], shift, turn_deg, breath)
-    motion, alignment = align(now.lungs, now.grid, then.lungs, then.grid)
+    motion, alignment = align(now.lungs(), now.grid, then.lungs(), then.grid)
     assert believed(alignment) and alignment.rotation_deg == pytest.approx(abs(turn_deg), abs=1.5)
     body = np.array([A[0], B[0], C[0]])
     there = Rotation.from_euler("z", turn_deg, degrees=True).apply(body - CENTRE) + CENTRE + shift
@@ -161,11 +165,11 @@ def test_lungs_that_do_not_fit_follow_nothing_and_say_so() -> None:
     then, now = marked(grid_of(), [A]), marked(grid_of(), [A])
     box = np.zeros(then.grid.shape, np.bool_)
     box[38:42, 20:160, 88:92] = True
-    lesions, following = followed(shown(now), replace(then, right=box, left=np.zeros_like(box)), alone(shown(then, "then")))
+    elsewhere = replace(then, marks=then.marks & np.uint8(ABNORMAL) | box * np.uint8(RIGHT))
+    lesions, following = followed(shown(now), elsewhere, alone(shown(then, "then")))
     assert "could not be laid over each other" in following.why_not and not following.lesions
     assert lesions[0].tracking_uid.startswith("now ")
-    empty = np.zeros(then.grid.shape, np.bool_)
-    _, nothing = followed(shown(now), Marked(then.grid, empty, empty, empty), ())
+    _, nothing = followed(shown(now), Marked(then.grid, np.zeros(then.grid.shape, np.uint8)), ())
     assert nothing.why_not
 
 

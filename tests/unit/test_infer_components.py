@@ -41,6 +41,8 @@ def test_pieces_touch_by_corners_too_and_the_largest_is_the_first() -> None:
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         order = np.argsort(-sizes, kind="stable")[:30]
         pieces = pieces_of(mask, GRID)
+        others = np.random.default_rng(3).integers(0, 2, mask.shape, dtype=np.uint8)
+        assert np.array_equal(pieces_of(others | mask * np.uint8(4), GRID, 4).labels, pieces.labels)
         assert pieces.count == len(order)
         for number, label in enumerate(order, 1):
             assert np.array_equal(pieces.voxels(number), np.argwhere(labels == label + 1))

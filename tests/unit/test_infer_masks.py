@@ -118,6 +118,9 @@ def test_the_box_of_a_mask_begins_on_the_coarse_grid() -> None:
     assert box_of(mask) == (slice(3, 6), slice(5, 9), slice(7, 8))
     assert box_of(mask, 4) == (slice(3, 6), slice(4, 9), slice(4, 8))
     assert box_of(np.zeros_like(mask)) is None
+    bits = mask * np.uint8(2)
+    bits[0, 0, 0] = 1
+    assert box_of(bits, bits=2) == (slice(3, 6), slice(5, 9), slice(7, 8)) and box_of(bits, bits=4) is None
 
 
 def test_patch_of_a_single_slice_is_removed_when_slices_are_close() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
+from service.domain.room import Room
 from service.domain.study import Selection
 from service.domain.urgency import Urgency
 from service.errors import UnusableStudy
@@ -21,7 +22,6 @@ from service.infer.presentation import Presentation
 from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
 from service.pipeline import look_ct
-from service.pipeline.room import Room
 from service.pipeline.shelf import SliceRead
 from service.pipeline.slices_ct import SliceFile, SliceReader, Stack, filled
 from service.prepare.codestream import decode_frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.pipeline.room import Room
+from service.domain.room import Room
 
 MB = 2**20
 
@@ -62,4 +62,21 @@ def test_so_much_is_kept_at_most_and_for_so_long() -> None:
 def test_an_array_without_values_takes_no_memory() -> None:
     room = Room()
     assert room.empty((0, 5), np.float32).shape == (0, 5)
+    assert room.spare_bytes == 0
+
+
+def test_zeros_are_zeros_where_other_values_were() -> None:
+    room = Room()
+    first = room.empty((4, 512, 512), np.uint8)
+    first[:] = 7
+    where = address(first)
+    del first
+    again = room.zeros((4, 512, 512), np.uint8)
+    assert address(again) == where and not again.any()
+
+
+def test_what_is_small_is_left_to_the_allocator() -> None:
+    room = Room()
+    del_me = room.empty((512, 512), np.uint8)
+    del del_me
     assert room.spare_bytes == 0
