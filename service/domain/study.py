@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 CR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.1"
 DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -242,7 +244,7 @@ class RadiographImage:
         top, bottom, left, right = self.inner or (0, self.grey.shape[0], 0, self.grey.shape[1])
         return self.grey[top:bottom, left:right]
 
-    def whole(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+    def whole(self, part: NDArray[Pixel]) -> NDArray[Pixel]:
         """Put what belongs to the inner part, (..., h, w), back to its place on the source grid; 0 around it."""
         if self.inner is None:
             return part

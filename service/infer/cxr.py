@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,13 +81,17 @@ def assess_cxr(
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What the network said of one image: scores (k,), activation (k, h, w); unjudged: what cannot be told from it."""
+    """What the network said of one image: scores (k,), activation (k, h, w); unjudged: what cannot be told from it.
+
+    known: the evidence for a class, once it was asked for.
+    """
 
     image: RadiographImage
     scores: Tensor
     activation: Tensor
     transform: CxrTransform
     unjudged: Collection[Code] = ()
+    known: dict[int, Tensor] = field(default_factory=dict)
 
     def judged(self, outputs: Sequence[Output]) -> list[Output]:
         """Return those of the outputs that can be told from this image."""
@@ -95,7 +99,10 @@ class _Read:
 
     def evidence(self, output: Output) -> Tensor:
         """Return the evidence for one class on the source pixel grid."""
-        return self.image.whole(self.transform.restore(self.activation[output.index], *self.image.exposed.shape))
+        if output.index not in self.known:
+            restored = self.transform.restore(self.activation[output.index], *self.image.exposed.shape)
+            self.known[output.index] = self.image.whole(restored)
+        return self.known[output.index]
 
 
 def _checked(tensors: dict[str, Tensor], manifest: Manifest, classes: int) -> tuple[Tensor, Tensor]:

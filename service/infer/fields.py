@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from service.domain import codes
 from service.domain.codes import Code
 from service.domain.manifest import Manifest
+from service.domain.room import SPARE
 from service.domain.study import RadiographImage
 from service.errors import EngineUnavailable, Reason
 from service.infer.lungs import LEFT, RIGHT
 from service.infer.networks import Networks
-from service.infer.outline import STRONG
-from service.infer.tidy import without_holes
+from service.infer.outline import STRONG, sampling
+from service.infer.tidy import SQUARE, without_holes
 from service.infer.unfamiliar import require_familiar, unfamiliarity
 
 Mask = NDArray[np.bool_]
@@ -36,8 +37,8 @@ _EDGE = 0.02  # of the longer side: evidence this close to a lung field is not o
 class FieldsTransform:
     """Preparation and its inverse, handed in so that this package does not import the preparing one.
 
-    to_tensor: (y, x) float32 in 0..1 to (1, channels, h, w); restore: (2, h, w) probabilities, rows, columns to (2, rows,
-    columns) on the source pixel grid.
+    to_tensor: (y, x) float32 in 0..1 to (1, channels, h, w); restore: (n, h, w), rows, columns to (n, rows, columns) on
+    the source pixel grid, nothing below 0.
     """
 
     to_tensor: Callable[[Saliency], Saliency]
@@ -48,21 +49,34 @@ class FieldsTransform:
 class LungFields:
     """The lung fields of one radiograph on its source pixel grid.
 
-    sides, zones: (y, x) uint8; sides: 0 none, 1 the patient's right, 2 left; zones: 0 none, 1 upper, 2 middle, 3 lower
-    third of the height of that field. notes: what limits them, in words.
+    sides: (y, x) uint8, 0 none, 1 the patient's right, 2 left. notes: what limits them, in words.
     """
 
     sides: NDArray[np.uint8]
-    zones: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
+
+    def zone(self, row: int, column: int) -> int:
+        """Return the third of the height of its field that a pixel lies in: 1 upper, 2 middle, 3 lower; 0 outside."""
+        top, height = self._heights.get(int(self.sides[row, column]), (row, 1))
+        return 0 if not self.sides[row, column] else (row - top) * 3 // height + 1
+
+    @cached_property
+    def _heights(self) -> dict[int, tuple[int, int]]:
+        """The first row and the height of each field."""
+        rows = {side: _around(self.sides == side)[0] for side in (RIGHT, LEFT)}
+        return {side: (found.start, found.stop - found.start) for side, found in rows.items()}
 
     @cached_property
     def near(self) -> Mask:
         """(y, x): where there is lung, or lung close by."""
-        radius = max(1, round(_EDGE * max(self.sides.shape)))
-        distance = cv2.distanceTransform((self.sides == 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-        near: Mask = distance <= radius
-        return near
+        rows, columns = self.sides.shape
+        step = sampling(self.sides.shape)
+        distance = cv2.distanceTransform((self.sides[::step, ::step] == 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        near = (distance * step <= max(1, round(_EDGE * max(rows, columns)))).view(np.uint8)
+        if step > 1:
+            near = near.repeat(step, 0)[:rows].repeat(step, 1)[:, :columns]
+        wide: Mask = near.view(np.bool_)
+        return wide
 
 
 @dataclass(frozen=True)
@@ -88,12 +102,43 @@ def find_fields(
     if found is None or found.ndim != 4 or found.shape[:2] != (1, 2):
         raise EngineUnavailable(Reason.ENGINE_FAILED, f"the output of {manifest.name} does not fit its manifest")
     require_familiar(unfamiliarity(tensors, manifest, 1), manifest)
-    background, lung = image.whole(transform.restore(found[0], *image.exposed.shape))
-    return fields_of(lung > background, mirrored)
+    over, shape = found[0, 1] - found[0, 0], image.exposed.shape
+    fine: Mask = SPARE.empty(shape, np.bool_)
+    np.greater(transform.restore(over[np.newaxis], *shape)[0], 0, out=fine)
+    sides = sides_of(over > 0, mirrored)
+    seen = image.whole(_carried(sides, over > 0, fine))
+    return LungFields(seen, _notes(sides, fine.size / seen.size))
 
 
 def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
-    """Tell right from left by the geometry of the picture, and cut each field into thirds of its height.
+    """Return the fields of a mask on the grid of the picture; see `sides_of`."""
+    sides = sides_of(lung, mirrored)
+    return LungFields(sides, _notes(sides))
+
+
+def _carried(sides: NDArray[np.uint8], lung: Mask, fine: Mask) -> NDArray[np.uint8]:
+    """Carry sides from the grid of the network to that of the picture, whose lung is `fine`.
+
+    A pixel of the fine border that no lung of the network's grid meets takes the side of its neighbours; gaps that were
+    filled there are filled here.
+    """
+    rows, columns = fine.shape
+
+    def raised(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        made: NDArray[np.uint8] = SPARE.empty((rows, columns), np.uint8)
+        cv2.resize(plane, (columns, rows), dst=made, interpolation=cv2.INTER_NEAREST)
+        return made
+
+    wide = raised(np.where(sides > 0, sides, cv2.dilate(sides, SQUARE)))
+    gaps = ((sides > 0) & ~lung).view(np.uint8)
+    if gaps.any():
+        np.logical_or(fine, raised(cv2.dilate(gaps, SQUARE)), out=fine)
+    np.multiply(wide, fine, out=wide)
+    return wide
+
+
+def sides_of(lung: Mask, mirrored: bool = False) -> NDArray[np.uint8]:
+    """Tell right from left by the geometry of the picture: (y, x) uint8 as `LungFields.sides`.
 
     A gap that a field encloses belongs to it: a dense lesion is often not seen as lung. lung: (y, x); the patient's right
     is at the left of the picture unless mirrored.
@@ -118,7 +163,7 @@ def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
         rows, columns = _around(sides == side)
         here = sides[rows, columns]
         here[without_holes(here == side, np.inf) & (here == 0)] = side
-    return LungFields(sides, _thirds(sides), _notes(sides))
+    return sides
 
 
 def place(saliency: Saliency, fields: LungFields) -> Placement:
@@ -126,17 +171,19 @@ def place(saliency: Saliency, fields: LungFields) -> Placement:
 
     saliency: (y, x) float32 >= 0 on the grid of the fields.
     """
-    inside = fields.sides > 0
+    step = sampling(saliency.shape)
+    saliency, sides = saliency[::step, ::step], fields.sides[::step, ::step]
+    inside = sides > 0
     strongest = float(saliency.max(initial=0.0))
     if strongest <= 0 or not inside.any():
         return Placement(None, None, 1.0 if strongest > 0 else 0.0)
     strong = np.where(saliency >= STRONG * strongest, saliency, np.float32(0))
-    outside = 1.0 - float(strong[fields.near].sum(dtype=np.float64) / strong.sum(dtype=np.float64))
+    outside = 1.0 - float(strong[fields.near[::step, ::step]].sum(dtype=np.float64) / strong.sum(dtype=np.float64))
     within = np.where(inside, saliency, np.float32(-1))
     row, column = np.unravel_index(int(within.argmax()), within.shape)
     if within[row, column] < STRONG * strongest:
         return Placement(None, None, outside)
-    return Placement(_SIDES[int(fields.sides[row, column])], _ZONES[int(fields.zones[row, column]) - 1], outside)
+    return Placement(_SIDES[int(sides[row, column])], _ZONES[fields.zone(int(row) * step, int(column) * step) - 1], outside)
 
 
 def _middle_column(largest_first: NDArray[np.int32], columns: int) -> float:
@@ -165,17 +212,9 @@ def _around(mask: Mask) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _thirds(sides: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    zones = np.zeros_like(sides)
-    for side in (RIGHT, LEFT):
-        rows, columns = _around(sides == side)
-        third = np.arange(rows.stop - rows.start) * 3 // max(rows.stop - rows.start, 1) + 1
-        zones[rows, columns] += (sides[rows, columns] == side) * third.astype(np.uint8)[:, np.newaxis]
-    return zones
-
-
-def _notes(sides: NDArray[np.uint8]) -> tuple[str, ...]:
-    share = cv2.countNonZero(sides) / sides.size
+def _notes(sides: NDArray[np.uint8], part: float = 1.0) -> tuple[str, ...]:
+    """Say what limits the fields. part: of the picture that the sides are of, 0..1."""
+    share = part * cv2.countNonZero(sides) / sides.size
     notes = [f"little lung is seen: {100 * share:.0f} % of the picture"] if share < _LITTLE_LUNG else []
     if share:
         notes += [f"no {code.meaning.lower()} lung field was found" for side, code in _SIDES.items()

@@ -14,6 +14,7 @@ STRONG = 0.5
 _MOST = 3
 _LEAST_SHARE = 0.1  # of all the strong evidence; smaller pieces are noise
 _COARSENESS = 0.002  # of the longer side: an outline may leave the true border by this much
+_ENOUGH_PX = 1024  # a longer side is sampled to between so many pixels and twice as many
 
 
 def outlines(saliency: NDArray[np.float32], where: NDArray[np.bool_] | None = None) -> tuple[Outline, ...]:
@@ -26,9 +27,11 @@ def outlines(saliency: NDArray[np.float32], where: NDArray[np.bool_] | None = No
     strongest = float(saliency.max(initial=0.0))
     if strongest <= 0:
         return ()
+    tolerance, step = _COARSENESS * max(saliency.shape), sampling(saliency.shape)
+    saliency = saliency[::step, ::step]
     strong = saliency >= STRONG * strongest
     if where is not None:
-        strong &= where
+        strong &= where[::step, ::step]
     left, top, width, height = cv2.boundingRect(strong.view(np.uint8))
     if not width:
         return ()
@@ -38,15 +41,19 @@ def outlines(saliency: NDArray[np.float32], where: NDArray[np.bool_] | None = No
     weights = np.bincount(labels[inside], weights=saliency[box][inside], minlength=count)
     least = _LEAST_SHARE * weights.sum()
     order = [int(n) for n in np.argsort(-weights, kind="stable") if weights[n] > 0 and weights[n] >= least][:_MOST]
-    tolerance = _COARSENESS * max(saliency.shape)
-    return tuple(found for found in (_around(labels == n, tolerance, left, top) for n in order) if found)
+    return tuple(found for found in (_around(labels == n, tolerance / step, left, top, step) for n in order) if found)
 
 
-def _around(piece: NDArray[np.bool_], tolerance: float, left: int, top: int) -> Outline:
-    """Return the outer border of one piece, moved by columns and rows; () when it is too thin to have one."""
+def sampling(shape: tuple[int, ...]) -> int:
+    """Return the step at which evidence on (y, x) is looked at: it has no detail that would be lost."""
+    return max(1, max(shape) // _ENOUGH_PX)
+
+
+def _around(piece: NDArray[np.bool_], tolerance: float, left: int, top: int, step: int) -> Outline:
+    """Return the outer border of one piece, moved by columns and rows, then scaled; () when it is too thin to have one."""
     borders, _ = cv2.findContours(piece.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     longest = max(borders, key=len) + np.array([left, top], np.int32)
-    points = cv2.approxPolyDP(longest, tolerance, True).reshape(-1, 2).astype(np.float64) + 0.5
+    points = cv2.approxPolyDP(longest, tolerance, True).reshape(-1, 2).astype(np.float64) * step + 0.5
     if len(points) < 3:
         return ()
     closed = (*points.tolist(), points[0].tolist())

@@ -18,10 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.room import SPARE
 from service.prepare.arguments import Parameters, Plane, Step, number, run_steps
 
 LEAST_RANGE = 1e-4
 """Below this difference of grey an image counts as blank: what is left is rounding."""
+_GAP = 3.0
 
 
 def trim(grey: Plane, parameters: Parameters) -> Plane:
@@ -37,13 +39,17 @@ def reduce(grey: Plane, parameters: Parameters) -> Plane:
     """Shrink so that the longer side is `longest_px`, averaging, aspect kept; a smaller image stays as it is.
 
     grey: (y, x) float32; returns (y', x') float32. Networks that learned from shrunken pictures know their sharpness
-    and no other: the pixels of a detector, shrunk in one go to another aspect, look like texture to them.
+    and no other: the pixels of a detector, shrunk in one go to another aspect, look like texture to them. A detector's
+    image is halved first for as long as three times the size is left, which takes a third of the time.
     """
     longest = number(parameters, "longest_px", 16, 4096)
     factor = longest / max(grey.shape)
     if factor >= 1.0:
         return grey
     size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    while max(grey.shape) >= 2 * _GAP * longest and min(grey.shape) > 1:
+        rows, columns = grey.shape[0] // 2, grey.shape[1] // 2
+        grey = cv2.resize(grey[:2 * rows, :2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
     reduced: Plane = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     return reduced if np.isfinite(reduced).all() else cv2.resize(_numbers(grey), size, interpolation=cv2.INTER_AREA)
 
@@ -124,7 +130,8 @@ def restore(values: NDArray[np.float32], rows: int, columns: int, parameters: Pa
     Raises: InvalidManifest for a parameter that is missing or out of range.
     """
     top, bottom, left, right = _inner(rows, columns, parameters)
-    restored = np.zeros((*values.shape[:-2], rows, columns), np.float32)
+    size = (*values.shape[:-2], rows, columns)
+    restored: NDArray[np.float32] = (SPARE.zeros if top or left else SPARE.empty)(size, np.float32)
     for place in np.ndindex(values.shape[:-2]):
         plane = np.ascontiguousarray(values[place], np.float32)
         inner = restored[(*place, slice(top, bottom), slice(left, right))]

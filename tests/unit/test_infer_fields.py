@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def test_a_gap_that_the_lung_encloses_belongs_to_it_and_thirds_are_of_equal_heig
     mask[40:60, 20:30] = False
     fields = fields_of(mask)
     assert fields.sides[50, 25] == 1
-    assert [int((fields.zones[:, 15] == n).sum()) for n in (1, 2, 3)] == [30, 30, 30]
+    assert [sum(fields.zone(row, 15) == n for row in range(len(fields.sides))) for n in (1, 2, 3)] == [30, 30, 30]
 
 
 def test_little_lung_is_said() -> None:
@@ -128,6 +129,29 @@ def mass_of(engine: Engine, grey: NDArray[np.float32], fields: dict[str, LungFie
     manifest = engine._catalogue.get("tiny-findings")
     said = assess_cxr([RadiographImage("1.2", grey)], engine, manifest, RAW, (), fields)
     return next(f for f in said.findings if f.name == "mass"), said.limitations
+
+
+def test_fields_on_a_detectors_image_are_those_of_the_networks_grid(engine: Engine) -> None:
+    grey = chest()
+    grey[100:130, 60:75] = 0.9  # a dense lesion in a lung: a gap that belongs to it
+    times = 9
+
+    def raised(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+        return np.clip(cv2.resize(values[0], (columns, rows), interpolation=cv2.INTER_LINEAR), 0, 1)[np.newaxis]
+
+    transform = FieldsTransform(lambda image: cv2.resize(image, (SIZE, SIZE))[np.newaxis, np.newaxis], raised)
+    large = RadiographImage("1.2", cv2.resize(grey, (times * SIZE, times * SIZE), interpolation=cv2.INTER_NEAREST))
+    found = find_fields(large, engine, engine._catalogue.get("tiny-lungs"), transform)
+    small = fields_by(engine, grey)
+    assert small.sides[115, 67] > 0 and found.notes == small.notes
+    wanted = np.kron(small.sides, np.ones((times, times), np.uint8))
+    assert (found.sides != wanted).mean() < 0.01
+    assert found.zone(115 * times, 67 * times) == small.zone(115, 67)
+    evidence = spot(codes.LEFT, codes.LOWER_ZONE)
+    there = place(cv2.resize(evidence, (times * SIZE, times * SIZE)), found)
+    assert (there.side, there.zone) == (codes.LEFT, codes.LOWER_ZONE) and there.outside < 0.1
+    near = np.kron(small.near.view(np.uint8), np.ones((times, times), np.uint8))
+    assert (found.near != near).mean() < 0.02
 
 
 def test_the_finding_follows_a_moved_lesion(engine: Engine) -> None:

@@ -18,9 +18,9 @@ def blob(row: float, column: float, height: float = 1.0, radius: float = 12) -> 
     return (height * np.exp(-(((y - row) ** 2 + (x - column) ** 2) / radius**2))).astype(np.float32)
 
 
-def filled(outline: Outline) -> NDArray[np.bool_]:
+def filled(outline: Outline, size: int = SIZE) -> NDArray[np.bool_]:
     """Return the pixels whose centres an outline encloses or passes."""
-    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round(np.array(outline) - 0.5).astype(np.int32)], 1)
     return mask > 0
 
@@ -30,6 +30,14 @@ def test_an_outline_encloses_what_is_at_least_half_of_the_strongest() -> None:
     (found,) = outlines(evidence)
     strong = evidence >= 0.5
     inside = filled(found)
+    assert (inside & strong).sum() >= 0.97 * strong.sum() and (inside & ~strong).sum() <= 0.03 * strong.sum()
+
+
+def test_on_a_detectors_image_it_encloses_the_same() -> None:
+    evidence = cv2.resize(blob(60, 120), (15 * SIZE, 15 * SIZE))
+    (found,) = outlines(evidence)
+    strong = evidence >= 0.5
+    inside = filled(found, 15 * SIZE)
     assert (inside & strong).sum() >= 0.97 * strong.sum() and (inside & ~strong).sum() <= 0.03 * strong.sum()
 
 

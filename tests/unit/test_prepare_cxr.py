@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -77,15 +78,25 @@ def test_a_large_image_reaches_the_network_no_sharper_than_a_small_copy_of_it() 
     assert np.abs(cxr.image_tensor(grain, PARAMETERS, steps[1:]) - small).mean() > 0.05, "shrunk in one go it differs"
 
 
+def test_a_detectors_image_is_halved_on_its_way_and_shows_the_same() -> None:
+    grey = thorax(2501, 2049)
+    at_once = cv2.resize(grey, (round(2049 * 384 / 2501), 384), interpolation=cv2.INTER_AREA)
+    reduced = cxr.reduce(grey, PARAMETERS)
+    assert reduced.shape == at_once.shape
+    np.testing.assert_allclose(reduced, at_once, atol=0.02)
+    assert np.abs(reduced - at_once).mean() < 0.001
+
+
 def test_an_image_that_is_small_enough_is_not_touched_by_reduce() -> None:
     grey = thorax(384, 200)
     assert cxr.reduce(grey, PARAMETERS) is grey
 
 
 def test_what_is_no_number_does_not_spread_through_reduce() -> None:
-    holed = thorax(1000, 800)
-    holed[100:110, 100:110] = np.nan
-    assert np.isfinite(cxr.reduce(holed, PARAMETERS)).all()
+    for rows, columns in ((1000, 800), (2500, 2000)):
+        holed = thorax(rows, columns)
+        holed[100:110, 100:110] = np.nan
+        assert np.isfinite(cxr.reduce(holed, PARAMETERS)).all()
 
 
 def test_the_input_is_left_unchanged() -> None:
