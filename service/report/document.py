@@ -10,8 +10,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 
 from service.domain.finding import BundleIdentity
 from service.domain.prior import Comparison
@@ -34,6 +37,10 @@ CARRIED = (  # Patient, General Study, Patient Study and Clinical Trial modules:
     "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
 )
+
+_MODALITY = Tag("Modality")
+_UIDS = {Tag(k): k for k in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+_EMPTY = {Tag(k): DataElement(Tag(k), dictionary_VR(Tag(k)), "") for k in REQUIRED}
 
 
 SERIES = ("seg", "sr", "sc", "pr", "ko")
@@ -124,12 +131,10 @@ def anonymous(source: Dataset) -> Dataset:
     highdicom checks what it copies and refuses values that real scanners write, so it gets this; `finish` then copies
     patient and study from the source as they are.
     """
-    made = Dataset()
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(made, keyword, str(source[keyword].value))
-    for keyword in REQUIRED:
-        setattr(made, keyword, "")
-    made.Modality = str(source.get("Modality") or "OT")
+    made = Dataset(dict(_EMPTY))  # element by element: by keyword it takes four times as long, and a CT has 300 of them
+    for tag, keyword in _UIDS.items():
+        made[tag] = DataElement(tag, "UI", str(source[keyword].value))
+    made[_MODALITY] = DataElement(_MODALITY, "CS", str(source.get("Modality") or "OT"))
     return made
 
 

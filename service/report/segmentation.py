@@ -21,6 +21,7 @@ from service.report.coded import concept
 from service.report.document import Context, Made, anonymous, finish
 from service.report.identity import DISCLAIMER, MANUFACTURER, Equipment
 from service.report.iods import remember
+from service.report.repeated import as_it_is, complete, few, frames_of, is_ascending
 
 GRID = ("Rows", "Columns", "ImagePositionPatient", "FrameOfReferenceUID", "PositionReferenceIndicator", "PixelSpacing")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
@@ -72,13 +73,39 @@ def segmentation(context: Context, sources: Sequence[Dataset], geometry: VolumeG
     """Build the SEG; one frame for each slice in which a segment has a voxel, at the position of that source slice.
 
     sources: in the order of the masks' z axis. Raises: UnusableStudy for sources without plane geometry; Defect when
-    the masks do not lie on the sources' grid.
+    the masks do not lie on the sources' grid, or these are not alike.
     """
     stand_ins = grid(sources, geometry)
     if found.masks.shape != (len(sources), int(sources[0].Rows), int(sources[0].Columns)):
         raise Defect(Reason.INTERNAL_ERROR, f"masks {found.masks.shape} do not fit {len(sources)} source images")
-    made = _BitSegmentation(
-        source_images=stand_ins, pixel_array=found.masks, segmentation_type="BINARY",
+    if len({(str(s.SeriesInstanceUID), s.Rows, s.Columns, str(s.FrameOfReferenceUID)) for s in stand_ins}) > 1:
+        raise Defect(Reason.INTERNAL_ERROR, "the source images are not of one series, size and frame of reference")
+    several = len(found.segments) > 1
+    made = _of_many(context, stand_ins, found) if several else _made(context, stand_ins, found, found.masks)
+    organization = context.uid("dimension organization")
+    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for item in made.DimensionIndexSequence:
+        item.DimensionOrganizationUID = organization
+    made.ContentQualification = "RESEARCH"
+    finish(made, context, "segmentation", [s.label for s in found.segments])
+    if several:
+        as_it_is(made)
+    return Made("seg", made, f"{len(found.segments)} segments in {made.NumberOfFrames} frames")
+
+
+def _of_many(context: Context, sources: Sequence[Dataset], found: Drawn) -> Dataset:
+    """Let highdicom make the SEG of a few slices, and put the others into it."""
+    chosen, first = few(found.areas), sources[int(np.flatnonzero(found.areas.any(axis=0))[0])]
+    some = _made(context, [sources[z] for z in chosen], found, np.ascontiguousarray(found.masks[chosen]))
+    made = complete(some, sources, found.masks, frames_of(found.areas, is_ascending(some, first)))
+    made.SegmentsOverlap = _overlap(found).value
+    return made
+
+
+def _made(context: Context, sources: Sequence[Dataset], found: Drawn, masks: NDArray[np.uint8]) -> Dataset:
+    """Let highdicom make the SEG of these slices."""
+    return _BitSegmentation(
+        source_images=sources, pixel_array=masks, segmentation_type="BINARY",
         segment_descriptions=[describe(s, context) for s in found.segments],
         transfer_syntax_uid=ExplicitVRLittleEndian, omit_empty_frames=True,
         content_label="LUNG_AI", content_description=DISCLAIMER, content_creator_name=f"{MANUFACTURER}^",
@@ -86,13 +113,6 @@ def segmentation(context: Context, sources: Sequence[Dataset], geometry: VolumeG
         software_versions=context.equipment.software_version, device_serial_number=context.equipment.serial_number,
         **context.series("seg"),
     )
-    organization = context.uid("dimension organization")
-    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-    for item in made.DimensionIndexSequence:
-        item.DimensionOrganizationUID = organization
-    made.ContentQualification = "RESEARCH"
-    finish(made, context, "segmentation", [s.label for s in found.segments])
-    return Made("seg", made, f"{len(found.segments)} segments in {made.NumberOfFrames} frames")
 
 
 def grid(sources: Sequence[Dataset], geometry: VolumeGeometry) -> list[Dataset]:
@@ -163,15 +183,24 @@ class _BitSegmentation(Segmentation):  # type: ignore[misc]
     def _check_and_cast_pixel_array(
         cls, pixel_array: NDArray[np.uint8], segment_numbers: NDArray[np.int64], segmentation_type: object, dtype: type
     ) -> tuple[NDArray[np.uint8], SegmentsOverlapValues]:
-        described = np.uint8((1 << len(segment_numbers)) - 1)
-        overlap = any(bool(np.any(here & (here - np.uint8(1)))) for here in _occupied(pixel_array, described))
-        return pixel_array, SegmentsOverlapValues.YES if overlap else SegmentsOverlapValues.NO
+        return pixel_array, _overlap_of(pixel_array, len(segment_numbers))
 
     @staticmethod
     def _get_segment_pixel_array(
         pixel_array: NDArray[np.uint8], segment_number: int, **_unused: object
     ) -> NDArray[np.uint8]:
         return (pixel_array >> np.uint8(segment_number - 1)) & np.uint8(1)
+
+
+def _overlap(found: Drawn) -> SegmentsOverlapValues:
+    return _overlap_of(found.masks, len(found.segments))
+
+
+def _overlap_of(masks: NDArray[np.uint8], segments: int) -> SegmentsOverlapValues:
+    """Tell whether any voxel lies in two of the segments."""
+    described = np.uint8((1 << segments) - 1)
+    overlap = any(bool(np.any(here & (here - np.uint8(1)))) for here in _occupied(masks, described))
+    return SegmentsOverlapValues.YES if overlap else SegmentsOverlapValues.NO
 
 
 def _occupied(masks: NDArray[np.uint8], described: np.uint8) -> Iterator[NDArray[np.uint8]]:
