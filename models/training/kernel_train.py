@@ -87,12 +87,22 @@ def train(recipe: dict[str, Any], data: Path, out: Path, fold: int | None) -> Pa
     side = int(recipe["parameters"].get("rows_px", recipe["parameters"].get("side_px", 0)))
     with shown(f"{name} features", 0, len(examples.items)) as show:
         statistics = statistics_of(examples.items, out.parent / "features", side, lambda done: show(done, 0.0))
-    kept = ~examples.held
+    seen, kept = [statistics], ~examples.held
+    if settings.get("mirrored", False):
+        turned = [mirrored(item) for item in examples.items]
+        with shown(f"{name} mirrored", 0, len(turned)) as show:
+            seen.append(statistics_of(turned, out.parent / "features", side, lambda done: show(done, 0.0)))
     shape = Shape(settings["components"], settings["gamma"], settings["cost"], settings["balanced"])
-    head = fitted(statistics[kept], examples.labels[kept], examples.weights[kept], shape)
+    labels, weights = (np.concatenate([values[kept]] * len(seen)) for values in (examples.labels, examples.weights))
+    head = fitted(np.concatenate([values[kept] for values in seen]), labels, weights, shape)
     out.mkdir(parents=True, exist_ok=True)
     torch.save(head.state_dict(), out / "weights.pt")
     return out / "weights.pt"
+
+
+def mirrored(item: Prepared) -> Prepared:
+    """Return a thing to look at with left and right exchanged."""
+    return Prepared(f"{item.key} mirrored", lambda: np.ascontiguousarray(item.tensor()[..., ::-1]))
 
 
 def components(recipe: dict[str, Any], data: Path, run: Path, fold: int | None, network: FeatureNet) -> NDArray[np.float32]:

