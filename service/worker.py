@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from service import logs
 from service.domain.job import BEHIND, JobKind
+from service.domain.study import Kind
 from service.errors import Defect, FirstlookError, Reason
 from service.pipeline.admit import give_up
 from service.pipeline.assembling import Assembler
@@ -19,6 +20,7 @@ from service.pipeline.line import Line
 from service.pipeline.run import fail, run
 from service.store.database import unavailable
 from service.store.tables import Job, Study
+from service.triage.turns import Pace, Turn
 
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
@@ -151,16 +153,16 @@ def _do(line: Line, job: Job) -> None:
 
 def passing_changes(line: Line) -> object | None:
     """Return what differs when a study may have come that passes the looks under way, or these have changed."""
-    number = line.database.changes()
-    return None if number is None else (number, line.turns.front)
+    number, front = line.database.changes(), line.turns.front
+    return None if number is None else (number, front, front and front.pace)
 
 
 def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
     """Return steps that look at a study only when it goes before all looks that are under way: it passes them.
 
-    It is more urgent, or a radiograph of the same urgency beside a CT: that takes a moment, and the CT seconds.
-    With nothing under way the loop that takes everything is free, and these rest. Of those that are free only the first
-    asks the database.
+    It is more urgent, or of the same urgency and quicker: a radiograph beside a CT, for that takes a moment and the CT
+    seconds; a CT beside one whose first look is told, for its own first look, one at a time. With nothing under way the
+    loop that takes everything is free, and these rest. Of those that are free only the first asks the database.
     """
     busy: set[int] = set()
 
@@ -169,8 +171,8 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
         if front is None or any(before not in busy for before in range(number)):
             return False
         job = line.queue.claim(JobKind.INFER, above=front.urgency) if front.rank else None
-        if job is None and not front.quick:
-            job = line.queue.claim(JobKind.INFER, quick_of=front.urgency)
+        if job is None and front.urgency and front.pace is not Pace.MOMENT:
+            job = line.queue.claim(JobKind.INFER, of=front.urgency, kinds=_quicker(line, front))
         if job is None:
             return False
         busy.add(number)
@@ -181,6 +183,12 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
         return True
 
     return [partial(step, number) for number in range(count)]
+
+
+def _quicker(line: Line, front: Turn) -> tuple[Kind, ...]:
+    """Return the kinds of studies that pass a look of their urgency."""
+    told = front.pace is Pace.WHOLE and front.urgency is not None and line.turns.under_way_of(front.urgency) == 1
+    return (Kind.CXR, Kind.CT) if told and line.first_look_mm else (Kind.CXR,)
 
 
 def behind_step(line: Line) -> Callable[[], bool]:

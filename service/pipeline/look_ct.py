@@ -110,6 +110,7 @@ def _read(reader: SliceReader, geometry: VolumeGeometry, files: Sequence[SliceFi
     """Read every slice. coarse_first: a first look goes before the rest; where all is known the whole one is as quick."""
     early, tell = first_slices(geometry, reader.line.first_look_mm), course.first
     if early is None or tell is None or not coarse_first:
+        reader.line.turns.has_told()  # there is no first look: what it has to say comes at the end
         return filled(reader, files, geometry, course.known, kept=course.kept)
     seen = partial(_tell_first, reader, files, early, tell)
     return filled(reader, files, geometry, course.known, early, seen, course.kept)
@@ -123,6 +124,7 @@ def _tell_first(reader: SliceReader, files: Sequence[SliceFile], early: slice, t
         said = assess_read(volume, read, reader.bundle, reader.manifest, (),
                            [file.header.sop_instance_uid for file in files[early]], reader.line.turns.pause)
     except UnusableStudy:
+        reader.line.turns.has_told()
         return
     tell(said, Part(len(volume.hu), len(files), early.step))
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from service import logs
 from service.assemble.choose import choose
+from service.domain.finding import Assessment
 from service.domain.job import BEHIND, DeliveryState, JobKind, JobState, StudyState
 from service.domain.study import Kind, Selection
 from service.domain.urgency import Urgency
@@ -18,7 +19,7 @@ from service.pipeline.fetching import fetch
 from service.pipeline.first_look import tell_first, withdraw
 from service.pipeline.line import Line
 from service.pipeline.look import Looked, bundles_here, look
-from service.pipeline.look_ct import Course
+from service.pipeline.look_ct import Course, Part
 from service.pipeline.outcome import now_of, previous_reports, record, refuse
 from service.pipeline.priors import compared_with_prior
 from service.pipeline.prove import prove
@@ -30,7 +31,7 @@ from service.report.build import build
 from service.store.arrivals import locked
 from service.store.studies import StoredImage, add_event, images_of
 from service.store.tables import Job, Study
-from service.triage.turns import PassedOver, Turn
+from service.triage.turns import Pace, PassedOver, Turn
 
 _log = logs.get("run")
 _WORTH_SAYING_S = 0.05
@@ -45,7 +46,7 @@ def run(line: Line, job: Job, study: Study) -> None:
     """
     if job.kind == JobKind.INFER.value and job.target != BEHIND:
         with line.turns.taken(Urgency(job.urgency), due_in_s=job.deadline_at - line.clock(),
-                              quick=study.kind == Kind.CXR.value) as turn:
+                              pace=Pace.MOMENT if study.kind == Kind.CXR.value else Pace.FIRST) as turn:
             _infer(line, job, turn)
         follow_up(line, job.study_id)
     elif job.kind in (JobKind.INFER.value, JobKind.REVISE.value):
@@ -127,17 +128,22 @@ def _look(line: Line, job: Job, study: Study, selection: Selection, images: Sequ
         return known
     slices = line.shelf.take(job.study_id)
     line.metrics.slices_ahead.labels("used").inc(len(slices))
-    first = partial(tell_first, line, study, study.input_digest, Urgency(job.urgency), job)
+
+    def first(said: Assessment, part: Part) -> None:
+        tell_first(line, study, study.input_digest, Urgency(job.urgency), job, said, part)
+        line.turns.has_told()
+
     return look(line, selection, images, course=Course(slices, first=first))
 
 
 def _say_held(line: Line, job: Job, turn: Turn) -> None:
-    """Write down how long a look stood still for more urgent ones, where it did."""
+    """Write down how long a look stood still for those that go before it, where it did."""
     if turn.held_s < _WORTH_SAYING_S:
         return
     line.metrics.held_seconds.labels(job.urgency).inc(turn.held_s)
     with line.database.transaction() as session:
-        add_event(session, job.study_id, line.clock(), "held", f"stood still {turn.held_s:.1f} s for more urgent studies")
+        add_event(session, job.study_id, line.clock(), "held",
+                  f"stood still {turn.held_s:.1f} s for studies that go before it")
 
 
 def _refuse(line: Line, study: Study, job: Job, error: UnusableStudy) -> None:

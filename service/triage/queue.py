@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,20 +55,20 @@ class Queue:
         return True
 
     def claim(self, kind: JobKind, target: str = "", above: Urgency | None = None,
-              quick_of: Urgency | None = None) -> Job | None:
+              of: Urgency | None = None, kinds: Sequence[Kind] = ()) -> Job | None:
         """Lease the job with the earliest deadline and return it, or None when none is due.
 
-        above: only what is more urgent than this; quick_of: only radiographs of this urgency. A leased job whose lease has
-        ended counts as due: its worker died. Two workers never get the same job.
+        above: only what is more urgent than this; of, kinds: only these kinds of studies of this urgency. A leased job whose
+        lease has ended counts as due: its worker died. Two workers never get the same job.
         """
         now = self._clock()
         urgencies = [u.value for u in Urgency if above is None or u.rank < above.rank]
         mine: list[Any] = [Job.kind == kind.value, Job.target == target]
-        if quick_of is None:
+        if of is None:
             mine.append(col(Job.urgency).in_(urgencies))
         else:
-            radiograph = select(Study.id).where(Study.id == Job.study_id, Study.kind == Kind.CXR.value)
-            mine += [Job.urgency == quick_of.value, radiograph.exists()]
+            studies = select(Study.id).where(Study.id == Job.study_id, col(Study.kind).in_([k.value for k in kinds]))
+            mine += [Job.urgency == of.value, studies.exists()]
         waiting, leased = self._due(kind, now)
         if not self._anything_due(mine, waiting, leased):
             return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 
 from service.domain.urgency import Urgency
 
@@ -21,17 +22,25 @@ class PassedOver(Exception):
     """A look that stands behind all others has stood still for so long that it is to begin anew another time."""
 
 
+class Pace(IntEnum):
+    """How soon a look has something to say: what is quicker goes before the others of its urgency."""
+
+    MOMENT = 0  # a radiograph
+    FIRST = 1  # a CT, until its first look is told
+    WHOLE = 2
+
+
 @dataclass(eq=False)
 class Turn:
     """A look under way. urgency: None stands behind every other; held_s: how long it has stood still, seconds; standing:
     threads that do now. ahead: work on images that still arrive; it goes after every look of its urgency, and is dropped
-    where a look would stand still. quick: it takes a moment only (a radiograph), and goes before the others of its urgency.
-    due_at: when its result is due, by the clock of the turns. lets_go: it
+    where a look would stand still. pace: how soon it has something to say; of those that have said it, the one that is due
+    first goes first. due_at: when its result is due, by the clock of the turns. lets_go: it
     ends rather than go on beside a more urgent one."""
 
     urgency: Urgency | None
     ahead: bool = False
-    quick: bool = False
+    pace: Pace = Pace.WHOLE
     due_at: float = math.inf
     held_s: float = 0.0
     standing: int = 0
@@ -44,9 +53,9 @@ class Turn:
         return len(Urgency) if self.urgency is None else self.urgency.rank
 
     @property
-    def place(self) -> tuple[int, bool, bool]:
-        """Rank, and of equals what is no work ahead first, and of these what is quick."""
-        return self.rank, self.ahead, not self.quick
+    def place(self) -> tuple[int, bool, Pace, float]:
+        """Rank, and of equals what is no work ahead first, of these what is quicker, of these what is due first."""
+        return self.rank, self.ahead, self.pace, self.due_at if self.pace is Pace.WHOLE and not self.ahead else 0.0
 
 
 class Turns:
@@ -75,6 +84,18 @@ class Turns:
         looks = (turn for turn in self.under_way if turn.urgency and not turn.ahead)
         return min(looks, key=lambda turn: turn.place, default=None)
 
+    def under_way_of(self, urgency: Urgency) -> int:
+        """Return how many looks of an urgency are under way, without work ahead."""
+        return sum(turn.urgency is urgency and not turn.ahead for turn in self.under_way)
+
+    def has_told(self) -> None:
+        """Say that the look which the caller works for has said the first that it has to say; the rest takes its time."""
+        turn = self._mine.get()
+        if turn is not None and turn.pace is Pace.FIRST:
+            with self._changed:
+                turn.pace = Pace.WHOLE
+                self._changed.notify_all()
+
     def free_ahead(self, urgency: Urgency) -> bool:
         """Tell whether work ahead of this urgency would go on now: no look goes before it."""
         place = Turn(urgency, ahead=True).place
@@ -87,14 +108,13 @@ class Turns:
 
     @contextmanager
     def taken(self, urgency: Urgency | None, ahead: bool = False, due_in_s: float = math.inf,
-              lets_go: bool = False, quick: bool = False) -> Iterator[Turn]:
+              lets_go: bool = False, pace: Pace = Pace.WHOLE) -> Iterator[Turn]:
         """Count what is done within as a look of this urgency; None: it gives way to every other.
 
         ahead: it is work ahead, and `give_way` raises GaveWay in it. due_in_s: seconds until its result is due. lets_go:
-        where it would go on beside a more urgent one, `give_way` raises PassedOver instead. quick: it goes before the
-        others of its urgency.
+        where it would go on beside a more urgent one, `give_way` raises PassedOver instead. pace: see `Pace`.
         """
-        turn = Turn(urgency, ahead, quick, self._clock() + due_in_s, lets_go=lets_go)
+        turn = Turn(urgency, ahead, pace, self._clock() + due_in_s, lets_go=lets_go)
         with self._changed:
             self._under_way.add(turn)
         token = self._mine.set(turn)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.domain.job import StudyState
 from service.domain.urgency import Urgency
-from service.triage.turns import Turns
+from service.triage.turns import Pace, Turns
 from tests.builders import ct_series, radiograph, uid
 from tests.hospital import TINY, hospital, tiny_models
 from tests.peers import wait_until
@@ -61,11 +61,32 @@ def test_a_radiograph_passes_a_ct_of_its_urgency(tmp_path: Path) -> None:
         with held(turns, Urgency.STAT, ahead=True):  # looks stand still for it, and may be begun beside it
             house.send(*ct_series())
             wait_until(lambda: any(turn.standing for turn in turns.under_way), 60)
-            assert turns.front is not None and not turns.front.quick
+            assert turns.front is not None and turns.front.pace is not Pace.MOMENT
             house.send(radiograph())
-            wait_until(lambda: turns.front is not None and turns.front.quick, 60)
+            wait_until(lambda: turns.front is not None and turns.front.pace is Pace.MOMENT, 60)
         for study in (CXR_STUDY, CT_STUDY):
             assert house.delivered(study).urgency == Urgency.ROUTINE
+
+
+def test_the_first_look_at_a_ct_passes_the_rest_of_another_of_its_urgency(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    infer, other = TINY | {"models_dir": models, "first_look_mm": 10.0}, uid(3, 1)
+    with hospital(tmp_path / "house", infer=infer, assemble=QUICK, work={"ahead_bytes": 0}) as house:
+        assert house.app.line is not None
+        turns = house.app.line.turns
+        with held(turns, Urgency.STAT, ahead=True):  # looks stand still for it, and may be begun beside it
+            house.send(*ct_series())
+            wait_until(lambda: any(turn.standing for turn in turns.under_way), 60)
+            assert turns.front is not None and turns.front.pace is Pace.FIRST
+            house.send(*ct_series(patient=3, slices=30))
+            wait_until(lambda: house.study(other).state == StudyState.QUEUED, 60)
+            assert turns.under_way_of(Urgency.ROUTINE) == 1, "neither has told anything"
+            turns.front.pace = Pace.WHOLE
+            wait_until(lambda: turns.under_way_of(Urgency.ROUTINE) == 2, 60)
+            assert turns.front.pace is Pace.FIRST
+        for study in (CT_STUDY, other):
+            assert house.delivered(study).state == StudyState.ASSESSED
+        assert any(line.startswith("first_look") for line in house.trace(other))
 
 
 def test_with_no_loop_for_it_a_look_is_never_passed(tmp_path: Path) -> None:

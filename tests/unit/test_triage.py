@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from service.domain.job import JobKind, JobState, RetryPolicy, StudyState
 from service.domain.order import NO_CAP, ReadingOrder
+from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.errors import Reason
 from service.store.database import Database
@@ -99,7 +100,7 @@ def test_a_radiograph_is_claimed_before_its_equals(database: Database) -> None:
             session.flush()
             queue.insert(session, Job(key=f"{kind} {urgency}", kind=JobKind.INFER.value, study_id=number, revision=1,
                                       urgency=urgency, queued_at=0, deadline_at=number))
-    claimed = [queue.claim(JobKind.INFER, quick_of=Urgency.STAT) for _ in range(2)]
+    claimed = [queue.claim(JobKind.INFER, of=Urgency.STAT, kinds=[Kind.CXR]) for _ in range(2)]
     assert [j.key if j else None for j in claimed] == ["cxr stat", None]
 
 

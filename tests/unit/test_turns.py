@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,19 +12,21 @@ from contextvars import copy_context
 import pytest
 
 from service.domain.urgency import Urgency
-from service.triage.turns import GaveWay, PassedOver, Turns
+from service.triage.turns import GaveWay, Pace, PassedOver, Turns
 from tests.peers import wait_until
 
 LONG_S = 30.0
 
 
 @contextmanager
-def look_elsewhere(turns: Turns, urgency: Urgency, quick: bool = False) -> Iterator[threading.Event]:
+def look_elsewhere(
+    turns: Turns, urgency: Urgency, pace: Pace = Pace.WHOLE, due_in_s: float = math.inf,
+) -> Iterator[threading.Event]:
     """Have a look under way in another loop until the event is set, or this context ends."""
     begun, end = threading.Event(), threading.Event()
 
     def look() -> None:
-        with turns.taken(urgency, quick=quick):
+        with turns.taken(urgency, pace=pace, due_in_s=due_in_s):
             begun.set()
             assert end.wait(LONG_S)
 
@@ -76,17 +79,58 @@ def test_a_look_stands_still_no_longer_than_allowed_in_all() -> None:
 
 def test_of_equals_the_quick_one_goes_first_and_never_before_a_more_urgent_one() -> None:
     turns = Turns(LONG_S)
-    with look_elsewhere(turns, Urgency.ROUTINE, quick=True) as end, turns.taken(Urgency.ROUTINE) as turn:
-        assert turns.front is not None and turns.front.quick
+    with look_elsewhere(turns, Urgency.ROUTINE, pace=Pace.MOMENT) as end, turns.taken(Urgency.ROUTINE) as turn:
+        assert turns.front is not None and turns.front.pace is Pace.MOMENT
         threading.Timer(0.05, end.set).start()
         turns.give_way()
         assert turn.held_s > 0
-    with look_elsewhere(turns, Urgency.ROUTINE), turns.taken(Urgency.ROUTINE, quick=True) as turn:
+    with look_elsewhere(turns, Urgency.ROUTINE), turns.taken(Urgency.ROUTINE, pace=Pace.MOMENT) as turn:
         turns.give_way()
         assert turn.held_s == 0
-    with look_elsewhere(turns, Urgency.LOW, quick=True), turns.taken(Urgency.ROUTINE) as turn:
+    with look_elsewhere(turns, Urgency.LOW, pace=Pace.MOMENT), turns.taken(Urgency.ROUTINE) as turn:
         turns.give_way()
         assert turn.held_s == 0
+
+
+def test_a_ct_goes_before_another_until_its_first_look_is_told_and_then_the_one_that_is_due_first() -> None:
+    turns = Turns(LONG_S)
+    with (look_elsewhere(turns, Urgency.STAT, due_in_s=50) as end,
+          turns.taken(Urgency.STAT, pace=Pace.FIRST, due_in_s=60) as turn):
+        turns.give_way()
+        assert turn.held_s == 0 and turns.front is turn and turns.under_way_of(Urgency.STAT) == 2
+        turns.has_told()
+        assert turns.front is not turn
+        threading.Timer(0.05, end.set).start()
+        turns.give_way()
+        assert turn.held_s > 0
+    with look_elsewhere(turns, Urgency.STAT, due_in_s=60), turns.taken(Urgency.STAT, due_in_s=50) as turn:
+        turns.give_way()
+        assert turn.held_s == 0
+    with look_elsewhere(turns, Urgency.STAT, Pace.MOMENT) as end, turns.taken(Urgency.STAT, pace=Pace.FIRST) as turn:
+        threading.Timer(0.05, end.set).start()
+        turns.give_way()
+        assert turn.held_s > 0, "a radiograph goes before a first look"
+
+
+def test_who_waits_for_a_first_look_goes_on_when_it_is_told() -> None:
+    turns = Turns(LONG_S)
+    told, gone_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with turns.taken(Urgency.STAT, pace=Pace.FIRST, due_in_s=60):
+            told.wait(LONG_S)
+            turns.has_told()
+            assert gone_on.wait(LONG_S)
+
+    with ThreadPoolExecutor(1) as pool, turns.taken(Urgency.STAT, due_in_s=50) as turn:
+        done = pool.submit(other)
+        while turns.under_way_of(Urgency.STAT) < 2:
+            continue
+        threading.Timer(0.05, told.set).start()
+        turns.give_way()
+        assert turn.held_s > 0
+        gone_on.set()
+        done.result(LONG_S)
 
 
 def test_a_look_that_fails_holds_nobody_up() -> None:
