@@ -1,7 +1,7 @@
 """The parts of a Segmentation that repeat with every slice and every frame, encoded at once.
 
-highdicom makes a data set for each frame, pydicom encodes each element of it: half a second for a CT of 300 slices, and as
-much again to write it, all of it in Python. But a frame differs from the next in three values: so highdicom makes a
+highdicom makes a data set for each frame, pydicom encodes each element of it: for a CT of 300 slices a third of a second,
+and a fifth of one to write it, all of it in Python. But a frame differs from the next in three values: so highdicom makes a
 Segmentation of a few slices, and what is said of all the others is put into it here, encoded as PS3.5 7.1.2 and 7.5 want it
 (explicit VR little endian). Such a sequence is read when somebody asks for it, and written as it is. What comes out is what
 highdicom makes of all slices, byte for byte: tests compare the two. Where there is one segment only, highdicom makes all of
