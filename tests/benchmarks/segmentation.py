@@ -31,7 +31,7 @@ from service.report.segmentation import describe, drawn, grid, segmentation
 from tests import builders
 from tests.contracts.assessed import CT_BUNDLE, NOW, SEGMENTS, STYLE, ct, geometry
 
-SECONDS_LIMIT, MEMORY_LIMIT = 0.6, 0.25
+SECONDS_LIMIT, MEMORY_LIMIT = 0.25, 0.25
 tell = partial(print, flush=True)
 
 
