@@ -68,6 +68,7 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
         raise ValueError("a CT selection has a geometry")
     lead = leading(manifests)
     if lead is None:
+        line.turns.has_told()  # nothing reads slice by slice: there is no first look
         with timed(line.metrics, "decode", "ct"):
             volume = load_volume([f.path for f in files], selection.headers, selection.geometry, line.decoder,
                                  line.most_decoded_bytes, line.turns.give_way)

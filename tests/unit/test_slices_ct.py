@@ -27,7 +27,7 @@ from service.pipeline.slices_ct import SliceFile, SliceReader, Stack, filled
 from service.prepare.codestream import decode_frame
 from service.prepare.hounsfield import load_volume
 from service.receive.header import read_file_header
-from service.triage.turns import Turns
+from service.triage.turns import Pace, Turns
 from tests import builders
 from tests.tiny_bundles import threshold_ct
 from tests.unit.test_turns import look_elsewhere
@@ -143,3 +143,18 @@ def test_a_look_ahead_that_has_read_all_is_not_thrown_away_for_a_more_urgent_one
     with series.turns.taken(Urgency.ROUTINE, ahead=True):
         said = look_ct.look_at_ct(series.reader.line, series.selection, series.files, [series.reader.manifest])
     assert begun == [1] and said.masks is not None
+
+
+@pytest.mark.parametrize("segmented", [True, False])
+def test_a_ct_without_a_first_look_has_nothing_to_go_before_others_for(
+        segmented: bool, series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    paces: list[Pace] = []
+
+    def asked(*_given: Any) -> None:
+        paces.append(turn.pace)
+
+    monkeypatch.setattr(look_ct, "_asked", asked)
+    with series.turns.taken(Urgency.ROUTINE, pace=Pace.FIRST) as turn:
+        assert turn.pace is Pace.FIRST
+        look_ct.look_at_ct(series.reader.line, series.selection, series.files, [series.reader.manifest] if segmented else [])
+    assert paces == [Pace.WHOLE]
