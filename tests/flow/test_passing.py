@@ -87,6 +87,8 @@ def test_the_first_look_at_a_ct_passes_the_rest_of_another_of_its_urgency(tmp_pa
         for study in (CT_STUDY, other):
             assert house.delivered(study).state == StudyState.ASSESSED
         assert any(line.startswith("first_look") for line in house.trace(other))
+        first, second = (house.study(study).assessed_at for study in (CT_STUDY, other))
+        assert first is not None and second is not None and first < second, "what was left of both went by deadline"
 
 
 def test_with_no_loop_for_it_a_look_is_never_passed(tmp_path: Path) -> None:
