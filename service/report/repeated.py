@@ -4,8 +4,9 @@ highdicom makes a data set for each frame, pydicom encodes each element of it: f
 and a fifth of one to write it, all of it in Python. But a frame differs from the next in three values: so highdicom makes a
 Segmentation of a few slices, and what is said of all the others is put into it here, encoded as PS3.5 7.1.2 and 7.5 want it
 (explicit VR little endian). Such a sequence is read when somebody asks for it, and written as it is. What comes out is what
-highdicom makes of all slices, byte for byte: tests compare the two. Where there is one segment only, highdicom makes all of
-it: whether the frames are called a volume goes by all of their positions.
+highdicom makes of all slices, byte for byte, but for the byte that fills up an odd length of pixel data, which is 0 here:
+tests compare the two. Where there is one segment only, highdicom makes all of it: whether the frames are called a volume
+goes by all of their positions.
 """
 
 from __future__ import annotations
