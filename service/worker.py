@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from service import logs
 from service.domain.job import BEHIND, JobKind
 from service.domain.study import Kind
+from service.domain.urgency import Urgency
 from service.errors import Defect, FirstlookError, Reason
 from service.pipeline.admit import give_up
 from service.pipeline.assembling import Assembler
@@ -20,7 +21,7 @@ from service.pipeline.line import Line
 from service.pipeline.run import fail, run
 from service.store.database import unavailable
 from service.store.tables import Job, Study
-from service.triage.turns import Pace, Turn
+from service.triage.turns import Pace
 
 _log = logs.get("worker")
 _IDLE_S = 0.1  # how long an idle loop waits before it looks again
@@ -172,7 +173,7 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
             return False
         job = line.queue.claim(JobKind.INFER, above=front.urgency) if front.rank else None
         if job is None and front.urgency and front.pace is not Pace.MOMENT:
-            job = line.queue.claim(JobKind.INFER, of=front.urgency, kinds=_quicker(line, front))
+            job = line.queue.claim(JobKind.INFER, of=front.urgency, kinds=_quicker(line, front.urgency, front.pace))
         if job is None:
             return False
         busy.add(number)
@@ -185,9 +186,9 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
     return [partial(step, number) for number in range(count)]
 
 
-def _quicker(line: Line, front: Turn) -> tuple[Kind, ...]:
-    """Return the kinds of studies that pass a look of their urgency."""
-    told = front.pace is Pace.WHOLE and front.urgency is not None and line.turns.under_way_of(front.urgency) == 1
+def _quicker(line: Line, urgency: Urgency, pace: Pace) -> tuple[Kind, ...]:
+    """Return the kinds of studies that pass a look of their urgency. pace: its."""
+    told = pace is Pace.WHOLE and line.turns.under_way_of(urgency) == 1
     return (Kind.CXR, Kind.CT) if told and line.first_look_mm else (Kind.CXR,)
 
 

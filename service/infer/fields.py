@@ -105,14 +105,14 @@ def find_fields(
     over, shape = found[0, 1] - found[0, 0], image.exposed.shape
     fine: Mask = SPARE.empty(shape, np.bool_)
     np.greater(transform.restore(over[np.newaxis], *shape)[0], 0, out=fine)
-    sides = sides_of(over > 0, mirrored)
+    sides = _sides_of(over > 0, mirrored)
     seen = image.whole(_carried(sides, over > 0, fine))
     return LungFields(seen, _notes(sides, fine.size / seen.size))
 
 
 def fields_of(lung: Mask, mirrored: bool = False) -> LungFields:
-    """Return the fields of a mask on the grid of the picture; see `sides_of`."""
-    sides = sides_of(lung, mirrored)
+    """Return the fields of a mask on the grid of the picture; see `_sides_of`."""
+    sides = _sides_of(lung, mirrored)
     return LungFields(sides, _notes(sides))
 
 
@@ -137,7 +137,7 @@ def _carried(sides: NDArray[np.uint8], lung: Mask, fine: Mask) -> NDArray[np.uin
     return wide
 
 
-def sides_of(lung: Mask, mirrored: bool = False) -> NDArray[np.uint8]:
+def _sides_of(lung: Mask, mirrored: bool = False) -> NDArray[np.uint8]:
     """Tell right from left by the geometry of the picture: (y, x) uint8 as `LungFields.sides`.
 
     A gap that a field encloses belongs to it: a dense lesion is often not seen as lung. lung: (y, x); the patient's right

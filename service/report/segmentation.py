@@ -82,15 +82,20 @@ def segmentation(context: Context, sources: Sequence[Dataset], geometry: VolumeG
         raise Defect(Reason.INTERNAL_ERROR, "the source images are not of one series, size and frame of reference")
     several = len(found.segments) > 1
     made = _of_many(context, stand_ins, found) if several else _made(context, stand_ins, found, found.masks)
+    _finish(made, context, found)
+    if several:
+        as_it_is(made)
+    return Made("seg", made, f"{len(found.segments)} segments in {made.NumberOfFrames} frames")
+
+
+def _finish(made: Dataset, context: Context, found: Drawn) -> None:
+    """Write into a SEG what highdicom leaves to us."""
     organization = context.uid("dimension organization")
     made.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for item in made.DimensionIndexSequence:
         item.DimensionOrganizationUID = organization
     made.ContentQualification = "RESEARCH"
     finish(made, context, "segmentation", [s.label for s in found.segments])
-    if several:
-        as_it_is(made)
-    return Made("seg", made, f"{len(found.segments)} segments in {made.NumberOfFrames} frames")
 
 
 def _of_many(context: Context, sources: Sequence[Dataset], found: Drawn) -> Dataset:
@@ -98,7 +103,7 @@ def _of_many(context: Context, sources: Sequence[Dataset], found: Drawn) -> Data
     chosen, first = few(found.areas), sources[int(np.flatnonzero(found.areas.any(axis=0))[0])]
     some = _made(context, [sources[z] for z in chosen], found, np.ascontiguousarray(found.masks[chosen]))
     made = complete(some, sources, found.masks, frames_of(found.areas, is_ascending(some, first)))
-    made.SegmentsOverlap = _overlap(found).value
+    made.SegmentsOverlap = _overlap(found.masks, len(found.segments)).value
     return made
 
 
@@ -183,7 +188,7 @@ class _BitSegmentation(Segmentation):  # type: ignore[misc]
     def _check_and_cast_pixel_array(
         cls, pixel_array: NDArray[np.uint8], segment_numbers: NDArray[np.int64], segmentation_type: object, dtype: type
     ) -> tuple[NDArray[np.uint8], SegmentsOverlapValues]:
-        return pixel_array, _overlap_of(pixel_array, len(segment_numbers))
+        return pixel_array, _overlap(pixel_array, len(segment_numbers))
 
     @staticmethod
     def _get_segment_pixel_array(
@@ -192,11 +197,7 @@ class _BitSegmentation(Segmentation):  # type: ignore[misc]
         return (pixel_array >> np.uint8(segment_number - 1)) & np.uint8(1)
 
 
-def _overlap(found: Drawn) -> SegmentsOverlapValues:
-    return _overlap_of(found.masks, len(found.segments))
-
-
-def _overlap_of(masks: NDArray[np.uint8], segments: int) -> SegmentsOverlapValues:
+def _overlap(masks: NDArray[np.uint8], segments: int) -> SegmentsOverlapValues:
     """Tell whether any voxel lies in two of the segments."""
     described = np.uint8((1 << segments) - 1)
     overlap = any(bool(np.any(here & (here - np.uint8(1)))) for here in _occupied(masks, described))

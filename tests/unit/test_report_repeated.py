@@ -15,7 +15,6 @@ from service.errors import Defect
 from service.report import build as building
 from service.report import segmentation as segmenting
 from service.report.build import build
-from service.report.document import finish
 from tests import builders
 from tests.contracts.assessed import NOW, STYLE, ct, masks
 
@@ -45,12 +44,7 @@ def both(monkeypatch: pytest.MonkeyPatch, sources: list[Dataset], drawing: NDArr
     ours = next(m for m in build(selection, sources, said, STYLE, "d", 1, [], NOW) if m.kind == "seg")
     context, given, geometry, found = asked[0]
     theirs = segmenting._made(context, segmenting.grid(given, geometry), found, found.masks)
-    organization = context.uid("dimension organization")
-    theirs.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-    for item in theirs.DimensionIndexSequence:
-        item.DimensionOrganizationUID = organization
-    theirs.ContentQualification = "RESEARCH"
-    finish(theirs, context, "segmentation", [s.label for s in found.segments])
+    segmenting._finish(theirs, context, found)
     return encoded(ours.dataset), encoded(theirs)
 
 
