@@ -142,8 +142,9 @@ class Metrics:
         self.findings = Counter("findings", "Findings by bundle, name and presence.", ["bundle", "finding", "presence"],
                                 namespace=_PREFIX, registry=r)
         self.time_to_notification_seconds = Histogram(
-            "time_to_notification_seconds", "Last image received to result on the worklist, by urgency, kind and bundle "
-            "(that which calls for the most urgent reading; without a flag the leading one).",
+            "time_to_notification_seconds", "Last image received to what the full look found on the worklist, before "
+            "its documents are made, by urgency, kind and bundle (that which calls for the most urgent reading; without a "
+            "flag the leading one).",
             ["urgency", "kind", "bundle"], namespace=_PREFIX, registry=r, buckets=_SECONDS)
         self.first_look_seconds = Histogram("first_look_seconds", "Last image received to what a first look at a CT says on "
                                             "the worklist, by urgency.", ["urgency"], namespace=_PREFIX, registry=r,

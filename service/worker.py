@@ -28,6 +28,7 @@ _IDLE_S = 0.1  # how long an idle loop waits before it looks again
 _AFTER_ERROR_S = 1.0
 _REST_S = 1.0  # a loop that rests while nothing changes looks at least this often
 _FORGET_S = 3600.0
+_MOST_OF_AN_URGENCY = 3  # looks under way, when a radiograph would pass the documents of another
 
 
 def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], None], **about: object) -> None:
@@ -172,8 +173,9 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
         if front is None or any(before not in busy for before in range(number)):
             return False
         job = line.queue.claim(JobKind.INFER, above=front.urgency) if front.rank else None
-        if job is None and front.urgency and front.pace is not Pace.MOMENT:
-            job = line.queue.claim(JobKind.INFER, of=front.urgency, kinds=_quicker(line, front.urgency, front.pace))
+        quicker = _quicker(line, front.urgency, front.pace) if job is None and front.urgency else ()
+        if quicker:
+            job = line.queue.claim(JobKind.INFER, of=front.urgency, kinds=quicker)
         if job is None:
             return False
         busy.add(number)
@@ -187,9 +189,11 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
 
 
 def _quicker(line: Line, urgency: Urgency, pace: Pace) -> tuple[Kind, ...]:
-    """Return the kinds of studies that pass a look of their urgency. pace: its."""
-    told = pace is Pace.WHOLE and line.turns.under_way_of(urgency) == 1
-    return (Kind.CXR, Kind.CT) if told and line.first_look_mm else (Kind.CXR,)
+    """Return the kinds of studies that pass a look of their urgency. pace: its; of equals documents wait for few looks."""
+    under_way = line.turns.under_way_of(urgency)
+    if pace is Pace.MOMENT or (pace is Pace.DOCUMENTS and under_way >= _MOST_OF_AN_URGENCY):
+        return ()
+    return (Kind.CXR, Kind.CT) if pace is Pace.WHOLE and under_way == 1 and line.first_look_mm else (Kind.CXR,)
 
 
 def behind_step(line: Line) -> Callable[[], bool]:

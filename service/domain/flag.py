@@ -12,6 +12,8 @@ from service.domain.urgency import Urgency
 
 FIRST_LOOK = "first_look"
 """The key of a summary under which it stands that there was a first look, and what it has said."""
+WHOLE = "whole"
+"""The key in that of what the full look has said before its documents were made."""
 
 
 class Look(StrEnum):
@@ -83,8 +85,19 @@ def read_as(ordered: Urgency, flags: Iterable[Flag]) -> Urgency:
 
 
 def pending(summary: dict[str, Any]) -> bool:
-    """Tell whether a summary is that of a first look, for the full one has not ended."""
+    """Tell whether a summary is that of a first look, or of a full one whose documents are not made yet."""
     return bool(summary.get(FIRST_LOOK, {}).get("pending"))
+
+
+def told_at(summary: dict[str, Any]) -> float | None:
+    """Return when the full look has told what it found, Unix time, where its documents were not made yet; else None."""
+    first = summary.get(FIRST_LOOK, {})
+    return float(first["at"]) if first.get("pending") and first.get(WHOLE) else None
+
+
+def of_fewer(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the summary of a look at what are not all images any more: what it said of them is a first look's."""
+    return summary | {FIRST_LOOK: summary[FIRST_LOOK] | {WHOLE: False}}
 
 
 def revised_by(said: Assessment, before: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -93,7 +106,7 @@ def revised_by(said: Assessment, before: dict[str, Any]) -> tuple[dict[str, Any]
     before: the summary of the first look. confirmed: the same flags are up; raised, withdrawn: more are, or fewer.
     """
     first = before.get(FIRST_LOOK)
-    if not first:
+    if not first or first.get(WHOLE):
         return {}, ""
     was = {f["name"] for f in before.get("findings", ()) if f["presence"] == "present" and f["urgency"]}
     now = {f.name for f in said.present if f.urgency and f.name in first["findings"]}

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from service.assemble.complete import Complete
 from service.assemble.quiet import Pause
-from service.domain.flag import flags_in, pending, read_as
+from service.domain.flag import flags_in, of_fewer, pending, read_as
 from service.domain.job import DeliveryState, JobState, StudyState
 from service.domain.order import deadline_at
 from service.domain.study import Selection
@@ -49,7 +49,7 @@ class Completion:
         study.revision, study.input_digest = study.revision + 1, self.input_digest
         study.completed_at = now if self.complete else None
         study.urgency, study.urgency_rank, study.urgency_reason = urgency.value, urgency.rank, self.decision.reason
-        said = study.summary if pending(study.summary) else {}
+        said = of_fewer(study.summary) if pending(study.summary) else {}
         reading = read_as(urgency, flags_in(said))
         study.reading_urgency, study.reading_rank = reading.value, reading.rank
         study.ordered_priority = self.ordered_priority

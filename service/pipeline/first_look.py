@@ -1,10 +1,12 @@
-"""Two looks at a CT: what the first one says goes onto the worklist at once, marked as such; the full one revises it."""
+"""What is told before a result is written: the first look at a CT, marked as such, for the full one revises it, and what
+the full one has found, while its documents are made.
+"""
 
 from __future__ import annotations
 
 from service import logs
 from service.domain.finding import Assessment
-from service.domain.flag import FIRST_LOOK, Flag, Look, flags_in, flags_of, in_words, pending, read_as
+from service.domain.flag import FIRST_LOOK, WHOLE, Flag, Look, flags_in, flags_of, in_words, pending, read_as
 from service.domain.urgency import Urgency
 from service.pipeline.line import Line
 from service.pipeline.look_ct import Part
@@ -12,16 +14,18 @@ from service.store.arrivals import locked
 from service.store.studies import add_event
 from service.store.tables import Job, Study
 
+TOLD = "told"
 _log = logs.get("first_look")
 
 
 def tell_first(line: Line, study: Study, digest: str, urgency: Urgency, job: Job | None, said: Assessment, part: Part,
-               ) -> bool:
-    """Put what a first look says onto the worklist, unless more is known by now; tell whether it was put there.
+               look: Look = Look.FIRST) -> bool:
+    """Put what a look says onto the worklist, unless more is known by now; tell whether it was put there.
 
     study: its row as read before; digest: of the images that were chosen; urgency: on arrival; job: that looks,
-    None while images arrive.
+    None while images arrive; look: FULL where the documents are all that is missing.
     """
+    whole = look is Look.FULL
     now = line.clock()
     with line.database.transaction() as session:
         row = locked(session, study.id or 0)
@@ -29,18 +33,21 @@ def tell_first(line: Line, study: Study, digest: str, urgency: Urgency, job: Job
             return False
         if _known_better(row, study, digest):
             return False
-        flags = flags_of(said, Look.FIRST, now, flags_in(row.summary) if pending(row.summary) else ())
+        flags = flags_of(said, look, now, flags_in(row.summary) if pending(row.summary) else ())
         row.summary = said.summary() | {
             "measurements": [], "flags": [f.to_json() for f in flags],
             FIRST_LOOK: {"pending": True, "digest": digest, "at": now, "slices": part.slices, "of": part.of,
-                    "findings": {f.name: round(f.probability, 4) for f in said.findings}}}
-        show_flags(row, flags, first=True)
+                    "findings": {f.name: round(f.probability, 4) for f in said.findings}, WHOLE: whole}}
+        show_flags(row, flags, first=not whole)
         session.add(row)
         present = ", ".join(f"{f.name} {f.probability:.0%}" for f in said.present) or "no finding over its threshold"
-        add_event(session, row.id or 0, now, FIRST_LOOK, f"{present}, by {_share(part)}; the full look decides; "
-                  f"{said.bundle.name} {said.bundle.version}")
-    line.metrics.first_look_seconds.labels(urgency.value).observe(max(0.0, now - row.last_received_at))
-    _log.info("first look", extra={"study": row.study_instance_uid, "flags": len(flags), "slices": part.slices})
+        why = "; the documents follow" if whole else f", by {_share(part)}; the full look decides"
+        add_event(session, row.id or 0, now, TOLD if whole else FIRST_LOOK,
+                  f"{present}{why}; {said.bundle.name} {said.bundle.version}")
+    if not whole:
+        line.metrics.first_look_seconds.labels(urgency.value).observe(max(0.0, now - row.last_received_at))
+    _log.info("told" if whole else "first look",
+              extra={"study": row.study_instance_uid, "flags": len(flags), "slices": part.slices})
     return True
 
 

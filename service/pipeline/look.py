@@ -52,8 +52,7 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage],
     pictures: Mapping[str, NDArray[np.float32]] = {}
     with Beside(partial(read_sources, paths, selection.headers)) as sources:
         if selection.kind is Kind.CT:
-            sources.begin()  # while the networks run, which leave Python to others
-            assessment = look_at_ct(line, selection, chosen, manifests, course)
+            assessment = look_at_ct(line, selection, chosen, manifests, course, sources.begin)
             pictures = SlicePictures(selection, paths)
         else:
             assessment, pictures = look_at_radiographs(line, selection, paths, manifests)

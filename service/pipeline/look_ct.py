@@ -58,9 +58,10 @@ PLAIN = Course()
 
 
 def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], manifests: Sequence[Manifest],
-               course: Course = PLAIN) -> Assessment:
+               course: Course = PLAIN, read: Callable[[], object] = lambda: None) -> Assessment:
     """Let the bundles look at one volume; one that refuses it is named in a limitation.
 
+    read: called when every slice has been read, and what follows leaves a processor free.
     Images without lung are refused for all, whatever a classifier would say.
     Raises: UnusableStudy when every bundle refuses; EngineUnavailable.
     """
@@ -79,8 +80,9 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
                                 (selection.geometry.rows, selection.geometry.columns))
         knows_all = all(reader.knows(file, course.known.get(file.header.sop_instance_uid)) for file in files)
         stack = _read(reader, selection.geometry, files, course, coarse_first=not knows_all)
-        volume, read = stack.part(slice(None))
-        say = partial(assess_read, volume, read, line.engine.identity(lead.name), lead,
+        read()
+        volume, said = stack.part(slice(None))
+        say = partial(assess_read, volume, said, line.engine.identity(lead.name), lead,
                       (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers],
                       line.turns.pause)
         whole = _asked(line, selection, volume, manifests, (lead, say))

@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from service import logs
 from service.domain.finding import Assessment
-from service.domain.flag import Look, flags_in, flags_of, pending, revised_by
+from service.domain.flag import Look, flags_in, flags_of, pending, revised_by, told_at
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.prior import Comparison
 from service.errors import OutOfSpace, Reason
@@ -63,6 +63,7 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
             return False
         row.revision += again
         shown_at = (row.assessed_at or now) if again else now
+        told = told_at(row.summary) or now
         came = _show(row, assessment, comparison, shown_at) if row.revision == revision else ""
         session.add(row)
         _add_objects(line, session, row, revision, made, paths)
@@ -77,19 +78,19 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
     if came:
         line.metrics.first_looks.labels(came).inc()
     if not again and not row.fetched:
-        _count(line, row, assessment, now)
+        _count(line, row, assessment, told)
     _log.info("reported", extra={"study": row.study_instance_uid, "revision": revision, "objects": len(made)})
     return True
 
 
-def _count(line: Line, row: Study, assessment: Assessment, now: float) -> None:
-    """Count a result of today's work: not what is compared anew, nor what was fetched."""
+def _count(line: Line, row: Study, assessment: Assessment, told: float) -> None:
+    """Count a result of today's work: not what is compared anew, nor what was fetched. told: when it was on the worklist."""
     for finding in assessment.findings:
         bundle = assessment.speaker(finding).name
         line.metrics.findings.labels(bundle, finding.name, str(finding.presence)).inc()
         line.metrics.probability.labels(bundle, finding.name).observe(finding.probability)
     line.metrics.time_to_notification_seconds.labels(row.urgency, row.kind, assessment.caller.name).observe(
-        max(0.0, now - row.last_received_at))
+        max(0.0, told - row.last_received_at))
 
 
 def refuse(line: Line, study: Study, reason: Reason, detail: str, job: Job | None = None,

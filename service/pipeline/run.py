@@ -8,6 +8,7 @@ from functools import partial
 from service import logs
 from service.assemble.choose import choose
 from service.domain.finding import Assessment
+from service.domain.flag import Look
 from service.domain.job import BEHIND, DeliveryState, JobKind, JobState, StudyState
 from service.domain.study import Kind, Selection
 from service.domain.urgency import Urgency
@@ -99,6 +100,8 @@ def _infer(line: Line, job: Job, turn: Turn) -> None:
     try:
         with line.engine.watching(job.study_id) as seen:
             looked = _look(line, job, study, selection, images)
+        if not again and not study.fetched:
+            _tell(line, job, study, looked.assessment, len(selection.headers))
         line.turns.give_way()
         with (Beside(partial(compared_with_prior, line, study, selection, looked.assessment)).begin() as compared,
               timed(line.metrics, "report", selection.kind.value)):
@@ -130,10 +133,17 @@ def _look(line: Line, job: Job, study: Study, selection: Selection, images: Sequ
     line.metrics.slices_ahead.labels("used").inc(len(slices))
 
     def first(said: Assessment, part: Part) -> None:
-        tell_first(line, study, study.input_digest, Urgency(job.urgency), job, said, part)
-        line.turns.has_told()
+        if part.step > 1:  # else it is the full look, which is told with what every bundle says
+            tell_first(line, study, study.input_digest, Urgency(job.urgency), job, said, part)
+            line.turns.has_told()
 
     return look(line, selection, images, course=Course(slices, first=first))
+
+
+def _tell(line: Line, job: Job, study: Study, said: Assessment, images: int) -> None:
+    """Put what was found onto the worklist before its documents are made, unless a first look at the same has told of it."""
+    tell_first(line, study, study.input_digest, Urgency(job.urgency), job, said, Part(images, images, 1), Look.FULL)
+    line.turns.has_told()
 
 
 def _say_held(line: Line, job: Job, turn: Turn) -> None:

@@ -25,9 +25,13 @@ class PassedOver(Exception):
 class Pace(IntEnum):
     """How soon a look has something to say: what is quicker goes before the others of its urgency."""
 
-    MOMENT = 0  # a radiograph
-    FIRST = 1  # a CT, until its first look is told
-    WHOLE = 2
+    MOMENT = 0  # a radiograph, until what was found is told
+    DOCUMENTS = 1  # a radiograph of which it is told
+    FIRST = 2  # a CT, until its first look is told
+    WHOLE = 3
+
+
+_TOLD = {Pace.MOMENT: Pace.DOCUMENTS, Pace.FIRST: Pace.WHOLE}
 
 
 @dataclass(eq=False)
@@ -91,9 +95,9 @@ class Turns:
     def has_told(self) -> None:
         """Say that the look which the caller works for has said the first that it has to say; the rest takes its time."""
         turn = self._mine.get()
-        if turn is not None and turn.pace is Pace.FIRST:
+        if turn is not None and turn.pace in _TOLD:
             with self._changed:
-                turn.pace = Pace.WHOLE
+                turn.pace = _TOLD[turn.pace]
                 self._changed.notify_all()
 
     def free_ahead(self, urgency: Urgency) -> bool:

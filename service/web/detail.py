@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.flag import FIRST_LOOK, Flag, Look, flags_in
+from service.domain.flag import FIRST_LOOK, WHOLE, Flag, Look, flags_in
 from service.domain.job import JobKind, JobState
 from service.domain.order import NO_CAP, ReadingOrder
 from service.errors import Reason
@@ -200,9 +200,9 @@ def _flag(flag: Flag, now: float) -> str:
 
 
 def _first_look(study: Study, now: float) -> str:
-    """Say what a first look at a CT has said, and what the full one made of it; "" without one."""
+    """Say what a first look has said, and what the full one made of it; "" without one."""
     first = study.summary.get(FIRST_LOOK)
-    if not first:
+    if not first or first.get(WHOLE):
         return ""
     said = ", ".join(f"{words.spelled(name)} {value:.2f}" for name, value in first["findings"].items())
     came = "the full look has not ended" if first["pending"] else f"{first['came']} by the full look"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.codes import NO_FINDING
-from service.domain.flag import FIRST_LOOK, pending
+from service.domain.flag import FIRST_LOOK, WHOLE, pending
 from service.domain.job import StudyState
 from service.domain.order import ReadingOrder
+from service.domain.study import Kind
 from service.domain.urgency import Urgency
 from service.store.tables import Study
 from service.store.worklist import Census, Entry
@@ -144,8 +145,7 @@ def ai_words(study: Study, found: tuple[Mark, ...]) -> Said:
     """Say what the AI answered. Never "normal": where nothing is over its threshold it says "No flag". found: its marks."""
     earlier = "of the earlier images" if found and study.state != StudyState.ASSESSED else ""
     if pending(study.summary):
-        first = study.summary[FIRST_LOOK]
-        earlier = f"first look, {first['slices']} of {first['of']} slices"
+        earlier = _early_words(study, study.summary[FIRST_LOOK])
     if any(mark.present for mark in found):
         return Said("", earlier)
     if found:
@@ -156,6 +156,13 @@ def ai_words(study: Study, found: tuple[Mark, ...]) -> Said:
     if study.state == StudyState.ASSESSED:
         return Said("No flag")
     return Said("No AI result", "read without AI", "dim")
+
+
+def _early_words(study: Study, first: dict[str, Any]) -> str:
+    """Say of what is told before a result is written where it comes from."""
+    if first.get(WHOLE):
+        return "documents follow" if study.state in _NOT_YET else "its documents could not be made"
+    return f"first look, {first['slices']} of {first['of']} {'slices' if study.kind == Kind.CT else 'images'}"
 
 
 def extent(summary: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from sqlmodel import select
+from sqlmodel import col, select
 
 from service.deliver.cstore import CStoreTarget
 from service.domain.job import DeliveryState, StudyState
@@ -36,6 +36,8 @@ from tests.peers import HOST, Link, Raw, ScriptedPacs, free_port, send
 STUDIES = Path(__file__).parents[2] / "service" / "demo" / "studies"
 _ROOT, _TOKEN = "1.2.826.0.1.3680043.10.1234", "7700000000"
 _ORDERED = {Urgency.STAT: "STAT", Urgency.URGENT: "HIGH", Urgency.ROUTINE: "ROUTINE", Urgency.LOW: "LOW"}
+_TELLING = ("first_look", "told")
+"""Events that say that the worklist told something of a study before its result was written."""
 _DCMTK = Path("/usr/bin/storescu").exists()
 
 
@@ -163,7 +165,8 @@ class Department:
                 raise SystemExit(f"{uid} ended as {study.state}: {study.state_reason} {study.state_detail}")
             if study.delivery != DeliveryState.DELIVERED or not study.assessed_at or not study.delivered_at:
                 return None
-            first = session.exec(select(Event.at).where(Event.study_id == study.id, Event.stage == "first_look")).first()
+            first = session.exec(select(Event.at).where(Event.study_id == study.id, col(Event.stage).in_(_TELLING))
+                                 .order_by(col(Event.at))).first()
             return Passage(study.kind, study.urgency, study.last_received_at, study.started_at or 0.0,
                            first or study.assessed_at, study.assessed_at, study.delivered_at)
 

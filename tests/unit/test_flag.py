@@ -6,7 +6,19 @@ import pytest
 
 from service.domain import codes
 from service.domain.finding import Assessment, BundleIdentity, Finding, Presence
-from service.domain.flag import FIRST_LOOK, Look, flags_in, flags_of, in_words, pending, read_as, revised_by
+from service.domain.flag import (
+    FIRST_LOOK,
+    WHOLE,
+    Look,
+    flags_in,
+    flags_of,
+    in_words,
+    of_fewer,
+    pending,
+    read_as,
+    revised_by,
+    told_at,
+)
 from service.domain.urgency import Urgency
 
 ONE = BundleIdentity("one", "1.0", "a" * 64, "one", "")
@@ -43,3 +55,12 @@ def test_full_look_confirms_or_revises_the_first(first: tuple[float], full: tupl
     kept, word = revised_by(after, summary)
     assert word == came and not pending(kept) and kept[FIRST_LOOK]["came"] == came
     assert revised_by(after, {}) == ({}, "")
+
+
+def test_what_the_full_look_tells_before_its_documents_is_no_first_look_until_more_images_come() -> None:
+    said = Assessment(ONE, (flagging("opacity", 0.9, "urgent"),))
+    told = said.summary() | {FIRST_LOOK: {"pending": True, "findings": {"opacity": 0.9}, "at": 7.0, WHOLE: True}}
+    assert pending(told) and told_at(told) == 7.0 and revised_by(said, told) == ({}, "")
+    fewer = of_fewer(told)
+    assert pending(fewer) and told_at(fewer) is None and revised_by(said, fewer)[1] == "confirmed"
+    assert told_at({}) is None and told_at(fewer | {FIRST_LOOK: told[FIRST_LOOK] | {"pending": False}}) is None

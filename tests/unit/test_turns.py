@@ -112,6 +112,23 @@ def test_a_ct_goes_before_another_until_its_first_look_is_told_and_then_the_one_
         assert turn.held_s > 0, "a radiograph goes before a first look"
 
 
+def test_a_radiograph_goes_before_the_documents_of_another_and_these_before_a_ct() -> None:
+    turns = Turns(LONG_S)
+    with look_elsewhere(turns, Urgency.STAT, Pace.MOMENT) as end, turns.taken(Urgency.STAT, pace=Pace.MOMENT) as turn:
+        turns.give_way()
+        assert turn.held_s == 0, "one of two that take a moment"
+        turns.has_told()
+        assert turns.front is not turn
+        threading.Timer(0.05, end.set).start()
+        turns.give_way()
+        assert turn.held_s > 0
+    with look_elsewhere(turns, Urgency.STAT, Pace.FIRST), turns.taken(Urgency.STAT, pace=Pace.MOMENT) as turn:
+        turns.has_told()
+        turns.has_told()
+        turns.give_way()
+        assert turn.held_s == 0 and turns.front is turn
+
+
 def test_who_waits_for_a_first_look_goes_on_when_it_is_told() -> None:
     turns = Turns(LONG_S)
     told, gone_on = threading.Event(), threading.Event()

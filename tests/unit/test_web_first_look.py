@@ -16,8 +16,9 @@ FLAG = {"finding": "infection", "probability": 0.83, "threshold": 0.67, "urgency
         "version": "0.2.0", "raised_at": NOW - 60, "raised_by": "first"}
 
 
-def looked(pending: bool, came: str = "") -> StudyPage:
-    first = {"pending": pending, "at": NOW - 60, "slices": 50, "of": 300, "findings": {"infection": 0.79}, "digest": "a"}
+def looked(pending: bool, came: str = "", **more: object) -> StudyPage:
+    first = more | {"pending": pending, "at": NOW - 60, "slices": 50, "of": 300, "findings": {"infection": 0.79},
+                    "digest": "a"}
     summary = seed.summary(seed.finding("infection", 0.83, 0.67, urgency="urgent"), ct=True) | {
         "flags": [FLAG], FIRST_LOOK: first | ({"came": came} if came else {})}
     state = StudyState.RECEIVING if pending else StudyState.ASSESSED
@@ -30,6 +31,18 @@ def test_worklist_marks_a_first_look_and_not_the_full_one() -> None:
     assert row(entry_of(early, None, NOW, NO_CAP), NOW, "full").ai.more == "first look, 50 of 300 slices"
     assert "first look" in row(entry_of(early, None, NOW, NO_CAP), NOW, "full").why
     assert row(entry_of(full, None, NOW, NO_CAP), NOW, "full").ai.more == ""
+
+
+def test_what_the_full_look_tells_before_its_documents_is_not_marked_as_a_first_look() -> None:
+    page = looked(pending=True, whole=True)
+    page.study.state, page.study.flag = StudyState.INFERRING, "infection 83%"
+    assert row(entry_of(page.study, None, NOW, NO_CAP), NOW, "full").ai.more == "documents follow"
+    assert "First look" not in dict(detail(page, NOW, WebStyle(patient_names="full"), frozenset()).facts)
+    page.study.state = StudyState.FAILED
+    assert row(entry_of(page.study, None, NOW, NO_CAP), NOW, "full").ai.more == "its documents could not be made"
+    page = looked(pending=True, slices=1, of=1, whole=False)
+    page.study.kind = "cxr"
+    assert row(entry_of(page.study, None, NOW, NO_CAP), NOW, "full").ai.more == "first look, 50 of 300 images"
 
 
 def test_study_page_says_what_the_first_look_said_and_what_the_full_one_made_of_it() -> None:
