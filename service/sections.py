@@ -157,9 +157,10 @@ class Decode(Section):
 class Work(Section):
     """Jobs: leases and tries."""
 
-    passing: int = Field(11, ge=0, le=12, description="Looks that may be under way beside the first, each going before "
-                         "the others (four urgencies, of each a radiograph, a CT until its first look is told, and one that "
-                         "goes on: 11), which stand still meanwhile; 0: none is passed.")
+    passing: int = Field(15, ge=0, le=16, description="Looks that may be under way beside the first, each going before "
+                         "the others (four urgencies, of each a radiograph, one of which only the documents are missing, a "
+                         "CT until its first look is told, and one that goes on: 15), which stand still meanwhile; 0: none "
+                         "is passed.")
     ahead_bytes: int = Field(1_073_741_824, ge=0, description="CT slices are read while they arrive, behind all other work; "
                              "memory for them, bytes (about 1.4 MB a slice); 0: not before the study is looked at.")
     looks: int = Field(1, ge=1, le=64, description="Looks at a time, in order of the queue; more than one where the models "

@@ -28,7 +28,7 @@ _IDLE_S = 0.1  # how long an idle loop waits before it looks again
 _AFTER_ERROR_S = 1.0
 _REST_S = 1.0  # a loop that rests while nothing changes looks at least this often
 _FORGET_S = 3600.0
-_MOST_OF_AN_URGENCY = 3  # looks under way, when a radiograph would pass the documents of another
+_MOST_DOCUMENTS = 2  # of radiographs of an urgency that are told of and wait, before another passes them
 
 
 def attempt(action: Callable[[], object], failed: Callable[[FirstlookError], None], **about: object) -> None:
@@ -163,7 +163,8 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
     """Return steps that look at a study only when it goes before all looks that are under way: it passes them.
 
     It is more urgent, or of the same urgency and quicker: a radiograph beside a CT, for that takes a moment and the CT
-    seconds; a CT beside one whose first look is told, for its own first look, one at a time. With nothing under way the
+    seconds, and beside the documents of one or two others; a CT beside one whose first look is told, for its own first
+    look, one at a time. With nothing under way the
     loop that takes everything is free, and these rest. Of those that are free only the first asks the database.
     """
     busy: set[int] = set()
@@ -189,11 +190,11 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
 
 
 def _quicker(line: Line, urgency: Urgency, pace: Pace) -> tuple[Kind, ...]:
-    """Return the kinds of studies that pass a look of their urgency. pace: its; of equals documents wait for few looks."""
-    under_way = line.turns.under_way_of(urgency)
-    if pace is Pace.MOMENT or (pace is Pace.DOCUMENTS and under_way >= _MOST_OF_AN_URGENCY):
+    """Return the kinds of studies that pass a look of their urgency. pace: its."""
+    if pace is Pace.MOMENT or line.turns.under_way_of(urgency, Pace.DOCUMENTS) >= _MOST_DOCUMENTS:
         return ()
-    return (Kind.CXR, Kind.CT) if pace is Pace.WHOLE and under_way == 1 and line.first_look_mm else (Kind.CXR,)
+    alone = pace is Pace.WHOLE and line.turns.under_way_of(urgency) == 1
+    return (Kind.CXR, Kind.CT) if alone and line.first_look_mm else (Kind.CXR,)
 
 
 def behind_step(line: Line) -> Callable[[], bool]:

@@ -88,9 +88,9 @@ class Turns:
         looks = (turn for turn in self.under_way if turn.urgency and not turn.ahead)
         return min(looks, key=lambda turn: turn.place, default=None)
 
-    def under_way_of(self, urgency: Urgency) -> int:
-        """Return how many looks of an urgency are under way, without work ahead."""
-        return sum(turn.urgency is urgency and not turn.ahead for turn in self.under_way)
+    def under_way_of(self, urgency: Urgency, pace: Pace | None = None) -> int:
+        """Return how many looks of an urgency are under way, at this pace or, with None, any; without work ahead."""
+        return sum(turn.urgency is urgency and not turn.ahead and pace in (None, turn.pace) for turn in self.under_way)
 
     def has_told(self) -> None:
         """Say that the look which the caller works for has said the first that it has to say; the rest takes its time."""
