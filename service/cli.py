@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import cv2
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import DISCLAIMER, __version__, logs
@@ -184,6 +185,7 @@ def _serve(asked: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, told)
     sys.setswitchinterval(_SWITCH_S)
+    cv2.setNumThreads(1)  # slices are spread over our own threads: with OpenCV's too they would wait for cores, spinning
     app = App(settings, asked.roles)
     try:
         app.start()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 
+from service.domain.flag import told_at
 from service.domain.job import DeliveryState, StudyState
 from service.errors import Reason
 from service.store.marks import reopened
@@ -154,10 +155,11 @@ def state(study: Study, place: int | None, now: float) -> Said:
     reason = sentence(study.state_reason) if study.state_reason else ""
     late = study.deadline_at is not None and now > study.deadline_at
     overdue = f"late by {duration(now - study.deadline_at)}" if late and study.deadline_at else ""
+    under_way = "Model is running" if told_at(study.summary) is None else "Report is being made"
     said = {
         StudyState.RECEIVING: Said("Receiving images", f"last {duration(now - study.last_received_at)} ago", "busy"),
         StudyState.QUEUED: Said(f"Queued, place {place}" if place else "Queued", overdue, "warn" if late else "busy"),
-        StudyState.INFERRING: Said("Model is running", overdue, "warn" if late else "busy"),
+        StudyState.INFERRING: Said(under_way, overdue, "warn" if late else "busy"),
         StudyState.ASSESSED: Said("Assessed", f"at {clock_time(study.assessed_at, now)}" if study.assessed_at else ""),
         StudyState.NOT_ASSESSED: Said("Not assessed", reason, "warn"),
         StudyState.FAILED: Said("Failed", reason, "bad"),

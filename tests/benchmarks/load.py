@@ -130,10 +130,10 @@ def network_share(here: Department, threads: int, act: Callable[[], object]) -> 
     return (after[0] - before[0]) / (after[1] - before[1])
 
 
-def line_alone(folder: Path, template: Template, rounds: int, bars: Bars) -> None:
+def line_alone(folder: Path, template: Template, rounds: int, precision: str, bars: Bars) -> None:
     """One CT from claim to PACS, nothing read ahead, beside the sum of its parts run alone, in turns."""
-    parts = Parts(template, folder / "parts")
-    with department(folder / "line", assemble=ASSEMBLE, work={"ahead_bytes": 0}) as here:
+    parts = Parts(template, folder / "parts", precision=precision)
+    with department(folder / "line", assemble=ASSEMBLE, work={"ahead_bytes": 0}, infer={"precision": precision}) as here:
         one_by_one(here, template, Urgency.ROUTINE, 1)
         parts.costs()
         whole, alone, used_s = [], [], []
@@ -178,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=0.0, help="times the hospital's; 0: so that the machine is "
                         "saturated under the peak profile")
     parser.add_argument("--rounds", type=int, default=3, help="of what is measured alone (3)")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "int8"], help="file of the CT's network "
+                        "that runs when it is measured alone, as infer.precision (auto: int8)")
     parser.add_argument("--only", choices=["line", "arriving", "load"], help="only this part")
     asked = parser.parse_args(arguments)
     slices, load_slices, seconds = (80, 70, 15.0) if asked.quick else (asked.slices, asked.load_slices, asked.seconds)
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(made)
         large = ct_template(slices)
         if asked.only in (None, "line"):
-            line_alone(folder, large, rounds, bars)
+            line_alone(folder, large, rounds, asked.precision, bars)
         if asked.only in (None, "arriving"):
             with department(folder / "arriving", assemble=ASSEMBLE) as here:
                 one_by_one(here, ct_template(80), Urgency.ROUTINE, 1)

@@ -30,16 +30,16 @@ BUNDLE = "ct-lung-infection"
 
 
 class Parts:
-    """One CT, on the disk and ready for each of its parts."""
+    """One CT, on the disk and ready for each of its parts. precision: of the network's file, as `infer.precision`."""
 
-    def __init__(self, template: Template, folder: Path, threads: int = 0) -> None:
+    def __init__(self, template: Template, folder: Path, threads: int = 0, precision: str = "auto") -> None:
         _, paths = template.write(0, Urgency.ROUTINE, folder)
         by_uid = {header.sop_instance_uid: (path, header) for path in paths for header in (read_file_header(path),)}
         self._selection = choose([header for _, header in by_uid.values()], GeometryRules(10, 5.0), lambda one, other: False)
         self._paths = [by_uid[header.sop_instance_uid][0] for header in self._selection.headers]
         catalogue = Catalogue.load(MODELS)
         self._manifest = catalogue.get(BUNDLE)
-        self._engine = Engine(catalogue, "cpu", threads or os.cpu_count() or 1)
+        self._engine = Engine(catalogue, "cpu", threads or os.cpu_count() or 1, precision=precision)
         self._engine.warm(BUNDLE)
         volume = self._decoded()
         to_tensor = partial(ct.slice_tensor, parameters=self._manifest.parameters, steps=self._manifest.steps)

@@ -36,7 +36,8 @@ def test_worklist_marks_a_first_look_and_not_the_full_one() -> None:
 def test_what_the_full_look_tells_before_its_documents_is_not_marked_as_a_first_look() -> None:
     page = looked(pending=True, whole=True)
     page.study.state, page.study.flag = StudyState.INFERRING, "infection 83%"
-    assert row(entry_of(page.study, None, NOW, NO_CAP), NOW, "full").ai.more == "documents follow"
+    shown = row(entry_of(page.study, None, NOW, NO_CAP), NOW, "full")
+    assert (shown.ai.more, shown.state.text) == ("documents follow", "Report is being made")
     assert "First look" not in dict(detail(page, NOW, WebStyle(patient_names="full"), frozenset()).facts)
     page.study.state = StudyState.FAILED
     assert row(entry_of(page.study, None, NOW, NO_CAP), NOW, "full").ai.more == "its documents could not be made"
