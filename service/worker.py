@@ -163,9 +163,9 @@ def passing_steps(line: Line, count: int) -> list[Callable[[], bool]]:
     """Return steps that look at a study only when it goes before all looks that are under way: it passes them.
 
     It is more urgent, or of the same urgency and quicker: a radiograph beside a CT, for that takes a moment and the CT
-    seconds, and beside the documents of one or two others; a CT beside one whose first look is told, for its own first
-    look, one at a time. With nothing under way the
-    loop that takes everything is free, and these rest. Of those that are free only the first asks the database.
+    seconds, and beside the documents of at most two others; a CT beside one whose first look is told, for its own first
+    look, one at a time. With nothing under way the loop that takes everything is free, and these rest. Of those that are
+    free only the first asks the database.
     """
     busy: set[int] = set()
 

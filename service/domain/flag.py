@@ -95,6 +95,12 @@ def told_at(summary: dict[str, Any]) -> float | None:
     return float(first["at"]) if first.get("pending") and first.get(WHOLE) else None
 
 
+def shown_since(summary: dict[str, Any], last_received_at: float, now: float) -> float:
+    """Return since when the worklist shows what was found: since it was told, or now where images came after that."""
+    told = told_at(summary)
+    return now if told is None or told < last_received_at else told
+
+
 def of_fewer(summary: dict[str, Any]) -> dict[str, Any]:
     """Return the summary of a look at what are not all images any more: what it said of them is a first look's."""
     return summary | {FIRST_LOOK: summary[FIRST_LOOK] | {WHOLE: False}}

@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from service import logs
 from service.domain.finding import Assessment
-from service.domain.flag import Look, flags_in, flags_of, pending, revised_by, told_at
+from service.domain.flag import Look, flags_in, flags_of, pending, revised_by, shown_since
 from service.domain.job import JobKind, JobState, StudyState
 from service.domain.prior import Comparison
 from service.errors import OutOfSpace, Reason
@@ -63,7 +63,7 @@ def record(line: Line, job: Job, study: Study, assessment: Assessment, made: Seq
             return False
         row.revision += again
         shown_at = (row.assessed_at or now) if again else now
-        told = told_at(row.summary) or now
+        told = shown_since(row.summary, row.last_received_at, now)
         came = _show(row, assessment, comparison, shown_at) if row.revision == revision else ""
         session.add(row)
         _add_objects(line, session, row, revision, made, paths)

@@ -17,6 +17,7 @@ from service.domain.flag import (
     pending,
     read_as,
     revised_by,
+    shown_since,
     told_at,
 )
 from service.domain.urgency import Urgency
@@ -61,6 +62,7 @@ def test_what_the_full_look_tells_before_its_documents_is_no_first_look_until_mo
     said = Assessment(ONE, (flagging("opacity", 0.9, "urgent"),))
     told = said.summary() | {FIRST_LOOK: {"pending": True, "findings": {"opacity": 0.9}, "at": 7.0, WHOLE: True}}
     assert pending(told) and told_at(told) == 7.0 and revised_by(said, told) == ({}, "")
+    assert [shown_since(told, last, 9.0) for last in (6.0, 8.0)] == [7.0, 9.0] and shown_since({}, 6.0, 9.0) == 9.0
     fewer = of_fewer(told)
     assert pending(fewer) and told_at(fewer) is None and revised_by(said, fewer)[1] == "confirmed"
     assert told_at({}) is None and told_at(fewer | {FIRST_LOOK: told[FIRST_LOOK] | {"pending": False}}) is None
