@@ -15,6 +15,7 @@ from service.store.studies import add_event
 from service.store.tables import Job, Study
 
 TOLD = "told"
+"""The event that says that a full look has told what it found."""
 _log = logs.get("first_look")
 
 

@@ -61,7 +61,7 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
                course: Course = PLAIN, read: Callable[[], object] = lambda: None) -> Assessment:
     """Let the bundles look at one volume; one that refuses it is named in a limitation.
 
-    read: called when every slice has been read, and what follows leaves a processor free.
+    read: called when every slice has been decoded, and read by the segmentation where there is one.
     Images without lung are refused for all, whatever a classifier would say.
     Raises: UnusableStudy when every bundle refuses; EngineUnavailable.
     """
@@ -73,6 +73,7 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
         with timed(line.metrics, "decode", "ct"):
             volume = load_volume([f.path for f in files], selection.headers, selection.geometry, line.decoder,
                                  line.most_decoded_bytes, line.turns.give_way)
+        read()
         with timed(line.metrics, "infer", "ct"):
             return _asked(line, selection, volume, manifests, None)
     with timed(line.metrics, "infer", "ct"):

@@ -26,8 +26,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlmodel import col, select
 
 from service.deliver.cstore import CStoreTarget
+from service.domain.flag import FIRST_LOOK
 from service.domain.job import DeliveryState, StudyState
 from service.domain.urgency import Urgency
+from service.pipeline.first_look import TOLD
 from service.store.database import Database
 from service.store.tables import Event, Study
 from tests.benchmarks.limits import cpu_seconds
@@ -36,7 +38,7 @@ from tests.peers import HOST, Link, Raw, ScriptedPacs, free_port, send
 STUDIES = Path(__file__).parents[2] / "service" / "demo" / "studies"
 _ROOT, _TOKEN = "1.2.826.0.1.3680043.10.1234", "7700000000"
 _ORDERED = {Urgency.STAT: "STAT", Urgency.URGENT: "HIGH", Urgency.ROUTINE: "ROUTINE", Urgency.LOW: "LOW"}
-_TELLING = ("first_look", "told")
+_TELLING = (FIRST_LOOK, TOLD)
 """Events that say that the worklist told something of a study before its result was written."""
 _DCMTK = Path("/usr/bin/storescu").exists()
 
