@@ -25,17 +25,20 @@ from service.infer.networks import Feed, Item, Result, Run, side_by_side
 from service.infer.placing import gpu_for, to_drop
 from service.infer.processor import multiplies_bytes
 from service.infer.session import CPU, CUDA, FOREIGN_ERRORS, Broken, Loaded, Place, failed
+from service.infer.sizes import SIZES, size_for
 from service.metrics import Metrics
 
 __all__ = ["CPU", "CUDA", "FOREIGN_ERRORS", "Engine", "Limits", "Standing"]
 
 _log = logs.get("engine")
-_CPU_BATCH, _GPU_BATCH = 4, 32
+_CPU_BATCH = 4
 _GPU_WAIT_S = 0.005
 _NICENESS = 10  # of a thread that does nothing but run a network over slices; one that runs Python would hold up all others
 
 
 Make = Callable[[Manifest, Variant, Place], Loaded]
+Key = tuple[str, int, int]
+"""Bundle, threads and images of a session: on the CPU (name, threads, 0), on a GPU (name, 0, images)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Engine:
     it returns when nothing more urgent is under way. limits: of time and memory. standing: tells for whom a caller works.
     make: makes a session for a place; available: the execution providers there are, None: those of this ONNX Runtime;
     eight_bits: whether an int8 file is right for this processor, where it is not asked for.
-    A session that fails or hangs is replaced by a new one at the next use; one on a GPU by one on the CPU, at once.
+    A session that fails or hangs is replaced by a new one at the next use; one on a GPU by one on the CPU, at once. On a GPU
+    a bundle has a session for each size of batch (`sizes.SIZES`), and these are filled up.
     Raises: EngineUnavailable for "cuda" when this ONNX Runtime was built without CUDA.
     """
 
@@ -88,7 +92,7 @@ class Engine:
         self._threads = threads or os.cpu_count() or 1
         self._limits, self._standing = limits or Limits(), standing
         self._guard, self._behind = Guard(self._limits.run_s), Guard(self._limits.run_s, niceness=_NICENESS)
-        self._loaded: dict[tuple[str, int], Loaded] = {}
+        self._loaded: dict[Key, Loaded] = {}
         self._batchers: dict[tuple[str, int], Batcher] = {}
         self._gpu_locks = {gpu: threading.Lock() for gpu in self._limits.gpus}
         self._cpu_until: dict[str, float] = {}
@@ -111,12 +115,14 @@ class Engine:
         """
         started = time.perf_counter()
         loaded = self._any(bundle_name)
-        feed = loaded.zeros()
-        try:
-            if feed is not None:
-                loaded.run(feed, Guard(0.0))
-        except Broken as error:
-            raise failed(str(error)) from error
+        sizes = SIZES[self._catalogue.get(bundle_name).kind] if loaded.on_gpu else ()
+        for one in [self._load(bundle_name, 1, size) for size in sizes] or [loaded]:
+            feed = one.zeros()
+            try:
+                if feed is not None:
+                    one.run(feed, Guard(0.0))
+            except Broken as error:
+                raise failed(str(error)) from error
         _log.info("warm", extra={"bundle": bundle_name, "provider": loaded.provider,
                                  "seconds": round(time.perf_counter() - started, 3)})
 
@@ -137,7 +143,7 @@ class Engine:
         callers share one session, and their items its batches.
         Raises: what `run` and `work` raise; the items that were not begun are left.
         """
-        on_gpu = self._load(bundle_name, 1).on_gpu
+        on_gpu = self._load(bundle_name, 1, self._most(bundle_name)).on_gpu
         guard = self._behind if self._standing().rank else self._guard  # nothing goes before what stands first
         run: Run = (partial(self._batched, bundle_name, 1) if on_gpu
                     else partial(self._once, bundle_name, 1, guard=guard))
@@ -150,7 +156,7 @@ class Engine:
 
     def batch(self, bundle_name: str) -> int:
         """Return how many images at once pay in `spread`: a few on a CPU, more on a GPU.  Raises: as `run`."""
-        return _GPU_BATCH if self._any(bundle_name).on_gpu else _CPU_BATCH
+        return self._most(bundle_name) if self._any(bundle_name).on_gpu else _CPU_BATCH
 
     def identity(self, bundle_name: str) -> BundleIdentity:
         """Return who speaks when this bundle speaks here: the digest is that of the ONNX file in use.
@@ -162,7 +168,7 @@ class Engine:
     def providers(self) -> dict[str, str]:
         """Return the execution provider in use by each loaded bundle."""
         with self._lock:
-            return {name: loaded.provider for (name, _), loaded in sorted(self._loaded.items())}
+            return {key[0]: loaded.provider for key, loaded in sorted(self._loaded.items())}
 
     def close(self) -> None:
         """Let go of the sessions."""
@@ -171,11 +177,11 @@ class Engine:
 
     def _batched(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run with what others ask of the same session."""
-        on_gpu = self._load(bundle_name, threads).on_gpu
+        on_gpu = self._load(bundle_name, threads, _images(feed)).on_gpu
         with self._lock:
             batcher = self._batchers.get((bundle_name, threads))
             if batcher is None:
-                usual_s, most = (_GPU_WAIT_S, _GPU_BATCH) if on_gpu else (0.0, _CPU_BATCH)
+                usual_s, most = (_GPU_WAIT_S, self._most(bundle_name)) if on_gpu else (0.0, _CPU_BATCH)
                 wait_s = usual_s if self._limits.batch_wait_s is None else self._limits.batch_wait_s
                 batcher = Batcher(partial(self._once, bundle_name, threads), most, wait_s)
                 self._batchers[bundle_name, threads] = batcher
@@ -184,24 +190,24 @@ class Engine:
 
     def _once(self, bundle_name: str, threads: int, feed: Feed, guard: Guard | None = None) -> dict[str, NDArray[Any]]:
         """Run a session, replace it where it breaks, and tell the metrics how many images it had and how long it took."""
-        loaded = self._load(bundle_name, threads)
+        loaded = self._load(bundle_name, threads, _images(feed))
         began = time.perf_counter()
         try:
             out = self._through(loaded, feed, guard or self._guard)
         except Broken as error:
-            self._replace(loaded, threads, error)
+            self._replace(loaded, error)
             if not loaded.on_gpu:
                 raise failed(str(error)) from error
             out = self._again(bundle_name, threads, feed)
         if self._metrics is not None:
             self._metrics.inference_seconds.labels(bundle_name).observe(time.perf_counter() - began)
-            self._metrics.batch_images.labels(bundle_name).observe(max((len(t) for t in feed.values()), default=0))
+            self._metrics.batch_images.labels(bundle_name).observe(_images(feed))
         return out
 
     def _again(self, bundle_name: str, threads: int, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run on the CPU what has failed on a GPU."""
         try:
-            return self._through(self._load(bundle_name, threads), feed, self._guard)
+            return self._through(self._load(bundle_name, threads, _images(feed)), feed, self._guard)
         except Broken as error:
             raise failed(str(error)) from error
 
@@ -212,11 +218,11 @@ class Engine:
         with self._gpu_locks[loaded.place.gpu]:
             return loaded.run(feed, guard)
 
-    def _replace(self, loaded: Loaded, threads: int, error: Broken) -> None:
-        """Let go of a session that broke; of one on a GPU the bundle runs on the CPU for a while."""
+    def _replace(self, loaded: Loaded, error: Broken) -> None:
+        """Let go of a session that broke; on a GPU, of all of its bundle there, which then runs on the CPU for a while."""
         with self._lock:
-            if self._loaded.get((loaded.bundle_name, threads)) is loaded:
-                del self._loaded[loaded.bundle_name, threads]
+            self._loaded = {key: one for key, one in self._loaded.items() if one is not loaded and not (
+                loaded.on_gpu and one.on_gpu and one.bundle_name == loaded.bundle_name)}
             if loaded.on_gpu:
                 self._cpu_until[loaded.bundle_name] = time.monotonic() + self._limits.cpu_for_s
         _log.error("session replaced", extra={"bundle": loaded.bundle_name, "provider": loaded.provider,
@@ -226,30 +232,42 @@ class Engine:
             self._metrics.engine_info.labels(loaded.bundle_name, self._catalogue.get(loaded.bundle_name).version,
                                              loaded.provider).set(0)
 
+    def _most(self, bundle_name: str) -> int:
+        """Return the largest batch of a bundle on a GPU."""
+        return max(SIZES[self._catalogue.get(bundle_name).kind])
+
     def _any(self, bundle_name: str) -> Loaded:
         """Return a session of a bundle: one that is loaded, else that for `spread` where there are slices, or for `run`."""
         with self._lock:
-            found = next((one for (name, _), one in self._loaded.items() if name == bundle_name), None)
+            found = next((one for key, one in self._loaded.items() if key[0] == bundle_name), None)
         slices = self._catalogue.get(bundle_name).kind is Kind.CT
-        return found or self._load(bundle_name, 1 if slices else self._threads)
+        return found or self._load(bundle_name, 1 if slices else self._threads, 1)
 
-    def _load(self, bundle_name: str, threads: int) -> Loaded:
+    def _load(self, bundle_name: str, threads: int, images: int) -> Loaded:
+        """Return the session for a batch of so many images: on a GPU that for its size, else that for so many threads."""
         manifest = self._catalogue.get(bundle_name)
+        there, here = (bundle_name, 0, size_for(SIZES[manifest.kind], images)), (bundle_name, threads, 0)
         with self._lock:
-            key = bundle_name, threads
-            found = self._loaded.get(key)
+            found = self._loaded.get(here)
             if found is not None and found.cpu_until is not None and time.monotonic() >= found.cpu_until:
-                del self._loaded[key]  # the GPU is tried again
+                del self._loaded[here]  # the GPU is tried again
                 found = None
+            if found is None and self._wants_gpu(bundle_name):
+                found = self._loaded.get(there)
             if found is None:
-                found = self._loaded[key] = self._made(manifest, threads)
+                found = self._made(manifest, threads)
+                found.images = there[2] if found.on_gpu else 0
+                self._loaded[there if found.on_gpu else here] = found
             return found
+
+    def _wants_gpu(self, bundle_name: str) -> bool:
+        """Tell whether a bundle is to run on a GPU now: there is one, and the bundle has not just failed there."""
+        return self._cuda and time.monotonic() >= self._cpu_until.get(bundle_name, 0.0)
 
     def _made(self, manifest: Manifest, threads: int) -> Loaded:
         """Make a session: on CUDA where it is wanted and works, else on the CPU, each with the file that is for it."""
-        cpu_until = self._cpu_until.get(manifest.name)
-        stands_in = cpu_until is not None and time.monotonic() < cpu_until
-        wanted = self._cuda and not stands_in
+        wanted = self._wants_gpu(manifest.name)
+        stands_in = self._cuda and not wanted
         loaded = self._session(manifest, Use.GPU if wanted else Use.CPU, threads)
         fell_back = wanted and not loaded.on_gpu  # without an error: ONNX Runtime only logs one
         if fell_back and self._device == "cuda":
@@ -257,7 +275,7 @@ class Engine:
                          "CUDA and cuDNN")
         if fell_back:
             loaded = self._session(manifest, Use.CPU, threads)
-        loaded.cpu_until = cpu_until if stands_in else None
+        loaded.cpu_until = self._cpu_until[manifest.name] if stands_in else None
         level = _log.warning if fell_back or stands_in else _log.info
         level("session", extra={"bundle": manifest.name, "provider": loaded.provider, "threads": threads,
                                 "fell_back": fell_back or stands_in, "precision": loaded.variant.precision.value})
@@ -275,3 +293,7 @@ class Engine:
             del self._loaded[key]
         arena = manifest.placement.memory_bytes or self._limits.memory_bytes
         return self._make(manifest, variant, Place(gpu, threads, arena, self._limits.tensorrt, self._limits.cache))
+
+
+def _images(feed: Feed) -> int:
+    return max((len(tensor) for tensor in feed.values()), default=0)

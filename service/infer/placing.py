@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from service.domain.manifest import Manifest
 from service.domain.variant import Variant
 from service.infer.session import Loaded, failed, need_bytes
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def gpu_for(manifest: Manifest, gpus: Sequence[int], loaded: Collection[Loaded]) -> int:
@@ -28,8 +31,8 @@ def taken_bytes(loaded: Collection[Loaded], gpu: int | None) -> int:
     return sum(one.need_bytes for one in loaded if one.place.gpu == gpu)
 
 
-def to_drop(manifest: Manifest, variant: Variant, gpu: int | None, loaded: Mapping[tuple[str, int], Loaded], most_bytes: int,
-            ) -> list[tuple[str, int]]:
+def to_drop(manifest: Manifest, variant: Variant, gpu: int | None, loaded: Mapping[Key, Loaded], most_bytes: int,
+            ) -> list[Key]:
     """Return the sessions to drop so that one more fits its device: those not used for longest, and none that runs.
 
     gpu: of the new session, None: the CPU; most_bytes: of all sessions on a device, 0: no limit.

@@ -28,11 +28,12 @@ from service.infer.catalogue import Catalogue, identity
 from service.infer.networks import Feed, Item, Result, Run, side_by_side
 from service.infer.processor import multiplies_bytes
 from service.infer.ray_session import CUDA, RaySession
+from service.infer.sizes import SIZES
 from service.infer.slots import Slots
 from service.metrics import Metrics
 
 _log = logs.get("engine.ray")
-_CPU_BATCH, _GPU_BATCH = 4, 32
+_CPU_BATCH = 4
 _LAST = 1000  # behind the looks
 _REACHED_S = 5.0
 _AGAIN_S, _LONGEST_AGAIN_S = 1.0, 30.0
@@ -114,7 +115,8 @@ class RayEngine:
 
     def batch(self, bundle_name: str) -> int:
         """Return how many images at once pay in `spread`."""
-        return _GPU_BATCH if self._of(bundle_name).gpus else _CPU_BATCH
+        bundle = self._of(bundle_name)
+        return max(SIZES[bundle.manifest.kind]) if bundle.gpus else _CPU_BATCH
 
     def identity(self, bundle_name: str) -> BundleIdentity:
         """Return who speaks when this bundle speaks here."""
@@ -184,7 +186,8 @@ class RayEngine:
         """Ask the cluster for a session and return it; it may wait for room."""
         cpus = bundle.manifest.placement.cpus
         options = self._ray.remote(RaySession).options(num_cpus=cpus, num_gpus=bundle.gpus, scheduling_strategy="SPREAD")
-        actor = options.remote(bundle.model, bool(bundle.gpus), cpus)
+        images = min(SIZES[bundle.manifest.kind]) if bundle.gpus else 0
+        actor = options.remote(bundle.model, bool(bundle.gpus), cpus, images)
         bundle.live.add(actor)
         return actor
 

@@ -8,20 +8,29 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from service.infer.networks import Feed
+from service.infer.sizes import in_batches
+
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class RaySession:
-    """A session that a Ray actor holds. model: the ONNX file's content; gpu: of the node; cpus: threads it may use."""
+    """A session that a Ray actor holds.
 
-    def __init__(self, model: bytes, gpu: bool, cpus: float) -> None:
+    model: the ONNX file's content; gpu: of the node; cpus: threads it may use; images: on a GPU it is always run on so many
+    at once, 0: on as many as there are.
+    """
+
+    def __init__(self, model: bytes, gpu: bool, cpus: float, images: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = max(1, int(cpus)), 1
         options.log_severity_level = 3  # errors only
         if gpu and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-        self._session = onnxruntime.InferenceSession(bytes(model), options, providers=[CUDA, CPU] if gpu else [CPU])
+        cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})
+        self._session = onnxruntime.InferenceSession(bytes(model), options, providers=[cuda, CPU] if gpu else [CPU])
         self._names = [o.name for o in self._session.get_outputs()]
+        self._images = images if not isinstance(self._session.get_inputs()[0].shape[0], int) else 0
 
     def warm(self) -> str:
         """Run once on zeros, unless the input has a free axis besides the first; return the provider in use."""
@@ -32,4 +41,7 @@ class RaySession:
 
     def run(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network: tensors by input name to tensors by output name."""
-        return dict(zip(self._names, self._session.run(self._names, feed), strict=True))
+        return in_batches(self._run, feed, self._images) if self._images else self._run(feed)
+
+    def _run(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        return dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))

@@ -18,6 +18,7 @@ from service.domain.variant import Variant
 from service.errors import EngineUnavailable, Reason
 from service.infer.guard import Guard, Hung
 from service.infer.networks import Feed
+from service.infer.sizes import in_batches
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
@@ -69,13 +70,18 @@ class Place:
 
 @dataclass(eq=False)
 class Loaded:
-    """A session, of which file it is, and where. cpu_until: it stands in for one on a GPU until then (monotonic seconds)."""
+    """A session, of which file it is, and where.
+
+    images: it is always run on so many at once, 0: on as many as there are; cpu_until: it stands in for one on a GPU until
+    then (monotonic seconds).
+    """
 
     bundle_name: str
     variant: Variant
     place: Place
     session: onnxruntime.InferenceSession
     need_bytes: int = 0
+    images: int = 0
     cpu_until: float | None = None
     used_at: float = field(default_factory=time.monotonic)
     in_use: int = 0
@@ -119,6 +125,15 @@ class Loaded:
 
         Raises: EngineUnavailable for tensors that the model does not take; Broken when it failed or hung.
         """
+        takes_any = not isinstance(self.session.get_inputs()[0].shape[0], int)
+        if not self.images or not takes_any:
+            return self._run(feed, guard)
+        try:
+            return in_batches(lambda part: self._run(part, guard), feed, self.images)
+        except ValueError as error:
+            raise failed(f"bundle {self.bundle_name} did not run ({error})") from error
+
+    def _run(self, feed: Feed, guard: Guard) -> dict[str, NDArray[Any]]:
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4  # what is told to stop says so by its error
 
