@@ -58,8 +58,9 @@ def read_slice(item: CtSlice, manifest: Manifest) -> tuple[Plane, NDArray[np.uin
     """Read and prepare a slice: (h, w) float32 for the network, its labels on the source grid, and that grid's size.
 
     Labels: 0 none, 1 lung, 2 infection; None for slices by class. Slices in HU go through every step of the manifest.
-    Lesion slices already have the look that `stretch` and `equalise` give, so only the steps after these are run;
-    pictures of papers get the steps after `resize`. Raises: Unreadable; InvalidManifest.
+    Lesion slices already have the look that `stretch` and `equalise` give, so only the steps after these are run. Pictures
+    of papers are taken to show the manifest's `window_hu`, and go through every step, as they do where they are trained on;
+    where there is none, through those after `resize`. Raises: Unreadable; InvalidManifest.
     """
     if item.part == LUNGS:
         hu = read_hu(item.path)
@@ -67,16 +68,22 @@ def read_slice(item: CtSlice, manifest: Manifest) -> tuple[Plane, NDArray[np.uin
         return run_steps(hu, manifest.steps, ct.STEPS, manifest.parameters), labels, (hu.shape[0], hu.shape[1])
     grey = read_grey(item.path)
     marked = _labels(item, grey.shape, 2) if item.mask else None
-    plane = run_steps(fitted(grey, manifest), _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
-    return plane, marked, (grey.shape[0], grey.shape[1])
+    return _of_grey(grey, item, manifest), marked, (grey.shape[0], grey.shape[1])
 
 
 def read_plane(item: CtSlice, manifest: Manifest) -> Plane:
     """Read and prepare a slice without its mask: (h, w) float32 for the network. Raises: Unreadable; InvalidManifest."""
     if item.part == LUNGS:
         return run_steps(read_hu(item.path), manifest.steps, ct.STEPS, manifest.parameters)
-    grey = fitted(read_grey(item.path), manifest)
-    return run_steps(grey, _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
+    return _of_grey(read_grey(item.path), item, manifest)
+
+
+def _of_grey(grey: Plane, item: CtSlice, manifest: Manifest) -> Plane:
+    if item.part == PAPERS and "window_hu" in manifest.parameters:
+        low, high = manifest.parameters["window_hu"]
+        hu = np.float32(low) + grey * np.float32(high - low)
+        return run_steps(hu, manifest.steps, ct.STEPS, manifest.parameters)
+    return run_steps(fitted(grey, manifest), _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
 
 
 def fitted(grey: Plane, manifest: Manifest) -> Plane:

@@ -1,4 +1,4 @@
-"""Two readers of radiographs put together: a machine on frozen features, and fine-tuned networks.
+"""Two readers of one image put together: a machine on frozen features, and fine-tuned networks.
 
 The machine reads the texture of the whole image, the networks where something lies; each sees what the other misses. Their
 logits are added, the machine's times the recipe's `[machine] weight`, and so are their maps.

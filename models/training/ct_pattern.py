@@ -23,23 +23,27 @@ SAME = {"116": "114"}
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One slice as a picture. group: the paper, or the figure, that it is from; hu: (y, x) float32, HU-like."""
+    """One slice as a picture. group: the paper, or the figure, that it is from; grey: (y, x) uint8, as read."""
 
     file: str
     group: str
     label: int
-    hu: NDArray[np.float32]
+    grey: NDArray[np.uint8]
 
 
-def load(data: Path, window_hu: tuple[float, float]) -> list[Slice]:
-    """Read the pictures, their grey values spread over the window, in order of name; label: index in CLASSES."""
+def spread(grey: NDArray[np.float32], window_hu: tuple[float, float]) -> NDArray[np.float32]:
+    """Spread grey values in 0..1 over a window: HU-like, as the steps of a CT bundle read them."""
     low, high = window_hu
+    return np.float32(low) + grey * np.float32(high - low)
+
+
+def load(data: Path) -> list[Slice]:
+    """Read the pictures in order of name; label: index in CLASSES."""
     slices = []
     for label, folder in enumerate(FOLDERS):
         for path in sorted((data / "ct_slices" / folder).glob("*.jpg")):
-            grey = ct_data.read_grey(path).astype(np.float32) / np.float32(255.0)
-            hu = np.float32(low) + grey * np.float32(high - low)
-            slices.append(Slice(f"ct_slices/{folder}/{path.name}", SAME.get(path.stem, paper_of(path.stem)), label, hu))
+            group = SAME.get(path.stem, paper_of(path.stem))
+            slices.append(Slice(f"ct_slices/{folder}/{path.name}", group, label, ct_data.read_grey(path)))
     return slices
 
 

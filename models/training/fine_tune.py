@@ -1,8 +1,8 @@
-"""Training of the classifiers of radiographs: fine-tuned networks, whose answers are averaged where there are several.
+"""Training of the classifiers: fine-tuned networks, whose answers are averaged where there are several.
 
 `cxr-pattern` and `cxr-findings` are two readings of the same networks: these learn the patterns and the findings together,
 from every radiograph that has a label of either, and each bundle takes its own outputs. Trained into one folder, the second
-bundle finds the networks there.
+bundle finds the networks there. `ct-pattern` learns its classes from pictures of CT slices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.training import cxr_data
+from models.training import ct_pattern, cxr_data, encoder
 from models.training.features import Prepared
 from models.training.loop import device_for
 from models.training.loop import train as train_network
@@ -25,11 +25,13 @@ from models.training.nets import ClassificationNet
 from models.training.pictures_pool import bytes_of, made
 from models.training.splits import Names
 from models.training.varied import Look, Place, Varier
-from service.prepare import cxr
+from service.prepare import ct, cxr
+from service.prepare.arguments import run_steps
 
 PATTERNS, FINDINGS = len(cxr_data.PATTERNS), len(cxr_data.LABELS)
-OUTPUTS = {"cxr-pattern": slice(0, PATTERNS), "cxr-findings": slice(PATTERNS, PATTERNS + FINDINGS)}
-"""Which outputs of the networks a bundle takes; the patterns exclude each other."""
+OUTPUTS = {"cxr-pattern": slice(0, PATTERNS), "cxr-findings": slice(PATTERNS, PATTERNS + FINDINGS),
+           "ct-pattern": slice(0, len(ct_pattern.CLASSES))}
+"""Which outputs of the networks a bundle takes; the patterns, which come first, exclude each other."""
 PLACE = Place(turn_deg=9.0, scale=(0.88, 1.22), shift=0.07, mirror_x=0.5)
 LOOK = Look(gamma=0.3)
 
@@ -38,8 +40,8 @@ LOOK = Look(gamma=0.3)
 class Examples:
     """What is learned from.
 
-    grey: as read; labels: (n, k), 1, 0, or -1 where not labelled; reported: what figures are of; weights: how often each
-    is drawn.
+    grey: as read; labels: (n, k), 1, 0, or -1 where not labelled, of which the first `exclusive` exclude each other;
+    reported: what figures are of; weights: how often each is drawn.
     """
 
     names: list[str]
@@ -48,10 +50,26 @@ class Examples:
     held: NDArray[np.bool_]
     reported: NDArray[np.bool_]
     weights: NDArray[np.float32]
+    exclusive: int = PATTERNS
+
+
+def slices(recipe: dict[str, Any], data: Path, fold: int | None) -> Examples:
+    """CT slices of papers, by class."""
+    every = ct_pattern.load(data)
+    held = {id(s) for s in ct_pattern.split(every, fold, recipe["split"]["seed"])[1]}
+    classes = len(ct_pattern.CLASSES)
+    return Examples(
+        [s.file for s in every], [s.grey for s in every], np.eye(classes, dtype=np.int8)[[s.label for s in every]],
+        np.array([id(s) in held for s in every]), np.ones(len(every), bool), np.ones(len(every), np.float32), classes)
 
 
 def examples(recipe: dict[str, Any], data: Path, fold: int | None) -> Examples:
-    """Every radiograph with a pattern or a label of a finding; reported: those of the sources that figures are of."""
+    """Every radiograph with a pattern or a label of a finding; reported: those of the sources that figures are of.
+
+    For `ct-pattern` every picture of a slice.
+    """
+    if recipe["bundle"]["name"] == "ct-pattern":
+        return slices(recipe, data, fold)
     settings, split = recipe["training"], recipe["split"]
     images = [i for i in cxr_data.load(data, split["excluded"], split["seed"])
               if i.original in settings["sources"] and (i.pattern >= 0 or not np.isnan(i.labels).all())]
@@ -71,6 +89,9 @@ def examples(recipe: dict[str, Any], data: Path, fold: int | None) -> Examples:
 
 def tensor_of(recipe: dict[str, Any], grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """Prepare one picture, grey (y, x) float32 in 0..1, as the service does: (1, 1, s, s)."""
+    if "window_hu" in recipe["parameters"]:
+        hu = ct_pattern.spread(grey, recipe["parameters"]["window_hu"])
+        return run_steps(hu, tuple(recipe["input"]["steps"]), ct.STEPS, recipe["parameters"])[None, None]
     return cxr.image_tensor(grey, recipe["parameters"], tuple(recipe["input"]["steps"]))
 
 
@@ -101,13 +122,14 @@ class ExampleSampler:
         return vary.hide(vary.look(images, LOOK), self.settings["hide_share"], 0.4), self.labels[place]
 
 
-def loss_of(logits: Tensor, labels: Tensor, smoothing: float, findings_weight: float) -> Tensor:
-    """Cross-entropy of the patterns plus binary cross-entropy of the findings, each where there are labels."""
-    softmax = PATTERNS
+def loss_of(logits: Tensor, labels: Tensor, smoothing: float, findings_weight: float, softmax: int) -> Tensor:
+    """Cross-entropy of the first `softmax` outputs plus binary cross-entropy of the others, each where there are labels."""
     known = (labels[:, :softmax] >= 0).all(dim=1).float()
     entropy = functional.cross_entropy(
         logits[:, :softmax], labels[:, :softmax].argmax(dim=1), reduction="none", label_smoothing=smoothing)
     loss = (entropy * known).sum() / known.sum().clamp(min=1.0)
+    if softmax == labels.shape[1]:
+        return loss
     told = (labels[:, softmax:] >= 0).float()
     binary = functional.binary_cross_entropy_with_logits(
         logits[:, softmax:], labels[:, softmax:].clamp(min=0.0), reduction="none")
@@ -120,12 +142,15 @@ def train(recipe: dict[str, Any], data: Path, out: Path, fold: int | None) -> Pa
         return out / "weights.pt"
     settings, kept, device = recipe["training"], examples(recipe, data, fold), device_for()
     states = []
+    if "encoder_of" in settings:
+        settings = settings | {"start": encoder.written(settings["encoder_of"], data, out / "start.pt")}
     for member in range(settings["members"]):
         seeded = settings | {"seed": settings["seed"] + 1000 * member}
         network = ClassificationNet(kept.labels.shape[1], settings["dropout"])
         path = train_network(
             network, lambda seed: ExampleSampler(kept, recipe, seed, device),
-            lambda logits, labels: loss_of(logits, labels, settings["smoothing"], settings["findings_weight"]),
+            lambda logits, labels: loss_of(
+                logits, labels, settings["smoothing"], settings.get("findings_weight", 1.0), kept.exclusive),
             seeded, out / f"member-{member}", device)
         states.append(halved(torch.load(path, map_location="cpu", weights_only=True)))
     torch.save(states, out / "weights.pt")

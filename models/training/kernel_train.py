@@ -65,14 +65,16 @@ def of_radiographs(
 def ct_patterns(recipe: dict[str, Any], data: Path, fold: int | None) -> Examples:
     """CT slices of papers by class; another disease or nothing counts as not COVID-19."""
     parameters, steps = recipe["parameters"], tuple(recipe["input"]["steps"])
-    slices = ct_pattern.load(data, tuple(parameters["window_hu"]))
+    slices = ct_pattern.load(data)
     held = {id(s) for s in ct_pattern.split(slices, fold, recipe["split"]["seed"])[1]}
     labels = np.eye(len(ct_pattern.CLASSES), dtype=np.int8)[[s.label for s in slices]]
     known = sorted(parameters.items())
-    items = [
-        Prepared(f"{s.file} {steps} {known}", lambda hu=s.hu: run_steps(hu, steps, ct.STEPS, parameters)[None, None])
-        for s in slices
-    ]
+
+    def tensor(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+        hu = ct_pattern.spread(grey.astype(np.float32) / np.float32(255.0), parameters["window_hu"])
+        return run_steps(hu, steps, ct.STEPS, parameters)[None, None]
+
+    items = [Prepared(f"{s.file} {steps} {known}", lambda grey=s.grey: tensor(grey)) for s in slices]
     return Examples(
         items, labels, np.array([id(s) in held for s in slices]), [s.file for s in slices], np.ones(len(slices), np.float32))
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.training import both, ct_train, kernel_train, lung_fields, quality
+from models.training import both, ct_train, lung_fields, quality
 from models.training.features import Prepared
 from models.training.splits import Names
 
@@ -43,11 +43,10 @@ def loaded(make: Callable[[], nn.Module]) -> Callable[[Recipe, Path], nn.Module]
     return network
 
 
-KERNEL = Task(kernel_train.train, kernel_train.network, kernel_train.names, kernel_train.prepared)
 BOTH = Task(both.train, both.network, both.names, both.prepared)
 TASKS = {
     "ct-lung-infection": Task(ct_train.train, loaded(ct_train.network_for), ct_train.names, ct_train.prepared),
-    "ct-pattern": KERNEL,
+    "ct-pattern": BOTH,
     "cxr-findings": BOTH,
     "cxr-lungs": Task(lung_fields.train, loaded(lung_fields.network_for), lung_fields.names, lung_fields.prepared),
     "cxr-pattern": BOTH,
