@@ -22,10 +22,9 @@ from service.errors import EngineUnavailable
 from service.infer.catalogue import Catalogue
 from service.infer.engine import CUDA, Engine
 from service.infer.golden import INPUT
+from service.infer.sizes import SIZES
 from service.prepare import ct
 from tests.benchmarks.models import MODELS, STUDIES, Cost, ct_row, tell, volume_of
-
-BATCHES = (1, 8, 32)
 
 
 def why_not(catalogue: Catalogue) -> str:
@@ -48,17 +47,17 @@ def median_ms(run: Callable[[], object], rounds: int) -> float:
 
 
 def network(manifest: Manifest, engines: dict[str, Engine], rounds: int) -> None:
-    """Print the network alone on zeros, milliseconds an image, by device and batch."""
+    """Print the network alone on zeros, milliseconds an image, by device and by the sizes of batch that a GPU is given."""
     p = manifest.parameters
     rows, columns = (p["side_px"], p["side_px"]) if "side_px" in p else (p["rows_px"], p["columns_px"])
     for device, engine in engines.items():
         times = []
-        for batch in BATCHES:
+        for batch in SIZES[manifest.kind]:
             feed = {INPUT[manifest.task]: np.zeros((batch, 1, rows, columns), np.float32)}
             times.append(median_ms(partial(engine.run, manifest.name, feed), rounds) / batch)
         digest = engine.identity(manifest.name).digest
         precision = next(v.precision for v in manifest.variants if v.sha256 == digest)
-        said = ", ".join(f"batch {batch}: {ms:.2f}" for batch, ms in zip(BATCHES, times, strict=True))
+        said = ", ".join(f"batch {batch}: {ms:.2f}" for batch, ms in zip(SIZES[manifest.kind], times, strict=True))
         tell(f"{manifest.name}, {device}, {precision}: {said} ms an image")
 
 
