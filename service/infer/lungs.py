@@ -132,11 +132,15 @@ def _grown(sides: Sides, piece: Mask, middle: float, times: int) -> Sides:
     """Let both sides grow inside the piece, one pixel at a time in each slice; what neither reaches goes by the plane."""
 
     def grow(k: int) -> None:
-        here, inside = sides[k], piece[k]
+        here = sides[k]
+        free = (piece[k] & (here == 0)).view(np.uint8)
+        grown = {side: (here == side).view(np.uint8) for side in (RIGHT, LEFT)}
         for _ in range(times):
             for side in (RIGHT, LEFT):
-                near = cv2.dilate((here == side).view(np.uint8), SQUARE)
-                here[(near > 0) & inside & (here == 0)] = side
+                new = cv2.bitwise_and(cv2.dilate(grown[side], SQUARE), free)
+                cv2.bitwise_or(grown[side], new, dst=grown[side])
+                cv2.bitwise_xor(free, new, dst=free)
+        sides[k] = RIGHT * grown[RIGHT] + LEFT * grown[LEFT]
 
     each(grow, range(len(sides)))
     rest = piece & (sides == 0)

@@ -66,10 +66,12 @@ def without_holes(mask: Mask, max_hole_px: float) -> Mask:
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     place = slice(top, top + height), slice(left, left + width)
     gaps = np.pad(~mask[place], 1, constant_values=True).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(gaps, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
+    count, labels = cv2.connectedComponents(gaps, connectivity=4)
+    if count <= 2:  # the mask itself, and all around it
+        return mask
+    small = np.bincount(labels.ravel(), minlength=count) <= max_hole_px
     small[0] = small[labels[0, 0]] = False  # 0: the mask itself; the corner: outside
-    if count <= 2 or not small.any():
+    if not small.any():
         return mask
     filled = mask.copy()
     filled[place] |= small[labels[1:-1, 1:-1]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -14,6 +15,7 @@ from service.prepare.frames import frame_datasets, frame_headers
 from service.store.files import Files
 from service.store.studies import StoredImage
 
+_NONE: Mapping[str, Dataset] = MappingProxyType({})
 _MOST = 16  # images; each has some hundred frames
 
 
@@ -43,13 +45,17 @@ class Frames:
         return frames
 
 
-def read_sources(paths: Sequence[Path], headers: Sequence[Header]) -> list[Dataset]:
-    """Return the data sets of chosen images without pixels, in their order; of a frame, one as if it were an image."""
+def read_sources(paths: Sequence[Path], headers: Sequence[Header], known: Mapping[str, Dataset] = _NONE) -> list[Dataset]:
+    """Return the data sets of chosen images without pixels, in their order; of a frame, one as if it were an image.
+
+    known: those that are at hand, by SOP Instance UID; the others are read.
+    """
     frames: dict[Path, list[Header]] = {}
     for path, header in zip(paths, headers, strict=True):
         if header.frame_number:
             frames.setdefault(path, []).append(header)
     made = {h.sop_instance_uid: ds for path, wanted in frames.items()
             for h, ds in zip(wanted, frame_datasets(path, wanted), strict=True)}
-    return [made[header.sop_instance_uid] if header.frame_number else dcmread(path, stop_before_pixels=True)
+    there = {**known, **made}
+    return [there[header.sop_instance_uid] if header.sop_instance_uid in there else dcmread(path, stop_before_pixels=True)
             for path, header in zip(paths, headers, strict=True)]

@@ -50,9 +50,14 @@ def look(line: Line, selection: Selection, images: Sequence[StoredImage],
               for header, image in ((h, stored[h.stored_uid]) for h in selection.headers)]
     paths = [file.path for file in chosen]
     pictures: Mapping[str, NDArray[np.float32]] = {}
-    with Beside(partial(read_sources, paths, selection.headers)) as sources:
+    there: dict[str, Dataset] = {}
+    with Beside(partial(read_sources, paths, selection.headers, there)) as sources:
+        def read(known: Mapping[str, Dataset]) -> None:
+            there.update(known)
+            sources.begin()
+
         if selection.kind is Kind.CT:
-            assessment = look_at_ct(line, selection, chosen, manifests, course, sources.begin)
+            assessment = look_at_ct(line, selection, chosen, manifests, course, read)
             pictures = SlicePictures(selection, paths)
         else:
             assessment, pictures = look_at_radiographs(line, selection, paths, manifests)

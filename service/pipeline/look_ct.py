@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from service.domain.finding import Assessment, together
 from service.domain.manifest import Manifest
@@ -58,10 +59,11 @@ PLAIN = Course()
 
 
 def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], manifests: Sequence[Manifest],
-               course: Course = PLAIN, read: Callable[[], object] = lambda: None) -> Assessment:
+               course: Course = PLAIN, read: Callable[[Mapping[str, Dataset]], object] = lambda sources: None) -> Assessment:
     """Let the bundles look at one volume; one that refuses it is named in a limitation.
 
-    read: called when every slice has been decoded, and read by the segmentation where there is one.
+    read: called when every slice has been decoded, and read by the segmentation where there is one, with the data sets that
+    are at hand then, without pixels, by SOP Instance UID.
     Images without lung are refused for all, whatever a classifier would say.
     Raises: UnusableStudy when every bundle refuses; EngineUnavailable.
     """
@@ -73,7 +75,7 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
         with timed(line.metrics, "decode", "ct"):
             volume = load_volume([f.path for f in files], selection.headers, selection.geometry, line.decoder,
                                  line.most_decoded_bytes, line.turns.give_way)
-        read()
+        read({})
         with timed(line.metrics, "infer", "ct"):
             return _asked(line, selection, volume, manifests, None)
     with timed(line.metrics, "infer", "ct"):
@@ -81,7 +83,7 @@ def look_at_ct(line: Line, selection: Selection, files: Sequence[SliceFile], man
                                 (selection.geometry.rows, selection.geometry.columns))
         knows_all = all(reader.knows(file, course.known.get(file.header.sop_instance_uid)) for file in files)
         stack = _read(reader, selection.geometry, files, course, coarse_first=not knows_all)
-        read()
+        read(stack.sources)
         volume, said = stack.part(slice(None))
         say = partial(assess_read, volume, said, line.engine.identity(lead.name), lead,
                       (*lead.limitations, *selection.limitations), [h.sop_instance_uid for h in selection.headers],

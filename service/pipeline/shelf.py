@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from service.infer.presentation import Presentation
+
+_SOURCE_BYTES = 40_000  # of the data set of a CT slice, with its Python objects
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,8 @@ class SliceRead:
     """One slice, decoded, and what a network said of it.
 
     sha256: of the image's data set; digest: of the network; presentation: how the slice was turned for it; hu: (y, x)
-    float32, HU, on the source grid; classes: (y, x) uint8, turned; beside: further outputs of the network, (1, ...).
+    float32, HU, on the source grid; classes: (y, x) uint8, turned; beside: further outputs of the network, (1, ...);
+    source: its data set without pixels, None of a frame.
     """
 
     sha256: str
@@ -31,11 +35,12 @@ class SliceRead:
     hu: NDArray[np.float32]
     classes: NDArray[np.uint8]
     beside: dict[str, NDArray[Any]]
+    source: Dataset | None = None
 
     @property
     def size_bytes(self) -> int:
         """Memory it takes, bytes."""
-        return self.hu.nbytes + self.classes.nbytes
+        return self.hu.nbytes + self.classes.nbytes + (_SOURCE_BYTES if self.source is not None else 0)
 
 
 @dataclass(eq=False)

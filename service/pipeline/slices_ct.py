@@ -26,7 +26,7 @@ from service.pipeline.line import Line
 from service.pipeline.shelf import SliceRead
 from service.prepare import ct
 from service.prepare.hounsfield import check_plausible, read_whole, slice_hu
-from service.prepare.pixels import read, require_room
+from service.prepare.pixels import read_all, require_room, without_pixels
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,25 @@ class SliceReader:
     def _chunk(self, kept: Kept, placed: Placed | None, whole: Mapping[Path, Dataset], run: Run,
                files: Sequence[SliceFile]) -> float:
         began = time.perf_counter()
-        hu = [slice_hu(whole[f.path] if f.path in whole else read(f.path), f.header, self.shape, self.line.decoder,
-                       placed(f.header.sop_instance_uid) if placed is not None else None) for f in files]
+        read = [whole[f.path] if f.path in whole else read_all(f.path) for f in files]
+        hu = [slice_hu(dataset, f.header, self.shape, self.line.decoder,
+                       placed(f.header.sop_instance_uid) if placed is not None else None)
+              for dataset, f in zip(read, files, strict=True)]
+        sources = [None if f.path in whole else without_pixels(dataset) for dataset, f in zip(read, files, strict=True)]
         decoded_s = time.perf_counter() - began
         found = read_chunk([self.presentation.turn(one) for one in hu], run, self.manifest.name, transform_of(self.manifest))
         for k, file in enumerate(files):
             beside = {name: values[k:k + 1] for name, values in found.beside.items()}
             kept(file.header.sop_instance_uid, SliceRead(
-                file.sha256, self.bundle.digest, self.presentation, hu[k], found.classes[k], beside))
+                file.sha256, self.bundle.digest, self.presentation, hu[k], found.classes[k], beside, sources[k]))
         return decoded_s
 
 
 class Stack:
-    """A volume that fills with slices as they are read. Safe to be filled from several threads."""
+    """A volume that fills with slices as they are read. Safe to be filled from several threads.
+
+    sources: the data sets of its slices, without pixels, by SOP Instance UID; not of frames.
+    """
 
     def __init__(self, files: Sequence[SliceFile], geometry: VolumeGeometry, presentation: Presentation, room: Room) -> None:
         self._places = {file.header.sop_instance_uid: k for k, file in enumerate(files)}
@@ -101,11 +107,14 @@ class Stack:
         self.hu: NDArray[np.float32] = room.empty((len(files), geometry.rows, geometry.columns), np.float32)
         self.classes: NDArray[np.uint8] = room.empty(presentation.turn(self.hu).shape, np.uint8)
         self._beside: list[dict[str, NDArray[Any]]] = [{} for _ in files]
+        self.sources: dict[str, Dataset] = {}
 
     def add(self, uid: str, one: SliceRead) -> None:
         """Put a slice into its place."""
         k = self._places[uid]
         self.classes[k], self._beside[k] = one.classes, one.beside
+        if one.source is not None:
+            self.sources[uid] = one.source
         if not np.may_share_memory(one.hu, self.hu):  # else it was decoded there
             self.hu[k] = one.hu
 

@@ -39,6 +39,9 @@ _KEYWORDS = (
     "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 )
 
+_FLOAT_PIXEL_DATA = 0x7FE00008
+"""The first element that may hold pixels."""
+
 READ_ERRORS = (InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError, IndexError,
                 AttributeError, NotImplementedError, RecursionError, OverflowError, MemoryError, struct.error)
 """What pydicom raises while it parses a damaged file or element."""
@@ -62,8 +65,25 @@ def read(path: Path, *keywords: str) -> Dataset:
 
     Raises: UnusableStudy(UNREADABLE_PIXELS) when it is not a readable DICOM file; OSError when it cannot be opened.
     """
+    return _read(path, [*_KEYWORDS, *keywords])
+
+
+def read_all(path: Path) -> Dataset:
+    """Read every element of a file.  Raises: as `read`."""
+    return _read(path, None)
+
+
+def without_pixels(dataset: Dataset) -> Dataset:
+    """Return a data set after its pixel data, and what comes behind it, were taken out of it."""
+    for tag in tuple(dataset.keys()):
+        if tag >= _FLOAT_PIXEL_DATA:
+            del dataset[tag]
+    return dataset
+
+
+def _read(path: Path, tags: list[str] | None) -> Dataset:
     try:
-        return dcmread(path, specific_tags=[*_KEYWORDS, *keywords])
+        return dcmread(path, specific_tags=tags)
     except (*READ_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # pydicom raises it without a number for bad tags
             raise

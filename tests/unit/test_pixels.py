@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -27,7 +27,8 @@ from pydicom.uid import (
 )
 
 from service.errors import Reason, UnusableStudy
-from service.prepare.pixels import MAX_PIXELS, TRANSFER_SYNTAXES, decode
+from service.prepare.pixels import MAX_PIXELS, TRANSFER_SYNTAXES, decode, read_all, without_pixels
+from tests import builders
 from tests.builders import radiograph
 
 DCMTK = Path("/usr/bin")
@@ -318,3 +319,20 @@ def through(ds: FileDataset, folder: Path, tool: str, *options: str) -> FileData
     ds.save_as(folder / "in.dcm", enforce_file_format=True)
     subprocess.run([DCMTK / tool, *options, folder / "in.dcm", folder / "out.dcm"], check=True, capture_output=True)
     return dcmread(folder / "out.dcm")
+
+
+def test_pixels_and_what_lies_behind_them_are_taken_out_of_a_data_set() -> None:
+    dataset = Dataset()
+    dataset.PatientID, dataset.Rows = "P1", 4
+    dataset.FloatPixelData = b"\0" * 8
+    dataset.PixelData = b"\0" * 4
+    dataset.DataSetTrailingPadding = b"\0" * 4
+    assert [e.keyword for e in without_pixels(dataset)] == ["PatientID", "Rows"]
+
+
+def test_every_element_is_read_and_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = builders.write([builders.ct_series(slices=1, size=16)[0]], tmp_path)[0]
+    assert read_all(path) == dcmread(path)
+    (tmp_path / "x").write_bytes(b"not DICOM")
+    with pytest.raises(UnusableStudy, match="the file is not readable DICOM"):
+        read_all(tmp_path / "x")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
@@ -22,6 +23,7 @@ from service.infer.presentation import Presentation
 from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
 from service.pipeline import look_ct
+from service.pipeline.frames import read_sources
 from service.pipeline.shelf import SliceRead
 from service.pipeline.slices_ct import SliceFile, SliceReader, Stack, filled
 from service.prepare.codestream import decode_frame
@@ -68,6 +70,23 @@ def test_what_is_decoded_into_place_is_what_is_decoded_apart(series: Series) -> 
     again = filled(series.reader, series.files, series.geometry, kept)
     for stack in (in_place, apart, again):
         assert np.array_equal(stack.hu, alone) and np.array_equal(stack.classes, in_place.classes)
+
+
+def test_the_data_sets_of_slices_are_read_once_and_are_what_a_file_says_before_its_pixels(series: Series) -> None:
+    wanted = [dcmread(f.path, stop_before_pixels=True) for f in series.files]
+    kept: dict[str, SliceRead] = {}
+    read_now = filled(series.reader, series.files, series.geometry, {})
+    filled(series.reader, series.files, series.geometry, {}, kept=kept.__setitem__)
+    read_before = filled(series.reader, series.files, series.geometry, kept)
+    paths, headers = [f.path for f in series.files], series.selection.headers
+    one = headers[3].sop_instance_uid
+    but_one = {uid: source for uid, source in read_now.sources.items() if uid != one}
+    assert read_sources(paths, headers, but_one)[3] == wanted[3], "what is not at hand is read"
+    for path in paths:
+        path.unlink()
+    for stack in (read_now, read_before):
+        assert read_sources(paths, headers, stack.sources) == wanted
+    assert all(one.size_bytes > one.hu.nbytes + one.classes.nbytes for one in kept.values())
 
 
 def test_what_others_keep_is_no_part_of_the_volume(series: Series) -> None:
