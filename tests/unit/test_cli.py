@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 from service import cli
@@ -210,3 +211,27 @@ def test_a_manager_names_an_archive_that_is_there() -> None:
     place = {"name": "orders", "ae_title": "M", "host": HOST, "port": 104, "archive": "elsewhere"}
     with pytest.raises(ValueError, match=r"'elsewhere' is not under priors\.archives; accepted: none is set"):
         Settings.model_validate({"workitems": {"managers": [place]}})
+
+
+def test_service_runs_opencv_on_the_thread_that_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = (cv2.getNumThreads(), sys.getswitchinterval()), list[int]()
+
+    class Noted:
+        def __init__(self, *_: object) -> None:
+            seen.append(cv2.getNumThreads())
+
+        def start(self) -> None:
+            raise OSError("noted")
+
+        def stop(self) -> None: ...
+
+    (tmp_path / "s.toml").write_text(f'[store]\ndata_dir = "{tmp_path}"\n')
+    monkeypatch.setattr(cli, "App", Noted)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    try:
+        cv2.setNumThreads(4)
+        assert cli.main(["serve", "--settings", str(tmp_path / "s.toml")]) == 1
+    finally:
+        cv2.setNumThreads(before[0])
+        sys.setswitchinterval(before[1])
+    assert seen == [1]

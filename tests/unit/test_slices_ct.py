@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from service.assemble.choose import choose
 from service.assemble.geometry import GeometryRules
@@ -177,3 +179,26 @@ def test_a_ct_without_a_first_look_has_nothing_to_go_before_others_for(
         assert turn.pace is Pace.FIRST
         look_ct.look_at_ct(series.reader.line, series.selection, series.files, [series.reader.manifest] if segmented else [])
     assert paces == [Pace.WHOLE]
+
+
+@pytest.mark.parametrize("segmented", [True, False])
+def test_what_is_done_beside_begins_when_the_last_slice_is_read(
+        segmented: bool, series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sources: list[int] = []
+    kept = Stack.add
+
+    def add(stack: Stack, uid: str, one: SliceRead) -> None:
+        order.append("slice")
+        kept(stack, uid, one)
+
+    def read(known: Mapping[str, Dataset]) -> None:
+        order.append("read")
+        sources.append(len(known))
+
+    monkeypatch.setattr(Stack, "add", add)
+    monkeypatch.setattr(look_ct, "_asked", lambda *_: order.append("asked"))
+    manifests = [series.reader.manifest] if segmented else []
+    look_ct.look_at_ct(series.reader.line, series.selection, series.files, manifests, read=read)
+    slices = SLICES if segmented else 0
+    assert order == ["slice"] * slices + ["read", "asked"] and sources == [slices]
