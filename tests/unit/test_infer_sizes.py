@@ -91,6 +91,7 @@ def test_bundle_that_failed_on_a_gpu_leaves_it_with_every_session(tmp_path: Path
     for count in (2, 1):
         assert len(engine.run("tiny-cxr", {"image": np.repeat(image, count, axis=0)})["probabilities"]) == count
     assert engine.providers() == {"tiny-cxr": CPU} and [p.gpu for p in make.places] == [0, 0, None]
+    assert list(engine._loaded) == [("tiny-cxr", 2, 0)]
 
 
 def test_network_that_takes_one_image_only_is_not_filled_up(tmp_path: Path) -> None:
