@@ -80,10 +80,15 @@ def read_plane(item: CtSlice, manifest: Manifest) -> Plane:
 
 def _of_grey(grey: Plane, item: CtSlice, manifest: Manifest) -> Plane:
     if item.part == PAPERS and "window_hu" in manifest.parameters:
-        low, high = manifest.parameters["window_hu"]
-        hu = np.float32(low) + grey * np.float32(high - low)
+        hu = spread(grey, manifest.parameters["window_hu"])
         return run_steps(hu, manifest.steps, ct.STEPS, manifest.parameters)
     return run_steps(fitted(grey, manifest), _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
+
+
+def spread(grey: Plane, window_hu: tuple[float, float]) -> Plane:
+    """Spread grey values in 0..1 over a window: HU-like, as the steps of a CT bundle read them."""
+    low, high = window_hu
+    return np.float32(low) + grey * np.float32(high - low)
 
 
 def fitted(grey: Plane, manifest: Manifest) -> Plane:

@@ -31,12 +31,6 @@ class Slice:
     grey: NDArray[np.uint8]
 
 
-def spread(grey: NDArray[np.float32], window_hu: tuple[float, float]) -> NDArray[np.float32]:
-    """Spread grey values in 0..1 over a window: HU-like, as the steps of a CT bundle read them."""
-    low, high = window_hu
-    return np.float32(low) + grey * np.float32(high - low)
-
-
 def load(data: Path) -> list[Slice]:
     """Read the pictures in order of name; label: index in CLASSES."""
     slices = []

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.evaluation.slices import spread
 from models.training import ct_pattern, cxr_data, encoder
 from models.training.features import Prepared
 from models.training.loop import device_for
@@ -90,7 +91,7 @@ def examples(recipe: dict[str, Any], data: Path, fold: int | None) -> Examples:
 def tensor_of(recipe: dict[str, Any], grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """Prepare one picture, grey (y, x) float32 in 0..1, as the service does: (1, 1, s, s)."""
     if "window_hu" in recipe["parameters"]:
-        hu = ct_pattern.spread(grey, recipe["parameters"]["window_hu"])
+        hu = spread(grey, recipe["parameters"]["window_hu"])
         return run_steps(hu, tuple(recipe["input"]["steps"]), ct.STEPS, recipe["parameters"])[None, None]
     return cxr.image_tensor(grey, recipe["parameters"], tuple(recipe["input"]["steps"]))
 

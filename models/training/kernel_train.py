@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.evaluation.slices import spread
 from models.training import ct_pattern, cxr_data
 from models.training.features import Prepared, statistics_of
 from models.training.kernel_head import FeatureNet, KernelHead, Shape, fitted
@@ -71,7 +72,7 @@ def ct_patterns(recipe: dict[str, Any], data: Path, fold: int | None) -> Example
     known = sorted(parameters.items())
 
     def tensor(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-        hu = ct_pattern.spread(grey.astype(np.float32) / np.float32(255.0), parameters["window_hu"])
+        hu = spread(grey.astype(np.float32) / np.float32(255.0), parameters["window_hu"])
         return run_steps(hu, steps, ct.STEPS, parameters)[None, None]
 
     items = [Prepared(f"{s.file} {steps} {known}", lambda grey=s.grey: tensor(grey)) for s in slices]
