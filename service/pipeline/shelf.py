@@ -17,7 +17,9 @@ from pydicom.dataset import Dataset
 
 from service.infer.presentation import Presentation
 
-_SOURCE_BYTES = 40_000  # of the data set of a CT slice, with its Python objects
+MOST_SOURCE_BYTES = 100_000
+"""Most bytes of the elements of a slice, besides its pixels, that are kept; a CT of a scanner has some thousand."""
+_SOURCE_BYTES = 30_000 + MOST_SOURCE_BYTES  # with its Python objects
 
 
 @dataclass(frozen=True, eq=False)

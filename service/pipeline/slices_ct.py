@@ -23,10 +23,10 @@ from service.infer.reading import CtTransform, Read, read_chunk
 from service.infer.tidy import each
 from service.pipeline.beside import Beside
 from service.pipeline.line import Line
-from service.pipeline.shelf import SliceRead
+from service.pipeline.shelf import MOST_SOURCE_BYTES, SliceRead
 from service.prepare import ct
 from service.prepare.hounsfield import check_plausible, read_whole, slice_hu
-from service.prepare.pixels import read_all, require_room, without_pixels
+from service.prepare.pixels import element, read_all, require_room, without_pixels
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SliceReader:
         hu = [slice_hu(dataset, f.header, self.shape, self.line.decoder,
                        placed(f.header.sop_instance_uid) if placed is not None else None)
               for dataset, f in zip(read, files, strict=True)]
-        sources = [None if f.path in whole else without_pixels(dataset) for dataset, f in zip(read, files, strict=True)]
+        sources = [None if f.path in whole else _source(dataset, f.path) for dataset, f in zip(read, files, strict=True)]
         decoded_s = time.perf_counter() - began
         found = read_chunk([self.presentation.turn(one) for one in hu], run, self.manifest.name, transform_of(self.manifest))
         for k, file in enumerate(files):
@@ -93,6 +93,12 @@ class SliceReader:
             kept(file.header.sop_instance_uid, SliceRead(
                 file.sha256, self.bundle.digest, self.presentation, hu[k], found.classes[k], beside, sources[k]))
         return decoded_s
+
+
+def _source(dataset: Dataset, path: Path) -> Dataset | None:
+    """Return a data set without its pixels; None where what else it holds is too much to keep: it is read again then."""
+    others = path.stat().st_size - len(element(dataset, "PixelData"))
+    return without_pixels(dataset) if others <= MOST_SOURCE_BYTES else None
 
 
 class Stack:

@@ -26,7 +26,7 @@ from service.infer.watched import WatchedEngine
 from service.metrics import Metrics
 from service.pipeline import look_ct
 from service.pipeline.frames import read_sources
-from service.pipeline.shelf import SliceRead
+from service.pipeline.shelf import MOST_SOURCE_BYTES, SliceRead
 from service.pipeline.slices_ct import SliceFile, SliceReader, Stack, filled
 from service.prepare.codestream import decode_frame
 from service.prepare.hounsfield import load_volume
@@ -89,6 +89,16 @@ def test_the_data_sets_of_slices_are_read_once_and_are_what_a_file_says_before_i
     for stack in (read_now, read_before):
         assert read_sources(paths, headers, stack.sources) == wanted
     assert all(one.size_bytes > one.hu.nbytes + one.classes.nbytes for one in kept.values())
+
+
+def test_a_data_set_with_much_beside_its_pixels_is_not_kept_but_read_again(series: Series) -> None:
+    dataset = dcmread(series.files[1].path)
+    dataset.add_new(0x00091010, "OB", bytes(MOST_SOURCE_BYTES + 2))
+    dataset.save_as(series.files[1].path)
+    stack = filled(series.reader, series.files, series.geometry, {})
+    assert len(stack.sources) == SLICES - 1
+    found = read_sources([f.path for f in series.files], series.selection.headers, stack.sources)
+    assert found[1][0x00091010].value == bytes(MOST_SOURCE_BYTES + 2)
 
 
 def test_what_others_keep_is_no_part_of_the_volume(series: Series) -> None:
