@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,15 +82,14 @@ def read_plane(item: CtSlice, manifest: Manifest) -> Plane:
 
 def _of_grey(grey: Plane, item: CtSlice, manifest: Manifest) -> Plane:
     if item.part == PAPERS and "window_hu" in manifest.parameters:
-        hu = spread(grey, manifest.parameters["window_hu"])
-        return run_steps(hu, manifest.steps, ct.STEPS, manifest.parameters)
+        return windowed(grey, manifest.steps, manifest.parameters)
     return run_steps(fitted(grey, manifest), _steps_after(manifest, item.part), ct.STEPS, manifest.parameters)
 
 
-def spread(grey: Plane, window_hu: tuple[float, float]) -> Plane:
-    """Spread grey values in 0..1 over a window: HU-like, as the steps of a CT bundle read them."""
-    low, high = window_hu
-    return np.float32(low) + grey * np.float32(high - low)
+def windowed(grey: Plane, steps: Sequence[str], parameters: Mapping[str, Any]) -> Plane:
+    """Spread grey values in 0..1 over the window of a bundle, as if they were HU, and run its steps; (y, x) to (h, w)."""
+    low, high = parameters["window_hu"]
+    return run_steps(np.float32(low) + grey * np.float32(high - low), steps, ct.STEPS, parameters)
 
 
 def fitted(grey: Plane, manifest: Manifest) -> Plane:

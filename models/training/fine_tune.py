@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.evaluation.slices import spread
+from models.evaluation.slices import windowed
 from models.training import ct_pattern, cxr_data, encoder
 from models.training.features import Prepared
 from models.training.loop import device_for
@@ -26,8 +26,7 @@ from models.training.nets import ClassificationNet
 from models.training.pictures_pool import bytes_of, made
 from models.training.splits import Names
 from models.training.varied import Look, Place, Varier
-from service.prepare import ct, cxr
-from service.prepare.arguments import run_steps
+from service.prepare import cxr
 
 PATTERNS, FINDINGS = len(cxr_data.PATTERNS), len(cxr_data.LABELS)
 OUTPUTS = {"cxr-pattern": slice(0, PATTERNS), "cxr-findings": slice(PATTERNS, PATTERNS + FINDINGS),
@@ -91,8 +90,7 @@ def examples(recipe: dict[str, Any], data: Path, fold: int | None) -> Examples:
 def tensor_of(recipe: dict[str, Any], grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """Prepare one picture, grey (y, x) float32 in 0..1, as the service does: (1, 1, s, s)."""
     if "window_hu" in recipe["parameters"]:
-        hu = spread(grey, recipe["parameters"]["window_hu"])
-        return run_steps(hu, tuple(recipe["input"]["steps"]), ct.STEPS, recipe["parameters"])[None, None]
+        return windowed(grey, tuple(recipe["input"]["steps"]), recipe["parameters"])[None, None]
     return cxr.image_tensor(grey, recipe["parameters"], tuple(recipe["input"]["steps"]))
 
 

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.evaluation.slices import spread
+from models.evaluation.slices import windowed
 from models.training import ct_pattern, cxr_data
 from models.training.features import Prepared, statistics_of
 from models.training.kernel_head import FeatureNet, KernelHead, Shape, fitted
 from models.training.loop import shown
-from models.training.splits import Names
-from service.prepare import ct, cxr
-from service.prepare.arguments import run_steps
+from service.prepare import cxr
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +70,7 @@ def ct_patterns(recipe: dict[str, Any], data: Path, fold: int | None) -> Example
     known = sorted(parameters.items())
 
     def tensor(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-        hu = spread(grey.astype(np.float32) / np.float32(255.0), parameters["window_hu"])
-        return run_steps(hu, steps, ct.STEPS, parameters)[None, None]
+        return windowed(grey.astype(np.float32) / np.float32(255.0), steps, parameters)[None, None]
 
     items = [Prepared(f"{s.file} {steps} {known}", lambda grey=s.grey: tensor(grey)) for s in slices]
     return Examples(
@@ -121,18 +118,3 @@ def network(recipe: dict[str, Any], weights: Path) -> FeatureNet:
     state = torch.load(weights, map_location="cpu", weights_only=True)
     order = ("mean", "spread", "axes", "examples", "weights", "bias")
     return FeatureNet(KernelHead(*(state[key] for key in order), recipe["training"]["gamma"]))
-
-
-def names(recipe: dict[str, Any], data: Path, fold: int | None) -> tuple[Names, Names]:
-    """Return the names of what a split trains on, and of what it holds out."""
-    examples = EXAMPLES[recipe["bundle"]["name"]](recipe, data, fold)
-    parts = ([n for n, held in zip(examples.names, examples.held, strict=True) if bool(held) == want]
-             for want in (False, True))
-    kept, held = (Names(images=part) for part in parts)
-    return kept, held
-
-
-def prepared(recipe: dict[str, Any], data: Path, fold: int | None) -> list[Prepared]:
-    """Return what a split trains on, prepared."""
-    examples = EXAMPLES[recipe["bundle"]["name"]](recipe, data, fold)
-    return [item for item, held in zip(examples.items, examples.held, strict=True) if not held]

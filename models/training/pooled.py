@@ -20,7 +20,6 @@ from models.evaluation.problems import Problems
 from models.evaluation.tasks import of as measure_of
 from models.training import kernel_train, toml_text
 from models.training.both import Both, machine_folder, of_machine
-from models.training.kernel_head import FeatureNet
 from models.training.onnx_file import Classified, Segmented, Unfamiliarity, write
 from models.training.tasks import TASKS, Recipe
 from models.training.train import folder_of
@@ -57,8 +56,6 @@ def unfamiliarity_for(
     if isinstance(network, Both):
         folder = machine_folder(recipe, folder_of(run, fold))
         features = kernel_train.components(of_machine(recipe), data, folder.parent, fold, network.machine)
-    elif isinstance(network, FeatureNet):
-        features = kernel_train.components(recipe, data, run, fold, network)
     else:
         items = TASKS[recipe["bundle"]["name"]].prepared(recipe, data, fold)
         chosen = items[::max(len(items) // MOST_EXAMPLES, 1)]

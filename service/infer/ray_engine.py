@@ -27,7 +27,8 @@ from service.errors import EngineUnavailable, Reason
 from service.infer.catalogue import Catalogue, identity
 from service.infer.networks import Feed, Item, Result, Run, side_by_side
 from service.infer.processor import multiplies_bytes
-from service.infer.ray_session import CUDA, RaySession
+from service.infer.ray_session import RaySession
+from service.infer.session import CUDA
 from service.infer.sizes import SIZES
 from service.infer.slots import Slots
 from service.metrics import Metrics

@@ -9,9 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.infer.networks import Feed
+from service.infer.session import Place, takes_any
 from service.infer.sizes import in_batches
-
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class RaySession:
@@ -27,10 +26,10 @@ class RaySession:
         options.log_severity_level = 3  # errors only
         if gpu and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-        cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})
-        self._session = onnxruntime.InferenceSession(bytes(model), options, providers=[cuda, CPU] if gpu else [CPU])
+        place = Place(0 if gpu else None, options.intra_op_num_threads)  # Ray shows the process its own GPU only
+        self._session = onnxruntime.InferenceSession(bytes(model), options, providers=place.providers())
         self._names = [o.name for o in self._session.get_outputs()]
-        self._images = images if not isinstance(self._session.get_inputs()[0].shape[0], int) else 0
+        self._images = images if takes_any(self._session) else 0
 
     def warm(self) -> str:
         """Run once on zeros, unless the input has a free axis besides the first; return the provider in use."""

@@ -125,8 +125,7 @@ class Loaded:
 
         Raises: EngineUnavailable for tensors that the model does not take; Broken when it failed or hung.
         """
-        takes_any = not isinstance(self.session.get_inputs()[0].shape[0], int)
-        if not self.images or not takes_any:
+        if not self.images or not takes_any(self.session):
             return self._run(feed, guard)
         try:
             return in_batches(lambda part: self._run(part, guard), feed, self.images)
@@ -185,6 +184,11 @@ _TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "float64": "
           "int32": "tensor(int32)", "uint8": "tensor(uint8)", "int8": "tensor(int8)", "bool": "tensor(bool)"}
 _OF_ITS_FILE = 4
 """Memory that a session takes, in sizes of its file, where the manifest does not say: weights, their packed copy, arena."""
+
+
+def takes_any(session: onnxruntime.InferenceSession) -> bool:
+    """Tell whether a network takes any number of images at once: the first axis of its input is free."""
+    return not isinstance(session.get_inputs()[0].shape[0], int)
 
 
 def need_bytes(manifest: Manifest, variant: Variant) -> int:

@@ -1,6 +1,6 @@
 """How many images a session on a GPU is given at once: always the same number, filled up where there are fewer.
 
-CUDA's convolutions are planned anew whenever the shape of their input changes, which takes longer than hundreds of images.
+CUDA's convolutions are planned anew whenever the shape of their input changes, which takes longer than a thousand images.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from service.domain.study import Kind
 from service.infer.networks import Feed, Run
 
 SIZES = {Kind.CT: (32,), Kind.CXR: (1, 8)}
-"""Batches that sessions are made for. Slices come by the dozen, and 32 take as long as a few; a radiograph comes alone,
-or with those of other studies."""
+"""Batches that sessions are made for. Slices come by the dozen, and what is filled up costs milliseconds; a radiograph
+comes alone, or with those of other studies."""
 
 
 def size_for(sizes: Sequence[int], images: int) -> int:
