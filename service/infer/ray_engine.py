@@ -172,6 +172,8 @@ class RayEngine:
             try:
                 provider = str(self._ray.get(actor.warm.remote()))
             except self._errors as error:
+                if self._closed.is_set():
+                    return  # whatever is asked of Ray once it is shut down connects it again
                 trouble = type(error).__name__
             else:
                 if not bundle.gpus or provider == CUDA:
